@@ -1,0 +1,108 @@
+# The commands of the README. Each installs what it lacks, builds what changed, and stops at the first failure.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-print-directory
+
+JOBS ?= $(shell nproc)
+LIB := _build/default/lib/erlang_python
+# Python programs that the tests start, and the packages the demo and the tests use.
+export EP_TEST_PYTHON := $(CURDIR)/.venv/bin/python
+# Erlang's own files are UTF-8; a bare machine has no locale.
+export LANG := C.UTF-8
+
+help:
+	@echo 'make build       the NIF, the programs and the Erlang application'
+	@echo 'make demo        a tour of the library'
+	@echo 'make test        all tests: C (plain, ASan and UBSan, TSan), Common Test, EUnit'
+	@echo 'make check       format, linters, xref, dialyzer'
+	@echo 'make bench-call  what a call costs'
+	@echo 'make clean       removes what was built; .venv stays'
+	@echo 'PYTHON=/path/to/python makes any of them use that Python, and those after it too'
+
+build: setup-build
+	rebar3 compile
+
+demo: build venv
+	mkdir -p _build/examples
+	erlc -Werror -pa $(LIB)/ebin -o _build/examples examples/demo.erl
+	erl -noshell -pa $(LIB)/ebin -pa _build/examples -eval 'demo:main(), halt().'
+
+test: setup-test build venv test-c test-erl
+
+check: setup-check build check-format check-c check-erl
+
+# --- C --------------------------------------------------------------------------------------------------------------
+
+# $(call ctest,TREE,OPTIONS,PREFIX): builds the tests in _build/TREE and runs them.
+define ctest
+	@echo '== C tests: $(1)'
+	[ -f _build/$(1)/CMakeCache.txt ] || cmake -S . -B _build/$(1) -G Ninja -DEP_TESTS=ON $(2) >/dev/null
+	cmake --build _build/$(1) -j $(JOBS) -- --quiet
+	$(3) ctest --test-dir _build/$(1) --output-on-failure --no-tests=error
+endef
+
+# ThreadSanitizer of older compilers cannot start where the kernel places libraries too randomly.
+FIXED_ADDRESSES := $(shell setarch -R true 2>/dev/null && echo setarch -R)
+# Variables, for a comma would end the argument of call.
+ASAN := -DEP_SANITIZE=address,undefined
+TSAN := -DEP_SANITIZE=thread
+
+test-c:
+	$(call ctest,test)
+	$(call ctest,asan,$(ASAN))
+	$(call ctest,tsan,$(TSAN),$(FIXED_ADDRESSES))
+
+C_FILES = $(wildcard $(addsuffix /*.[ch],transport service nif perf) tests/c/*.cc tests/c/*.h perf/*.cc)
+
+check-format:
+	clang-format --dry-run -Werror $(C_FILES)
+
+# cppcheck takes the address of a variable for a read of it; the compilers and clang-tidy find the real ones.
+CPPCHECK := cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 \
+    --suppress=missingIncludeSystem --suppress=uninitvar --suppress=ctuuninitvar -I transport
+
+check-c:
+	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P $(JOBS) -n 1 clang-tidy --quiet -p _build/cmake
+	$(CPPCHECK) $(filter %.c,$(C_FILES))
+
+# --- Erlang ---------------------------------------------------------------------------------------------------------
+
+SUITES := _build/erl_tests
+ERL_TEST_FILES = $(wildcard tests/erl/*.erl)
+EUNIT_MODULES = $(notdir $(basename $(wildcard tests/erl/*_tests.erl)))
+EUNIT := Modules = [list_to_atom(M) || M <- init:get_plain_arguments()], \
+    halt(case eunit:test(Modules) of ok -> 0; _ -> 1 end)
+
+# The suites are compiled apart, so that no build result lies among the sources.
+test-erl:
+	@echo '== Erlang tests'
+	@rm -rf $(SUITES) && mkdir -p $(SUITES) _build/ct_logs
+	erlc +debug_info -Werror -pa $(LIB)/ebin -I tests/erl -o $(SUITES) $(ERL_TEST_FILES)
+	@for data in tests/erl/*_data; do [ ! -d $$data ] || ln -s ../../$$data $(SUITES); done
+	ct_run -noshell -no_auto_compile -dir $(SUITES) -logdir _build/ct_logs -pa $(CURDIR)/$(LIB)/ebin
+ifneq ($(EUNIT_MODULES),)
+	erl -noshell -pa $(LIB)/ebin -pa $(SUITES) -eval '$(EUNIT).' -extra $(EUNIT_MODULES)
+endif
+
+check-erl:
+	rebar3 xref
+	rebar3 dialyzer
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+bench-call: build venv
+	ERL_LIBS=$(CURDIR)/_build/default/lib escript perf/bench_call.escript
+
+setup-%:
+	@scripts/setup.sh $*
+
+venv: build
+	@scripts/venv.sh
+
+clean:
+	rm -rf _build priv
+
+.PHONY: help build demo test check test-c check-format check-c test-erl check-erl bench-call venv clean
+# One step after the other: each already uses all processors.
+.NOTPARALLEL:
