@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_CONTROL_H
+#define EP_CONTROL_H
+
+/*
+ * ep_control - the messages between the VM and the launcher, one struct each way.
+ *
+ * They travel over one SOCK_SEQPACKET socket (ep_fdpass.h), which also carries
+ * the fds of a new worker. Calls never pass here.
+ *
+ * Trust      the launcher is part of the VM's side and trusted, but the sizes
+ *            and kinds of what it says are checked all the same.
+ */
+
+#include <stdint.h>
+
+#define EP_CONTROL_VERSION 1u
+#define EP_CONTROL_STRING_MAX 4096u
+
+/* VM to launcher. SPAWN carries four fds: segment A, segment B, the eventfd of
+ * the worker's doorbell, the worker's end of its control socket. */
+enum ep_control_request_kind {
+    EP_CONTROL_SPAWN = 1,
+};
+
+struct ep_control_request {
+    uint32_t version;
+    uint32_t kind; /* enum ep_control_request_kind */
+    uint64_t worker_id;
+    char worker_path[EP_CONTROL_STRING_MAX]; /* the program to execute */
+    char python_path[EP_CONTROL_STRING_MAX]; /* sys.executable, "" for the default */
+    char module_path[EP_CONTROL_STRING_MAX]; /* directory of the package erlang */
+};
+
+/* Launcher to VM. SPAWNED carries one fd: the pidfd of the worker. */
+enum ep_control_event_kind {
+    EP_CONTROL_READY = 1,   /* the launcher is there */
+    EP_CONTROL_SPAWNED = 2, /* value: os pid */
+    EP_CONTROL_FAILED = 3,  /* value: errno of the fork */
+    EP_CONTROL_EXITED = 4,  /* value: exit code, or 256 + signal number */
+};
+
+struct ep_control_event {
+    uint32_t version;
+    uint32_t kind; /* enum ep_control_event_kind */
+    uint64_t worker_id;
+    int64_t value;
+    uint8_t token[16]; /* READY: proves that the launcher is the one we started */
+};
+
+/* Where the launcher puts the fds of a worker before it executes it. */
+enum ep_worker_fd {
+    EP_WORKER_FD_A = 3,
+    EP_WORKER_FD_B = 4,
+    EP_WORKER_FD_DOORBELL = 5,
+    EP_WORKER_FD_CONTROL = 6,
+};
+
+/* Exit codes of a worker. */
+enum ep_worker_exit {
+    EP_EXIT_ASKED = 0,
+    EP_EXIT_CANNOT_START = 71, /* Python does not initialise, segments do not fit */
+    EP_EXIT_PROTOCOL = 72,     /* the VM's side of the segments makes no sense */
+};
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_ETF_H
+#define EP_ETF_H
+
+/*
+ * ep_etf - the part of Erlang's external term format that crosses the rings.
+ *
+ * Writing appends to an ep_buf. Reading is a cursor that yields one token at a
+ * time and never recurses: a container token carries its number of elements,
+ * which follow as tokens of their own; the caller keeps the stack and with it
+ * the limit of depth. Tags are those of the format (erts, "External Term
+ * Format") without the version byte, and one of our own, EP_ETF_HANDLE.
+ *
+ * Not accepted: compressed terms, funs, pids, ports, references, bitstrings,
+ * improper lists. A pid or reference travels as a handle: bytes that only their
+ * maker can read, with a seal that only it can make (nif/ep_seal.h).
+ *
+ * Units      bytes; counts of elements.
+ * Ownership  tokens lend pointers into the input.
+ * Errors     0 or -EPROTO: truncated, unknown tag, or a count that the rest of
+ *            the input cannot hold.
+ * Threads    one at a time.
+ * Trust      any input is safe to read. Every token takes at least one byte,
+ *            so there are never more tokens than bytes.
+ */
+
+#include "ep_buf.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EP_ETF_DEPTH_MAX 1000u
+#define EP_ETF_HANDLE_MAX 1024u
+#define EP_ETF_SEAL_SIZE 8u
+
+enum ep_etf_type {
+    EP_ETF_INT,    /* integer */
+    EP_ETF_BIG,    /* data, count: magnitude, little-endian; negative */
+    EP_ETF_FLOAT,  /* real */
+    EP_ETF_ATOM,   /* data, count: UTF-8 */
+    EP_ETF_BINARY, /* data, count */
+    EP_ETF_LIST,   /* count elements follow, then EP_ETF_NIL; count may be 0 */
+    EP_ETF_NIL,    /* the empty list */
+    EP_ETF_STRING, /* data, count: a list of bytes */
+    EP_ETF_TUPLE,  /* count elements follow */
+    EP_ETF_MAP,    /* count pairs follow */
+    EP_ETF_HANDLE, /* kind, data, count; seal */
+};
+
+enum ep_handle_kind { EP_HANDLE_PID = 1, EP_HANDLE_REF = 2 };
+
+struct ep_etf_token {
+    enum ep_etf_type type;
+    uint8_t kind;     /* enum ep_handle_kind */
+    uint8_t negative; /* EP_ETF_BIG */
+    uint32_t count;
+    int64_t integer;
+    double real;
+    const uint8_t *data;
+    const uint8_t *seal; /* EP_ETF_SEAL_SIZE bytes */
+};
+
+struct ep_etf_cursor {
+    const uint8_t *at;
+    const uint8_t *end;
+};
+
+static inline void ep_etf_cursor_init(struct ep_etf_cursor *cursor, const void *data, size_t size)
+{
+    cursor->at = (const uint8_t *)data;
+    cursor->end = cursor->at + size;
+}
+
+/* Reads one token. On failure the cursor stays where it was. */
+int ep_etf_next(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token);
+
+/* Reads the NIL that ends a list of count > 0 elements. */
+int ep_etf_list_end(struct ep_etf_cursor *cursor);
+
+/* Steps over one whole term. -EPROTO also when it nests beyond EP_ETF_DEPTH_MAX
+ * or holds an improper list. */
+int ep_etf_skip(struct ep_etf_cursor *cursor);
+
+/* Writers. A failure sticks in buf->error. */
+void ep_etf_put_int(struct ep_buf *buf, int64_t value);
+void ep_etf_put_uint(struct ep_buf *buf, uint64_t value);
+void ep_etf_put_big(struct ep_buf *buf, int negative, const uint8_t *magnitude, uint32_t size);
+void ep_etf_put_float(struct ep_buf *buf, double value);
+void ep_etf_put_atom(struct ep_buf *buf, const char *utf8, size_t size); /* size <= 1020 */
+void ep_etf_put_binary(struct ep_buf *buf, const void *data, size_t size);
+uint8_t *ep_etf_put_binary_header(struct ep_buf *buf, size_t size); /* lends the size bytes */
+void ep_etf_put_list(struct ep_buf *buf, uint32_t count);           /* count > 0; end with nil */
+void ep_etf_put_nil(struct ep_buf *buf);
+void ep_etf_put_tuple(struct ep_buf *buf, uint32_t count);
+void ep_etf_put_map(struct ep_buf *buf, uint32_t count);
+void ep_etf_put_handle(struct ep_buf *buf, enum ep_handle_kind kind, const void *data, size_t size,
+                       const uint8_t seal[EP_ETF_SEAL_SIZE]);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

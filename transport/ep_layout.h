@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_LAYOUT_H
+#define EP_LAYOUT_H
+
+/*
+ * ep_layout - what lies where in the two segments of a worker process.
+ *
+ * Segment A is written by the VM only, segment B by the worker only. Each holds
+ * a header, one lane block per lane (lane 0 is the control lane) and one slab
+ * per lane. The geometry stands in the header of A; the VM never reads a size
+ * from B. The picture is in docs/wire.md; a change here bumps EP_LAYOUT_VERSION.
+ *
+ * Units      bytes, unless a name says otherwise; capacities are slots.
+ * Ownership  one writer per segment, therefore per word and per cache line.
+ * Threads    the edges, each named once, used where the name stands:
+ *
+ *   P1-P2  the producer stores slot.seq after the slot; the consumer loads it
+ *          before it reads the slot. Orders the contents of a message.
+ *   C1-C2  the consumer stores its head after it has read a slot; the producer
+ *          loads it before it writes that slot again. Orders the reuse.
+ *   W1-W2  both sequentially consistent: store slot.seq, then load the bell
+ *          word (producer); store the bell word, then load slot.seq (consumer).
+ *          One of them sees the other: no wake-up is lost.
+ *   S1-S2  the same between a head store and the bell of a producer that waits
+ *          for room.
+ *   R1-R2  the receiver stores the reclaim tail after the handle; the owner of
+ *          the slab loads it before it reads the handle. Orders block reuse.
+ *
+ * Trust      the VM takes every value in B as hostile, see ep_ring.h.
+ */
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+/* Tests in C++ only poke at raw bytes; the sizes are the same. */
+typedef uint64_t ep_atomic_u64;
+typedef uint32_t ep_atomic_u32;
+#define EP_ALIGNED alignas(64)
+#else
+#include <assert.h>
+#define EP_ALIGNED _Alignas(64)
+typedef _Atomic uint64_t ep_atomic_u64;
+typedef _Atomic uint32_t ep_atomic_u32;
+#endif
+
+#define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
+#define EP_LAYOUT_VERSION 1u
+#define EP_CACHE_LINE 64
+#define EP_PAGE 4096u
+
+#define EP_LANES_MAX 65u /* the control lane and 64 contexts */
+#define EP_CALL_SLOTS 256u
+#define EP_URGENT_SLOTS 64u
+#define EP_RESPONSE_SLOTS 256u
+/* At most this many blocks of one slab are out at a time, so a reclaim ring of
+ * this size is never full. */
+#define EP_RECLAIM_SLOTS 1024u
+#define EP_SLAB_SIZE (128u << 20)
+#define EP_INLINE_MAX 192u
+
+/* One message, in either direction. The fields before data are 64 bytes. */
+struct ep_slot {
+    ep_atomic_u64 seq;       /* position + 1 once published (P1-P2) */
+    ep_atomic_u32 cancelled; /* VM only: set to 1 while the call still waits */
+    uint32_t aux;            /* depends on the kind, see enum ep_kind */
+    uint64_t call_id;        /* index and generation in the VM's call table */
+    uint64_t env_id;         /* namespace; 0 is the shared one of the context */
+    uint64_t block;          /* offset in the writer's slab, if EP_FLAG_BLOCK */
+    uint32_t length;         /* bytes of payload */
+    uint16_t kind;           /* enum ep_kind */
+    uint16_t flags;          /* EP_FLAG_ */
+    uint64_t sent_ns;        /* the sender's CLOCK_MONOTONIC, for statistics only; 0: not taken */
+    uint64_t ran_ns;         /* worker: time spent on the request; 0: not taken */
+    uint8_t data[EP_INLINE_MAX];
+};
+
+#define EP_FLAG_BLOCK 0x1u     /* the payload lies in a slab block, not in data */
+#define EP_FLAG_KWARGS 0x2u    /* EP_CALL: a map of keyword arguments follows the list */
+#define EP_FLAG_TRACEBACK 0x4u /* the caller wants the traceback of an exception */
+#define EP_FLAG_ALL 0x7u
+
+/* What a message is. Payloads are terms of the external term format without
+ * its version byte, one after the other; docs/wire.md lists them. */
+enum ep_kind {
+    /* VM to worker, call ring */
+    EP_KIND_START = 1, /* become a context; aux: enum ep_mode */
+    EP_KIND_CALL = 2,
+    EP_KIND_EVAL = 3,
+    EP_KIND_EXEC = 4,
+    EP_KIND_STOP = 5, /* end the context, keep the thread */
+    /* VM to worker, urgent ring */
+    EP_KIND_ENV_DROP = 16, /* env_id */
+    /* VM to worker, call ring of the control lane */
+    EP_KIND_LANE_OPEN = 24, /* aux: lane; start its thread */
+    EP_KIND_INTERRUPT = 25, /* aux: lane; call_id: only this call */
+    EP_KIND_SHUTDOWN = 26,
+    /* Worker to VM */
+    EP_KIND_RESULT = 32,
+    EP_KIND_ERROR = 33,   /* a Python exception; aux: enum ep_error */
+    EP_KIND_DROPPED = 34, /* cancelled before it started */
+    EP_KIND_STARTED = 35, /* answers START; no payload, or an error record */
+    EP_KIND_STOPPED = 36, /* answers STOP */
+    EP_KIND_HELLO = 37,   /* control lane: the worker accepts lanes */
+};
+
+enum ep_mode { EP_MODE_WORKER = 0, EP_MODE_OWNGIL = 1 };
+
+/* Exceptions that Erlang sees under a name of their own. */
+enum ep_error {
+    EP_ERROR_EXCEPTION = 0,
+    EP_ERROR_STOP_ITERATION = 1,
+    EP_ERROR_INTERRUPTED = 2,
+    EP_ERROR_WRONG_INTERPRETER = 3,
+    EP_ERROR_MAX = 3,
+};
+
+/* Header of A, written before the worker exists and constant from then on. */
+struct ep_layout_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t lanes; /* control lane included */
+    uint32_t call_slots;
+    uint32_t urgent_slots;
+    uint32_t response_slots;
+    uint32_t reclaim_slots;
+    uint64_t slab_size;
+    uint64_t size_a;
+    uint64_t size_b;
+    uint32_t worker_spin_ns; /* longest busy wait of a lane thread; 0: never */
+    uint32_t reserved;
+};
+
+/* Per lane in A: the words of the VM. */
+struct ep_lane_a {
+    EP_ALIGNED ep_atomic_u64 response_head;  /* C1 */
+    EP_ALIGNED ep_atomic_u64 response_bell;  /* odd: ring the eventfd (W2) */
+    EP_ALIGNED ep_atomic_u32 futex;          /* the lane thread sleeps here */
+    EP_ALIGNED ep_atomic_u64 reclaim_b_tail; /* R1: blocks of slab B handed back */
+};
+
+/* Per lane in B: the words of the worker. */
+struct ep_lane_b {
+    EP_ALIGNED ep_atomic_u64 call_head;      /* C1; below it: started */
+    EP_ALIGNED ep_atomic_u64 urgent_head;    /* C1 */
+    EP_ALIGNED ep_atomic_u64 park_bell;      /* odd: wake the futex (W2) */
+    EP_ALIGNED ep_atomic_u64 space_bell;     /* odd: waits for room (S2) */
+    EP_ALIGNED ep_atomic_u64 reclaim_a_tail; /* R1: blocks of slab A handed back */
+};
+
+#ifndef __cplusplus
+static_assert(sizeof(struct ep_slot) == 256, "a slot is four cache lines");
+static_assert(sizeof(struct ep_layout_header) == 64, "header of A");
+static_assert(sizeof(struct ep_lane_a) == 4 * EP_CACHE_LINE, "one line per word");
+static_assert(sizeof(struct ep_lane_b) == 5 * EP_CACHE_LINE, "one line per word");
+static_assert(sizeof(ep_atomic_u64) == 8 && sizeof(ep_atomic_u32) == 4, "atomics without a lock");
+#endif
+
+#endif
