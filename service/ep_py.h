@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_PY_H
+#define EP_PY_H
+
+/*
+ * ep_py - Python as the lanes see it: an interpreter, contexts, requests.
+ *
+ * A context is one thread's place in one interpreter, with its namespaces and
+ * caches. A request goes decode, run, encode, finish: decode copies everything
+ * out of shared memory, so the lane can give the slot back before any Python
+ * code runs.
+ *
+ * Ownership  create/destroy by the lane that uses them.
+ * Errors     0 or a negative errno for what ends the process; Python exceptions
+ *            become error records in the reply.
+ * Threads    a context and its requests: its own thread, attached (it holds the
+ *            GIL). An interrupt: see below.
+ */
+
+#include "ep_buf.h"
+#include "ep_layout.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct _object; /* PyObject */
+struct ep_py_context;
+
+/* --- process ------------------------------------------------------------------ */
+
+/* Initialises Python in the calling thread, which becomes Python's main thread,
+ * and leaves it detached. python_path "": the Python built against. On failure a
+ * sentence is in ret_why. */
+int ep_py_start(const char *python_path, const char *module_path, char *ret_why, size_t why_size);
+
+/* Appends what HELLO says about this Python. */
+void ep_py_describe(struct ep_buf *buf);
+
+/* Whether this process is a child that Python code forked. */
+bool ep_py_is_forked(void);
+
+/* --- context ------------------------------------------------------------------ */
+
+/* Makes a context and attaches. On failure returns NULL, detached, with an error
+ * record in error. mode: enum ep_mode. */
+struct ep_py_context *ep_py_context_create(uint32_t mode, bool is_main_thread,
+                                           struct ep_buf *error);
+
+/* Ends the context (attached before, detached after). */
+void ep_py_context_destroy(struct ep_py_context *context);
+
+void ep_py_context_attach(struct ep_py_context *context);
+void ep_py_context_detach(struct ep_py_context *context);
+
+/* Whether no other thread has a place in the interpreter, so that keeping the
+ * GIL for a moment keeps nobody waiting. */
+bool ep_py_context_is_alone(const struct ep_py_context *context);
+
+/* Runs one bytecode or two: lets waiting threads, the garbage collector and
+ * pending signals have their turn, which pure C functions never do. */
+void ep_py_context_breathe(struct ep_py_context *context);
+
+/* Forgets a namespace. */
+void ep_py_context_drop_env(struct ep_py_context *context, uint64_t env_id);
+
+/* Runs the interpreter's atexit functions and flushes its streams. context NULL:
+ * the main interpreter's, from the main thread, detached before and after. */
+void ep_py_run_atexit(struct ep_py_context *context);
+
+/* --- interrupt ---------------------------------------------------------------- */
+
+#define EP_PY_CALL_NONE UINT64_MAX
+#define EP_PY_CALL_ANY (UINT64_MAX - 1)
+
+/*
+ * Raises KeyboardInterrupt in one call and never in another.
+ *
+ * The lane exchanges running (call id, then none), and looks at state after the
+ * second exchange. The control thread adds itself to state, and only then looks
+ * at running. All are sequentially consistent: either the control thread sees
+ * that the call is over, or the lane sees that somebody is interrupting it,
+ * waits for him, and takes back what he left behind.
+ */
+struct ep_py_interrupt {
+    ep_atomic_u64 running; /* lane: call id, or EP_PY_CALL_NONE */
+    ep_atomic_u32 state;   /* interrupters at work; top bit: one has struck */
+    pthread_mutex_t mutex;
+    pthread_cond_t idle; /* no interrupter is at work */
+    struct ep_py_context *context; /* of the running call; written by the lane before running */
+};
+
+void ep_py_interrupt_init(struct ep_py_interrupt *interrupt);
+
+/* Lane, attached: from here on the call can be interrupted. A full barrier. */
+void ep_py_interrupt_begin(struct ep_py_interrupt *interrupt, struct ep_py_context *context,
+                           uint64_t call_id);
+
+/* Lane, attached: from here on it cannot; nothing is left behind. */
+void ep_py_interrupt_end(struct ep_py_interrupt *interrupt);
+
+/* Control thread: interrupts the call if it runs at this moment. Never blocks. */
+void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id);
+
+/* --- request ------------------------------------------------------------------ */
+
+#define EP_PY_ARGS_INLINE 8
+
+/* Treat the fields as private. */
+struct ep_py_request {
+    uint16_t kind;
+    uint16_t flags;
+    bool has_failed;             /* a Python exception is set */
+    const char *root;            /* where an error happened: "args", "result", ... or NULL */
+    struct _object *env;         /* new */
+    struct _object *first;       /* new: module name, or code object, or source */
+    struct _object *second;      /* new: function name, or dict of locals */
+    struct _object *kwnames;     /* new: tuple, or NULL */
+    struct _object **args;       /* own_args + 1, or from the heap (+ 1) */
+    size_t n_args;               /* positional */
+    size_t n_all;                /* with keyword arguments */
+    struct _object *result;      /* new */
+    struct _object *own_args[1 + EP_PY_ARGS_INLINE]; /* [0]: scratch for vectorcall */
+};
+
+struct ep_py_reply {
+    uint16_t kind; /* EP_KIND_RESULT or EP_KIND_ERROR */
+    uint32_t aux;
+};
+
+/* Reads a CALL, EVAL or EXEC. What Python does not like is noted in the request.
+ * -EPROTO: not what docs/wire.md says. */
+int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *request,
+                         const struct ep_slot *slot, const uint8_t *payload);
+
+void ep_py_request_run(struct ep_py_context *context, struct ep_py_request *request);
+
+/* Bytes that the reply takes at least, if that is known without encoding it. */
+size_t ep_py_request_size_hint(const struct ep_py_request *request);
+
+/* Writes the result, or the error record, to the empty buf. */
+void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *request,
+                          struct ep_buf *buf, struct ep_py_reply *ret_reply);
+
+void ep_py_request_finish(struct ep_py_request *request);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

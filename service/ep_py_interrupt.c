@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "ep_py_internal.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+/*
+ * Two ways to raise KeyboardInterrupt in a lane. In Python's main thread SIGINT
+ * does, which also ends a blocking system call, and needs no GIL. Anywhere else,
+ * and if Python code has put another handler there, an asynchronous exception
+ * does, set by a thread of its own because it has to wait for the GIL, which
+ * nobody may ever give.
+ */
+
+#define STRUCK 0x80000000u
+#define STACK_SIZE (256u << 10)
+
+struct strike {
+    struct ep_py_interrupt *interrupt;
+    uint64_t call_id;
+};
+
+void ep_py_interrupt_init(struct ep_py_interrupt *interrupt)
+{
+    atomic_init(&interrupt->running, EP_PY_CALL_NONE);
+    atomic_init(&interrupt->state, 0);
+    (void)pthread_mutex_init(&interrupt->mutex, NULL);
+    (void)pthread_cond_init(&interrupt->idle, NULL);
+}
+
+void ep_py_interrupt_begin(struct ep_py_interrupt *interrupt, struct ep_py_context *context,
+                           uint64_t call_id)
+{
+    interrupt->context = context;
+    (void)atomic_exchange_explicit(&interrupt->running, call_id, memory_order_seq_cst);
+}
+
+/* --- the lane: taking back -------------------------------------------------------- */
+
+/* Swallows SIGINT that was sent and not noticed. */
+static void clear_signals(void)
+{
+    const struct timespec now = {.tv_sec = 0};
+    sigset_t set;
+
+    /* On its way back from this system call the thread receives what is pending,
+     * unless Python code has blocked it. */
+    if (sigpending(&set) == 0 && sigismember(&set, SIGINT) == 1) {
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGINT);
+        (void)sigtimedwait(&set, NULL, &now);
+    }
+    for (int i = 0; i < NSIG && PyErr_CheckSignals() < 0; i++) {
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+            PyErr_Clear();
+        else
+            PyErr_WriteUnraisable(NULL);
+    }
+}
+
+static void settle(struct ep_py_interrupt *interrupt)
+{
+    struct ep_py_context *context = interrupt->context;
+
+    PyThreadState *tstate = PyEval_SaveThread();
+    (void)pthread_mutex_lock(&interrupt->mutex);
+    while ((atomic_load_explicit(&interrupt->state, memory_order_seq_cst) & ~STRUCK) != 0)
+        (void)pthread_cond_wait(&interrupt->idle, &interrupt->mutex);
+    (void)pthread_mutex_unlock(&interrupt->mutex);
+    PyEval_RestoreThread(tstate);
+
+    uint32_t state = atomic_fetch_and_explicit(&interrupt->state, ~STRUCK, memory_order_seq_cst);
+    if ((state & STRUCK) == 0)
+        return;
+    (void)PyThreadState_SetAsyncExc(context->thread_id, NULL);
+    if (context->is_main_thread && !context->is_sub)
+        clear_signals();
+}
+
+void ep_py_interrupt_end(struct ep_py_interrupt *interrupt)
+{
+    (void)atomic_exchange_explicit(&interrupt->running, EP_PY_CALL_NONE, memory_order_seq_cst);
+    if (atomic_load_explicit(&interrupt->state, memory_order_seq_cst) != 0)
+        settle(interrupt);
+}
+
+/* --- the interrupter ----------------------------------------------------------------- */
+
+static bool is_running(struct ep_py_interrupt *interrupt, uint64_t call_id)
+{
+    uint64_t running = atomic_load_explicit(&interrupt->running, memory_order_seq_cst);
+
+    return call_id == EP_PY_CALL_ANY ? running != EP_PY_CALL_NONE : running == call_id;
+}
+
+static void release(struct ep_py_interrupt *interrupt)
+{
+    (void)pthread_mutex_lock(&interrupt->mutex);
+    (void)atomic_fetch_sub_explicit(&interrupt->state, 1, memory_order_seq_cst);
+    (void)pthread_cond_signal(&interrupt->idle);
+    (void)pthread_mutex_unlock(&interrupt->mutex);
+}
+
+/* Whether SIGINT raises KeyboardInterrupt, as far as Python code is concerned. */
+static bool is_default_handler(void)
+{
+    bool is_default = false;
+
+    PyObject *module = PyImport_ImportModule("_signal");
+    PyObject *want = module == NULL ? NULL : PyObject_GetAttrString(module, "default_int_handler");
+    PyObject *have
+        = want == NULL ? NULL : PyObject_CallMethod(module, "getsignal", "i", SIGINT);
+    is_default = have != NULL && have == want;
+    Py_XDECREF(have);
+    Py_XDECREF(want);
+    Py_XDECREF(module);
+    PyErr_Clear();
+    return is_default;
+}
+
+static void *strike_with_gil(void *user)
+{
+    struct strike strike = *(struct strike *)user;
+    struct ep_py_context *context = strike.interrupt->context;
+
+    free(user);
+    PyThreadState *tstate = PyThreadState_New(context->interp);
+    if (tstate == NULL)
+        goto release_interrupt;
+    PyEval_RestoreThread(tstate);
+    bool by_signal = context->is_main_thread && !context->is_sub && is_default_handler();
+    if (!by_signal && is_running(strike.interrupt, strike.call_id))
+        (void)PyThreadState_SetAsyncExc(context->thread_id, PyExc_KeyboardInterrupt);
+    PyThreadState_Clear(tstate);
+    PyThreadState_DeleteCurrent();
+
+release_interrupt:
+    release(strike.interrupt);
+    return NULL;
+}
+
+/* Only if the disposition is one that somebody set: the default kills. */
+static void send_signal(const struct ep_py_context *context)
+{
+    struct sigaction action;
+
+    if (!context->is_main_thread || context->is_sub || sigaction(SIGINT, NULL, &action) < 0)
+        return;
+    if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN)
+        (void)pthread_kill((pthread_t)context->thread_id, SIGINT);
+}
+
+static int start_thread(struct strike *strike)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    sigset_t all, before;
+
+    int rc = pthread_attr_init(&attr);
+    if (rc != 0)
+        return -rc;
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&thread, &attr, strike_with_gil, strike);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attr);
+    return -rc;
+}
+
+void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id)
+{
+    (void)atomic_fetch_add_explicit(&interrupt->state, 1, memory_order_seq_cst);
+    if (!is_running(interrupt, call_id)) {
+        release(interrupt);
+        return;
+    }
+    (void)atomic_fetch_or_explicit(&interrupt->state, STRUCK, memory_order_seq_cst);
+    send_signal(interrupt->context);
+
+    struct strike *strike = malloc(sizeof(*strike));
+    if (strike != NULL)
+        *strike = (struct strike){.interrupt = interrupt, .call_id = call_id};
+    if (strike == NULL || start_thread(strike) < 0) {
+        /* Out of threads: the VM kills what does not stop. */
+        free(strike);
+        release(interrupt);
+    }
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "ep_worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/*
+ * ep_worker PYTHON MODULE_DIR: a process that runs Python for the VM. The
+ * launcher puts its fds in place, see enum ep_worker_fd.
+ */
+
+static struct ep_worker worker = {
+    .mutex = PTHREAD_MUTEX_INITIALIZER,
+    .lane_ended = PTHREAD_COND_INITIALIZER,
+};
+
+_Noreturn void ep_worker_die(int code, const char *sentence)
+{
+    char line[512];
+
+    int n = snprintf(line, sizeof(line), "ep_worker: %s\n", sentence);
+    if (n > 0)
+        (void)!write(STDERR_FILENO, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+    _exit(code);
+}
+
+bool ep_worker_is_stopping(const struct ep_worker *w)
+{
+    return atomic_load_explicit(&w->is_stopping, memory_order_seq_cst) != 0;
+}
+
+int ep_worker_thread_start(void *(*run)(void *), void *user, size_t stack_size, bool with_signals)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    sigset_t all, before;
+
+    int rc = pthread_attr_init(&attr);
+    if (rc != 0)
+        return -rc;
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    (void)pthread_attr_setstacksize(&attr, stack_size);
+    /* Threads that run no Python leave all signals to those that do. */
+    (void)sigfillset(&all);
+    if (!with_signals)
+        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&thread, &attr, run, user);
+    if (!with_signals)
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attr);
+    return -rc;
+}
+
+/* Moves an fd to where neither close loops over small numbers nor the reuse of
+ * the lowest number by other files touch it. */
+static int move_up(int fd)
+{
+    struct rlimit limit = {.rlim_cur = 256};
+
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    int least = limit.rlim_cur > 1024 ? 1000 : (int)limit.rlim_cur - 16;
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, least < 16 ? 16 : least);
+    if (high < 0) {
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+        return fd;
+    }
+    (void)close(fd);
+    return high;
+}
+
+static int open_segments(void)
+{
+    int rc = ep_seg_open(&worker.a, EP_WORKER_FD_A, false);
+    if (rc < 0)
+        return rc;
+    rc = ep_seg_open(&worker.b, EP_WORKER_FD_B, true);
+    if (rc < 0)
+        return rc;
+    ep_seg_close_fd(&worker.a);
+    ep_seg_close_fd(&worker.b);
+    rc = ep_layout_check(worker.a.mem, worker.a.size, worker.b.size);
+    if (rc < 0)
+        return rc;
+
+    const struct ep_layout_header *header = worker.a.mem;
+    worker.n_lanes = header->lanes;
+    /* Who spins on a single CPU keeps the one he waits for from running. */
+    worker.spin_ns = ep_cpu_count() > 1 ? header->worker_spin_ns : 0;
+    return worker.n_lanes < 2 ? -EPROTO : 0;
+}
+
+int main(int argc, char **argv)
+{
+    char why[256];
+
+    if (argc != 3)
+        ep_worker_die(EP_EXIT_CANNOT_START, "started by ep_service only: PYTHON MODULE_DIR");
+    int rc = open_segments();
+    if (rc < 0) {
+        (void)snprintf(why, sizeof(why), "the segments do not fit: %s", strerror(-rc));
+        ep_worker_die(EP_EXIT_CANNOT_START, why);
+    }
+    worker.doorbell = move_up(EP_WORKER_FD_DOORBELL);
+    worker.control = move_up(EP_WORKER_FD_CONTROL);
+
+    if (ep_py_start(argv[1], argv[2], why, sizeof(why)) < 0)
+        ep_worker_die(EP_EXIT_CANNOT_START, why);
+
+    struct ep_worker_lane *lane = ep_worker_lane_create(&worker, 1);
+    if (lane == NULL || ep_worker_control_start(&worker) < 0)
+        ep_worker_die(EP_EXIT_CANNOT_START, "no memory or threads");
+    ep_worker_lane_run(lane);
+
+    /* SHUTDOWN. The watchdog of the control thread bounds all of this. */
+    (void)pthread_mutex_lock(&worker.mutex);
+    while (worker.running_lanes > 0)
+        (void)pthread_cond_wait(&worker.lane_ended, &worker.mutex);
+    (void)pthread_mutex_unlock(&worker.mutex);
+    ep_py_run_atexit(NULL);
+    (void)fflush(NULL);
+    _exit(EP_EXIT_ASKED);
+}

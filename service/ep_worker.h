@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_WORKER_H
+#define EP_WORKER_H
+
+/*
+ * ep_worker - one worker process: its segments, its lanes, its end.
+ *
+ * The main thread serves lane 1, so that signal handlers of Python code work
+ * there. The control thread serves lane 0 and starts one thread per further
+ * lane. A third thread sleeps on the control socket and ends the process when
+ * the VM is gone. No thread but the lanes ever waits for the GIL.
+ *
+ * Ownership  everything lives until the process exits.
+ * Threads    struct ep_worker: fields are constant once the threads run, except
+ *            those under the mutex and the atomic ones. A lane belongs to its
+ *            thread, except for its interrupt.
+ * Trust      A is the VM's and trusted; what makes no sense in it ends the
+ *            process with EP_EXIT_PROTOCOL.
+ */
+
+#include "ep_control.h"
+#include "ep_cpu.h"
+#include "ep_lane.h"
+#include "ep_py.h"
+#include "ep_seg.h"
+
+#include <pthread.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Python code closed the fds that the process needs. Not in ep_control.h: for
+ * the VM it is a death like any other. */
+#define EP_EXIT_FDS_LOST 70
+
+#define EP_WORKER_STACK_SIZE (16u << 20)
+#define EP_WORKER_SCRATCH_SIZE (64u << 10)
+
+struct ep_worker;
+
+struct ep_worker_lane {
+    struct ep_lane_worker shm;
+    struct ep_worker *worker;
+    uint32_t index;
+    uint32_t streak; /* requests since the thread last let others have the GIL */
+    struct ep_spin spin;
+    struct ep_py_context *context; /* NULL before START and after STOP */
+    bool attached;                 /* the thread holds the context's GIL */
+    bool is_main;
+    struct ep_py_interrupt interrupt;
+    uint8_t *scratch; /* EP_WORKER_SCRATCH_SIZE bytes: where results are encoded */
+};
+
+struct ep_worker {
+    struct ep_seg a;
+    struct ep_seg b;
+    uint32_t n_lanes;
+    uint32_t spin_ns;
+    int doorbell;
+    int control;
+    struct ep_worker_lane *lanes[EP_LANES_MAX]; /* control thread and start only */
+    ep_atomic_u32 is_stopping;                  /* SHUTDOWN was received */
+    pthread_mutex_t mutex;
+    pthread_cond_t lane_ended;
+    unsigned running_lanes; /* under mutex */
+};
+
+/* Makes the lane's object. Returns NULL without memory. */
+struct ep_worker_lane *ep_worker_lane_create(struct ep_worker *worker, uint32_t index);
+
+/* Serves the lane until SHUTDOWN. */
+void ep_worker_lane_run(struct ep_worker_lane *lane);
+
+/* Tells the VM that the lane has something published, if it wants to know. */
+void ep_worker_ring_doorbell(struct ep_worker *worker, struct ep_lane_worker *lane);
+
+/* Publishes HELLO and starts the control thread and the watcher of the socket. */
+int ep_worker_control_start(struct ep_worker *worker);
+
+/* Starts a thread without signals of its own. Returns 0 or a negative errno. */
+int ep_worker_thread_start(void *(*run)(void *), void *user, size_t stack_size, bool with_signals);
+
+bool ep_worker_is_stopping(const struct ep_worker *worker);
+
+/* Sentence to stderr, then _exit. */
+_Noreturn void ep_worker_die(int code, const char *sentence);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
