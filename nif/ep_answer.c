@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_answer.h"
+
+#include "ep_atoms.h"
+#include "ep_calls.h"
+#include "ep_host.h"
+#include "ep_lanes.h"
+#include "ep_term.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static ERL_NIF_TERM error_tuple(ErlNifEnv *env, ERL_NIF_TERM reason)
+{
+    return enif_make_tuple2(env, am_error, reason);
+}
+
+static ERL_NIF_TERM python_error(ErlNifEnv *env, ERL_NIF_TERM type, const char *message)
+{
+    return ep_term_python_error(env, type, (const uint8_t *)message, strlen(message));
+}
+
+ERL_NIF_TERM ep_answer_exit_reason(ErlNifEnv *env, int64_t exit_value)
+{
+    char name[16];
+
+    if (exit_value == EP_EXIT_VALUE_KILL_AFTER)
+        return am_kill_after;
+    if (exit_value == EP_EXIT_VALUE_VIOLATION)
+        return am_protocol_violation;
+    if (exit_value < 0)
+        return am_unknown;
+    if (exit_value < 256)
+        return enif_make_int64(env, exit_value);
+
+    static const struct {
+        int number;
+        const char *name;
+    } signals[] = {{SIGSEGV, "SIGSEGV"}, {SIGABRT, "SIGABRT"}, {SIGKILL, "SIGKILL"},
+                   {SIGTERM, "SIGTERM"}, {SIGBUS, "SIGBUS"},   {SIGFPE, "SIGFPE"},
+                   {SIGILL, "SIGILL"},   {SIGINT, "SIGINT"},   {SIGHUP, "SIGHUP"},
+                   {SIGQUIT, "SIGQUIT"}, {SIGTRAP, "SIGTRAP"}, {SIGSYS, "SIGSYS"},
+                   {SIGXCPU, "SIGXCPU"}, {SIGXFSZ, "SIGXFSZ"}, {SIGALRM, "SIGALRM"},
+                   {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}, {SIGPIPE, "SIGPIPE"}};
+    int number = (int)(exit_value - 256);
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        if (signals[i].number == number)
+            return enif_make_atom(env, signals[i].name);
+    /* At most 64 of them exist, so this cannot fill the atom table. */
+    (void)snprintf(name, sizeof(name), "SIG%d", number & 127);
+    return enif_make_atom(env, name);
+}
+
+static ERL_NIF_TERM died(ErlNifEnv *env, struct ep_lane *lane, const struct ep_msg *msg)
+{
+    ERL_NIF_TERM keys[4] = {am_context, am_os_pid, am_reason, am_started};
+    ERL_NIF_TERM values[4] = {
+        enif_make_pid(env, &lane->owner),
+        enif_make_int64(env, (int64_t)msg->env_id),
+        ep_answer_exit_reason(env, (int64_t)msg->block),
+        msg->aux != 0 ? am_true : am_false,
+    };
+    ERL_NIF_TERM info;
+
+    (void)enif_make_map_from_arrays(env, keys, values, 4, &info);
+    return error_tuple(env, enif_make_tuple2(env, am_worker_died, info));
+}
+
+static ERL_NIF_TERM unavailable(ErlNifEnv *env, struct ep_lane *lane)
+{
+    ERL_NIF_TERM reason = am_unknown;
+
+    pthread_mutex_lock(&lane->producer);
+    if (lane->reason_env != NULL)
+        reason = enif_make_copy(env, lane->reason);
+    pthread_mutex_unlock(&lane->producer);
+    return error_tuple(env, enif_make_tuple2(env, am_worker_unavailable, reason));
+}
+
+static ERL_NIF_TERM context_died(ErlNifEnv *env, struct ep_lane *lane)
+{
+    return error_tuple(env, enif_make_tuple2(env, am_context_died, lane->close_reason));
+}
+
+ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, int error)
+{
+    switch (error) {
+    case -ESTALE: return context_died(env, lane);
+    case -EHOSTDOWN: return unavailable(env, lane);
+    case -ENOBUFS: {
+        ERL_NIF_TERM most = enif_make_uint(env, EP_CALL_CHUNK * EP_CALL_CHUNKS);
+        return error_tuple(env, enif_make_tuple3(env, am_overloaded, most, most));
+    }
+    default: return python_error(env, am_MemoryError, "no memory for the request");
+    }
+}
+
+static int next_binary(struct ep_etf_cursor *cursor, struct ep_etf_token *token)
+{
+    int rc = ep_etf_next(cursor, token);
+    return rc == 0 && token->type == EP_ETF_BINARY ? 0 : -EPROTO;
+}
+
+/* An error record: binary type name, binary message, binary traceback or nil. */
+static int exception(ErlNifEnv *env, struct ep_lane *lane, const struct ep_msg *msg,
+                     struct ep_etf_cursor *cursor, ERL_NIF_TERM *ret_term)
+{
+    struct ep_etf_token name, message, traceback;
+    ERL_NIF_TERM type;
+
+    if (next_binary(cursor, &name) < 0 || next_binary(cursor, &message) < 0
+        || ep_etf_next(cursor, &traceback) < 0)
+        return -EPROTO;
+
+    switch (msg->aux) {
+    case EP_ERROR_STOP_ITERATION:
+        *ret_term = error_tuple(env, enif_make_tuple2(env, am_stop_iteration, am_none));
+        return 0;
+    case EP_ERROR_INTERRUPTED: *ret_term = error_tuple(env, am_interrupted); return 0;
+    case EP_ERROR_WRONG_INTERPRETER:
+        *ret_term = error_tuple(env, am_env_wrong_interpreter);
+        return 0;
+    default: break;
+    }
+    if (!ep_atom_from_worker(lane->vm, env, name.data, name.count, &type))
+        memcpy(enif_make_new_binary(env, name.count, &type), name.data, name.count);
+    *ret_term = ep_term_python_error(env, type, message.data, message.count);
+    if (traceback.type == EP_ETF_BINARY) {
+        const ERL_NIF_TERM *tuple, *pair;
+        ERL_NIF_TERM text;
+        int arity;
+        memcpy(enif_make_new_binary(env, traceback.count, &text), traceback.data, traceback.count);
+        (void)enif_get_tuple(env, *ret_term, &arity, &tuple);
+        (void)enif_get_tuple(env, tuple[1], &arity, &pair);
+        *ret_term = error_tuple(env, enif_make_tuple3(env, pair[0], pair[1], text));
+    }
+    return 0;
+}
+
+static int value(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_etf_cursor *cursor,
+                 const struct ep_source *source, ERL_NIF_TERM *ret_term)
+{
+    ERL_NIF_TERM term;
+
+    if (op == EP_OP_EXEC) {
+        *ret_term = am_ok;
+        return 0;
+    }
+    int rc = ep_term_decode(lane->vm, env, cursor, source, &term);
+    if (rc == 0)
+        *ret_term = enif_make_tuple2(env, am_ok, term);
+    return rc;
+}
+
+/* bytes are private memory: nobody else writes them any more. */
+static ERL_NIF_TERM decode(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
+                           const struct ep_msg *msg, const struct ep_source *source,
+                           struct ep_host *host)
+{
+    struct ep_etf_cursor cursor;
+    ERL_NIF_TERM term;
+
+    ep_etf_cursor_init(&cursor, source->start, source->size);
+    int rc = msg->kind == EP_KIND_RESULT ? value(env, lane, op, &cursor, source, &term)
+                                         : exception(env, lane, msg, &cursor, &term);
+    if (rc == 0 && cursor.at != cursor.end)
+        rc = -EPROTO;
+    switch (rc) {
+    case 0: return term;
+    case -EEXIST:
+        return python_error(env, am_ValueError, "result: two keys of a dict become the same key");
+    case -EOVERFLOW:
+        return python_error(env, am_OverflowError, "result: int too large for the Erlang VM");
+    case -ENOMEM: return python_error(env, am_MemoryError, "result: no memory");
+    default: break;
+    }
+    /* The worker broke the protocol: it dies, and this call with it. */
+    struct ep_msg failed = {.kind = EP_FAILED_DIED, .aux = 1};
+    failed.block = (uint64_t)EP_EXIT_VALUE_VIOLATION;
+    if (host != NULL) {
+        failed.env_id = (uint64_t)atomic_load(&host->os_pid);
+        ep_host_kill(host, EP_KILL_VIOLATION);
+    } else {
+        ep_lane_kill(lane, EP_KILL_VIOLATION);
+    }
+    return died(env, lane, &failed);
+}
+
+static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
+                                 const struct ep_msg *msg)
+{
+    struct ep_source source = {.size = msg->length};
+    struct ep_host *host = call->reply_host;
+    ERL_NIF_TERM term;
+
+    /* One copy, straight into a binary that the result may refer to. */
+    unsigned char *bytes = enif_make_new_binary(env, msg->length, &source.source_term);
+    if (bytes != NULL)
+        memcpy(bytes, call->reply_payload, msg->length);
+    ep_call_release_block(lane, host, msg);
+    if (bytes != NULL) {
+        source.start = bytes;
+        term = decode(env, lane, call->op, msg, &source, host);
+    } else {
+        term = python_error(env, am_MemoryError, "result: no memory");
+    }
+    call->reply_host = NULL;
+    enif_release_resource(host);
+    return term;
+}
+
+ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
+                       const struct ep_msg *msg)
+{
+    switch (msg->kind) {
+    case EP_FAILED_DIED: return died(env, lane, msg);
+    case EP_FAILED_UNAVAILABLE: return unavailable(env, lane);
+    case EP_FAILED_CONTEXT: return context_died(env, lane);
+    case EP_KIND_DROPPED: return error_tuple(env, am_cancelled);
+    default: break;
+    }
+    if (call->reply_host != NULL)
+        return answer_block(env, lane, call, msg);
+    struct ep_source source = {.start = msg->data, .size = msg->length};
+    return decode(env, lane, call->op, msg, &source, NULL);
+}

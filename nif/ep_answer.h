@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_ANSWER_H
+#define EP_ANSWER_H
+
+/*
+ * ep_answer - what a caller gets: replies and failures as Erlang terms.
+ *
+ * Threads  the owner of the call.
+ */
+
+#include "ep_vm.h"
+
+/* From this size on an answer is made on a dirty scheduler. */
+#define EP_ANSWER_DIRTY (64u << 10)
+
+/* Makes {ok, Value}, ok or {error, Reason} of a reply to call, and hands back what
+ * the reply holds. msg is call->reply or the caller's own copy. */
+ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
+                       const struct ep_msg *msg);
+
+/* The answer to a request that could not be submitted: a result of ep_submit(). */
+ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, int error);
+
+/* The reason of a worker process's end: a signal name, an exit status, kill_after. */
+ERL_NIF_TERM ep_answer_exit_reason(ErlNifEnv *env, int64_t exit_value);
+
+/* Exit values beyond those of enum ep_control_event_kind. */
+#define EP_EXIT_VALUE_KILL_AFTER (-1)
+#define EP_EXIT_VALUE_VIOLATION (-2)
+#define EP_EXIT_VALUE_UNKNOWN (-3)
+
+#endif

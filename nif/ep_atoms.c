@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_atoms.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define EP_ATOM_DEFINE(name) ERL_NIF_TERM am_##name;
+EP_ATOMS(EP_ATOM_DEFINE)
+
+/* The encoding argument ERL_NIF_UTF8 came with OTP 26 (NIF 2.17). */
+#if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
+#define EP_HAVE_UTF8_ATOMS 1
+#endif
+
+void ep_atoms_init(ErlNifEnv *env)
+{
+#define EP_ATOM_INIT(name) am_##name = enif_make_atom(env, #name);
+    EP_ATOMS(EP_ATOM_INIT)
+}
+
+#ifndef EP_HAVE_UTF8_ATOMS
+/* Returns the length in Latin-1, or -1 if a character is beyond it. */
+static int to_latin1(const uint8_t *utf8, size_t size, char latin1[256])
+{
+    int n = 0;
+
+    for (size_t i = 0; i < size && n < 256; n++) {
+        if (utf8[i] < 0x80) {
+            latin1[n] = (char)utf8[i++];
+        } else if ((utf8[i] == 0xC2 || utf8[i] == 0xC3) && i + 1 < size) {
+            latin1[n] = (char)((utf8[i] & 3) << 6 | (utf8[i + 1] & 0x3F));
+            i += 2;
+        } else {
+            return -1;
+        }
+    }
+    return n;
+}
+#endif
+
+bool ep_atom_from_worker(struct ep_vm *vm, ErlNifEnv *env, const uint8_t *utf8, size_t size,
+                         ERL_NIF_TERM *ret_atom)
+{
+#ifdef EP_HAVE_UTF8_ATOMS
+    const char *name = (const char *)utf8;
+    size_t length = size;
+    ErlNifCharEncoding encoding = ERL_NIF_UTF8;
+    if (size > 1020)
+        return false;
+#else
+    char name[256];
+    int n = size > 510 ? -1 : to_latin1(utf8, size, name);
+    if (n < 0 || n > 255)
+        return false;
+    size_t length = (size_t)n;
+    ErlNifCharEncoding encoding = ERL_NIF_LATIN1;
+#endif
+
+    if (enif_make_existing_atom_len(env, name, length, ret_atom, encoding))
+        return true;
+    /* Relaxed: a budget, not an order. */
+    if (atomic_fetch_add_explicit(&vm->atoms_made, 1, memory_order_relaxed)
+        >= atomic_load_explicit(&vm->max_atoms, memory_order_relaxed)) {
+        atomic_fetch_sub_explicit(&vm->atoms_made, 1, memory_order_relaxed);
+        return false;
+    }
+#ifdef EP_HAVE_UTF8_ATOMS
+    return enif_make_new_atom_len(env, name, length, ret_atom, encoding) != 0;
+#else
+    *ret_atom = enif_make_atom_len(env, name, length);
+    return enif_is_atom(env, *ret_atom);
+#endif
+}
+
+int ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *ret_size)
+{
+    char latin1[256];
+
+    /* Latin-1 works on every release and for nearly every atom. */
+    int n = enif_get_atom(env, atom, latin1, sizeof(latin1), ERL_NIF_LATIN1);
+    if (n > 0) {
+        size_t size = 0;
+        for (int i = 0; i < n - 1; i++) {
+            uint8_t c = (uint8_t)latin1[i];
+            if (c < 0x80) {
+                name[size++] = c;
+            } else {
+                name[size++] = (uint8_t)(0xC0 | c >> 6);
+                name[size++] = (uint8_t)(0x80 | (c & 0x3F));
+            }
+        }
+        *ret_size = size;
+        return 0;
+    }
+
+    /* SMALL_ATOM_UTF8 or ATOM_UTF8 behind the version byte. */
+    ErlNifBinary bin;
+    if (!enif_term_to_binary(env, atom, &bin))
+        return -ENOMEM;
+    int rc = -EINVAL;
+    size_t head = bin.size > 2 && bin.data[1] == 119 ? 3 : 4;
+    if (bin.size >= head && (bin.data[1] == 119 || bin.data[1] == 118) && bin.size - head <= 1020) {
+        memcpy(name, bin.data + head, bin.size - head);
+        *ret_size = bin.size - head;
+        rc = 0;
+    }
+    enif_release_binary(&bin);
+    return rc;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_ATOMS_H
+#define EP_ATOMS_H
+
+/*
+ * ep_atoms - the atoms the NIF uses, and making atoms of names from Python.
+ *
+ * Threads  set once by ep_atoms_init() in load; constant afterwards.
+ */
+
+#include "ep_vm.h"
+
+#define EP_ATOMS(X)                                                                                \
+    X(ok) X(error) X(true) X(false) X(none) X(nil) X(undefined) X(bytes) X(pending) X(waiting)     \
+    X(done) X(cancelled) X(timeout) X(interrupted) X(stop_iteration) X(worker_died)                \
+    X(worker_unavailable) X(context_died) X(context) X(os_pid) X(reason) X(started) X(kill_after)  \
+    X(py_done) X(py_lane) X(py_host) X(py_launcher) X(failed) X(down) X(spawned) X(spawn_failed)   \
+    X(ready) X(exited) X(gone) X(stopped) X(nan) X(infinity) X(neg_infinity) X(overloaded)         \
+    X(env_wrong_interpreter) X(killed) X(shutdown) X(protocol_violation) X(unknown)                \
+    X(io_uring) X(epoll) X(lost_wake) X(violations) X(late_replies) X(kicks) X(doorbells)          \
+    X(wait_backend) X(hosts) X(launchers) X(cpus) X(TypeError) X(ValueError) X(MemoryError)        \
+    X(RecursionError) X(OverflowError) X(active) X(inactive) X(noproc)
+
+#define EP_ATOM_DECLARE(name) extern ERL_NIF_TERM am_##name;
+EP_ATOMS(EP_ATOM_DECLARE)
+#undef EP_ATOM_DECLARE
+
+void ep_atoms_init(ErlNifEnv *env);
+
+/* Makes the atom of a UTF-8 name that a worker sent: an existing one, or a new
+ * one while fewer than max_atoms were made. Returns false when there is none. */
+bool ep_atom_from_worker(struct ep_vm *vm, ErlNifEnv *env, const uint8_t *utf8, size_t size,
+                         ERL_NIF_TERM *ret_atom);
+
+/* The name of an atom as UTF-8, at most 1020 bytes. Returns its length, or 0 with
+ * *ret_empty false if it cannot be read this way (see ep_term_encode.c). */
+int ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *ret_size);
+
+#endif

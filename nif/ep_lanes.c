@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_lanes.h"
+
+#include "ep_answer.h"
+#include "ep_atoms.h"
+#include "ep_calls.h"
+#include "ep_consume.h"
+#include "ep_host.h"
+#include "ep_submit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_t spin_ns)
+{
+    struct ep_lane *lane = enif_alloc_resource(ep_lane_type, sizeof(*lane));
+
+    if (lane == NULL)
+        return NULL;
+    memset(lane, 0, sizeof(*lane));
+    lane->vm = vm;
+    lane->owner = *owner;
+    lane->queue_last = &lane->queue_first;
+    atomic_init(&lane->next_env_id, 1);
+    ep_spin_init(&lane->spin, spin_ns);
+    pthread_mutex_init(&lane->producer, NULL);
+    pthread_mutex_init(&lane->reclaim, NULL);
+    if (enif_monitor_process(NULL, lane, owner, &lane->owner_monitor) != 0) {
+        lane->state = EP_LANE_CLOSED;
+        lane->close_reason = am_noproc;
+    }
+    return lane;
+}
+
+void ep_lane_destroy(ErlNifEnv *env, void *object)
+{
+    struct ep_lane *lane = object;
+
+    (void)env;
+    if (lane->vm == NULL)
+        return;
+    /* Nobody holds a call any more, for each holds a reference to the lane. */
+    for (struct ep_queued *queued = lane->queue_first, *next; queued != NULL; queued = next) {
+        next = queued->next;
+        free(queued);
+    }
+    for (uint32_t i = 0; i < lane->n_calls; i++) {
+        struct ep_call *call = ep_call_at(lane, i);
+        if (call->env != NULL)
+            enif_free_env(call->env);
+    }
+    for (uint32_t i = 0; i < lane->n_calls / EP_CALL_CHUNK; i++)
+        enif_free(atomic_load(&lane->chunks[i]));
+    if (lane->host != NULL)
+        enif_release_resource(lane->host);
+    ep_lane_vm_finish(&lane->shm);
+    if (lane->reason_env != NULL)
+        enif_free_env(lane->reason_env);
+    free(lane->drops);
+    pthread_mutex_destroy(&lane->producer);
+    pthread_mutex_destroy(&lane->reclaim);
+}
+
+void ep_lane_down(ErlNifEnv *env, void *object, ErlNifPid *pid, ErlNifMonitor *monitor)
+{
+    (void)pid;
+    (void)monitor;
+    ep_lane_close(object, env, am_killed);
+}
+
+/* Under the producer lock, attached. */
+static void send_plain(struct ep_lane *lane, enum ep_kind kind, uint32_t aux)
+{
+    struct ep_slot *slot;
+
+    if (ep_ring_reserve(&lane->shm.call, &slot) < 0)
+        return;
+    slot->aux = aux;
+    slot->call_id = slot->env_id = slot->block = slot->sent_ns = slot->ran_ns = 0;
+    slot->length = 0;
+    slot->kind = (uint16_t)kind;
+    slot->flags = 0;
+    (void)ep_ring_commit(&lane->shm.call);
+    if (ep_bell_must_ring(&lane->shm.park))
+        ep_futex_wake(lane->shm.futex);
+}
+
+/* Under the producer lock. */
+static void attach_shared(struct ep_lane *lane, struct ep_host *host, uint32_t index)
+{
+    ep_consumer_enter(lane);
+    pthread_mutex_lock(&lane->reclaim);
+    ep_lane_vm_attach(&lane->shm, host->a.mem, host->b.mem, host->n_lanes, index);
+    enif_keep_resource(host);
+    lane->host = host;
+    pthread_mutex_unlock(&lane->reclaim);
+    lane->index = index;
+    lane->n_drops = 0;
+    lane->notices = 1; /* STARTED will come */
+    atomic_fetch_add(&lane->parked, 1);
+    ep_bell_arm(&lane->shm.response_bell);
+    atomic_store(&lane->armed, 1);
+    ep_consumer_exit(lane);
+}
+
+int ep_lane_attach(struct ep_lane *lane, struct ep_host *host, uint32_t index, enum ep_mode mode)
+{
+    int rc = 0;
+
+    if (index == 0 || index >= host->n_lanes)
+        return -EINVAL;
+    pthread_mutex_lock(&host->lock);
+    pthread_mutex_lock(&lane->producer);
+    if (host->dead)
+        rc = -ESRCH;
+    else if (lane->state == EP_LANE_CLOSED)
+        rc = -ESTALE;
+    else if (lane->state == EP_LANE_ATTACHED || host->lanes[index] != NULL)
+        rc = -EBUSY;
+    if (rc == 0) {
+        host->lanes[index] = lane;
+        enif_keep_resource(lane);
+        attach_shared(lane, host, index);
+        lane->state = EP_LANE_ATTACHED;
+        ep_host_control(host, EP_KIND_LANE_OPEN, index, 0);
+        send_plain(lane, EP_KIND_START, mode);
+    }
+    pthread_mutex_unlock(&lane->producer);
+    pthread_mutex_unlock(&host->lock);
+    if (rc == 0)
+        ep_lane_flush(lane);
+    return rc;
+}
+
+static bool is_open(const struct ep_call *call)
+{
+    uint32_t state = atomic_load_explicit(&call->state, memory_order_acquire);
+    return state != EP_CALL_FREE && state != EP_CALL_DONE;
+}
+
+static void clear_queue(struct ep_lane *lane)
+{
+    for (struct ep_queued *queued = lane->queue_first, *next; queued != NULL; queued = next) {
+        next = queued->next;
+        free(queued);
+    }
+    lane->queue_first = NULL;
+    lane->queue_last = &lane->queue_first;
+    atomic_store(&lane->n_queued, 0);
+}
+
+/* Fails every open call; sets aux to whether it had started, judged by taken.
+ * Under the producer and the consumer lock. */
+static void fail_calls(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_msg *msg,
+                       uint64_t taken)
+{
+    for (uint32_t i = 0; i < lane->n_calls; i++) {
+        struct ep_call *call = ep_call_at(lane, i);
+        if (!is_open(call))
+            continue;
+        msg->aux = call->in_ring && (int64_t)(call->position - taken) < 0;
+        (void)ep_call_deliver(lane, caller_env, call, msg);
+    }
+}
+
+void ep_lane_set_unavailable(struct ep_lane *lane, ErlNifEnv *caller_env,
+                             ERL_NIF_TERM reason)
+{
+    struct ep_msg msg = {.kind = EP_FAILED_UNAVAILABLE};
+
+    pthread_mutex_lock(&lane->producer);
+    if (lane->state == EP_LANE_DETACHED || lane->state == EP_LANE_UNAVAILABLE) {
+        if (lane->reason_env == NULL)
+            lane->reason_env = enif_alloc_env();
+        else
+            enif_clear_env(lane->reason_env);
+        lane->reason = enif_make_copy(lane->reason_env, reason);
+        lane->state = EP_LANE_UNAVAILABLE;
+        ep_consumer_enter(lane);
+        fail_calls(lane, caller_env, &msg, 0);
+        ep_consumer_exit(lane);
+        clear_queue(lane);
+    }
+    pthread_mutex_unlock(&lane->producer);
+}
+
+void ep_lane_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM reason)
+{
+    struct ep_msg msg = {.kind = EP_FAILED_CONTEXT};
+    struct ep_host *host = NULL;
+
+    pthread_mutex_lock(&lane->producer);
+    if (lane->state != EP_LANE_CLOSED) {
+        if (lane->state == EP_LANE_ATTACHED) {
+            host = lane->host;
+            enif_keep_resource(host);
+            send_plain(lane, EP_KIND_STOP, 0);
+        }
+        lane->close_reason = reason;
+        lane->state = EP_LANE_CLOSED;
+        ep_consumer_enter(lane);
+        fail_calls(lane, caller_env, &msg, 0);
+        ep_consumer_exit(lane);
+        clear_queue(lane);
+    }
+    pthread_mutex_unlock(&lane->producer);
+    if (host == NULL)
+        return;
+
+    /* The rings stay mapped until the process ends or the lane is collected; the
+     * number is not used again in this process. */
+    pthread_mutex_lock(&host->lock);
+    bool listed = host->lanes[lane->index] == lane;
+    if (listed)
+        host->lanes[lane->index] = NULL;
+    pthread_mutex_unlock(&host->lock);
+    if (listed)
+        enif_release_resource(lane);
+    enif_release_resource(host);
+}
+
+/* Moves what the worker had not taken to the front of the queue, in order. Under
+ * both locks; slots and blocks of A are ours, so they outlive the worker. */
+static void requeue(struct ep_lane *lane, uint64_t taken)
+{
+    struct ep_queued *first = NULL, **last = &first;
+
+    for (uint64_t at = taken; at != lane->shm.call.tail; at++) {
+        const struct ep_slot *slot = &lane->shm.call.slots[at & lane->shm.call.mask];
+        struct ep_call *call = ep_call_find(lane, slot->call_id);
+        if (call == NULL || !is_open(call) || ep_slot_is_cancelled(slot))
+            continue;
+        struct ep_queued *queued = malloc(sizeof(*queued) + slot->length);
+        if (queued == NULL)
+            continue; /* it fails with the rest */
+        bool in_block = (slot->flags & EP_FLAG_BLOCK) != 0;
+        queued->next = NULL;
+        queued->call = call;
+        queued->length = slot->length;
+        queued->head.aux = slot->aux;
+        queued->head.call_id = slot->call_id;
+        queued->head.env_id = slot->env_id;
+        queued->head.kind = slot->kind;
+        queued->head.flags = slot->flags & (uint16_t)~EP_FLAG_BLOCK;
+        memcpy(queued->bytes, in_block ? lane->shm.slab_mem + slot->block : slot->data,
+               slot->length);
+        call->in_ring = false;
+        *last = queued;
+        last = &queued->next;
+        atomic_fetch_add(&lane->n_queued, 1);
+    }
+    *last = lane->queue_first;
+    if (lane->queue_first == NULL)
+        lane->queue_last = last;
+    lane->queue_first = first;
+}
+
+/* Fails the calls that were in the ring and are not in the queue. */
+static void fail_taken(struct ep_lane *lane, struct ep_msg *msg)
+{
+    msg->aux = 1;
+    for (uint32_t i = 0; i < lane->n_calls; i++) {
+        struct ep_call *call = ep_call_at(lane, i);
+        if (is_open(call) && call->in_ring)
+            (void)ep_call_deliver(lane, NULL, call, msg);
+    }
+}
+
+static void detach(struct ep_lane *lane)
+{
+    pthread_mutex_lock(&lane->reclaim);
+    lane->host = NULL;
+    ep_lane_vm_finish(&lane->shm);
+    pthread_mutex_unlock(&lane->reclaim);
+    lane->n_drops = 0;
+    atomic_store(&lane->armed, 0);
+    atomic_fetch_sub(&lane->parked, lane->notices);
+    lane->notices = 0;
+}
+
+void ep_lane_host_died(struct ep_lane *lane, struct ep_host *host, int64_t exit_value)
+{
+    struct ep_msg msg = {.kind = EP_FAILED_DIED};
+
+    msg.env_id = (uint64_t)atomic_load(&host->os_pid);
+    msg.block = (uint64_t)exit_value;
+
+    pthread_mutex_lock(&lane->producer);
+    if (lane->host != host) {
+        pthread_mutex_unlock(&lane->producer);
+        return;
+    }
+    ep_consumer_enter(lane);
+    /* First what was published: those calls did end. */
+    (void)ep_drain(lane, NULL, NULL, NULL);
+    uint64_t taken = ep_ring_taken(&lane->shm.call);
+    if (exit_value == EP_EXIT_VALUE_KILL_AFTER && lane->state == EP_LANE_ATTACHED) {
+        requeue(lane, taken);
+        fail_taken(lane, &msg);
+    } else {
+        fail_calls(lane, NULL, &msg, taken);
+        clear_queue(lane);
+    }
+    detach(lane);
+    if (lane->state == EP_LANE_ATTACHED)
+        lane->state = EP_LANE_DETACHED;
+    ep_consumer_exit(lane);
+    pthread_mutex_unlock(&lane->producer);
+    enif_release_resource(host);
+}
+
+/* The host with a reference for the caller, or NULL. */
+static struct ep_host *keep_host(struct ep_lane *lane)
+{
+    pthread_mutex_lock(&lane->producer);
+    struct ep_host *host = lane->host;
+    if (host != NULL)
+        enif_keep_resource(host);
+    pthread_mutex_unlock(&lane->producer);
+    return host;
+}
+
+void ep_lane_kill(struct ep_lane *lane, enum ep_kill_reason reason)
+{
+    struct ep_host *host = keep_host(lane);
+
+    if (host == NULL)
+        return;
+    ep_host_kill(host, reason);
+    enif_release_resource(host);
+}
+
+void ep_lane_interrupt(struct ep_lane *lane, uint64_t call_id)
+{
+    struct ep_host *host = keep_host(lane);
+
+    if (host == NULL)
+        return;
+    pthread_mutex_lock(&host->lock);
+    ep_host_control(host, EP_KIND_INTERRUPT, lane->index, call_id);
+    pthread_mutex_unlock(&host->lock);
+    enif_release_resource(host);
+}
+
+bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call)
+{
+    uint64_t id = ep_call_id(call);
+
+    pthread_mutex_lock(&lane->producer);
+    bool queued = !call->in_ring;
+    uint64_t position = call->position;
+    if (!ep_call_move(call, EP_CALL_WAITING, EP_CALL_ABANDONED)
+        && !ep_call_move(call, EP_CALL_PARKED, EP_CALL_ABANDONED)) {
+        pthread_mutex_unlock(&lane->producer);
+        return false;
+    }
+    if (queued && ep_queue_remove(lane, call)) {
+        /* It never left: nobody else knows it, so the entry is ours to free. */
+        atomic_fetch_sub(&lane->parked, 1);
+        ep_call_free(lane, call);
+        pthread_mutex_unlock(&lane->producer);
+        return true;
+    }
+    if (lane->host != NULL)
+        (void)ep_ring_cancel(&lane->shm.call, position, id);
+    pthread_mutex_unlock(&lane->producer);
+
+    /* It may run already: interrupt it, and let the context watch it. */
+    ep_lane_interrupt(lane, id);
+    ErlNifEnv *env = enif_alloc_env();
+    ERL_NIF_TERM what = enif_make_tuple2(env, am_cancelled, enif_make_uint64(env, id));
+    (void)enif_send(caller_env, &lane->owner, env, enif_make_tuple2(env, am_py_lane, what));
+    enif_free_env(env);
+    return true;
+}
+
+bool ep_lane_is_active(struct ep_lane *lane, uint64_t call_id)
+{
+    return ep_call_find(lane, call_id) != NULL;
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_submit.h"
+
+#include "ep_calls.h"
+#include "ep_consume.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* From here on a payload is copied into its block without holding the lock. */
+#define STAGE_MIN (64u << 10)
+
+/* A block that was filled before the request is published. */
+struct staged {
+    struct ep_host *host; /* kept; NULL if nothing is staged */
+    uint64_t block;
+};
+
+static void fill_head(struct ep_slot *slot, const struct ep_msg *head)
+{
+    slot->aux = head->aux;
+    slot->call_id = head->call_id;
+    slot->env_id = head->env_id;
+    slot->block = 0;
+    slot->kind = head->kind;
+    slot->flags = head->flags;
+    slot->sent_ns = 0;
+    slot->ran_ns = 0;
+}
+
+/* Publishes one request. Under the producer lock, attached.
+ * -EAGAIN: no slot or no block free at the moment. */
+static int publish(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head,
+                   const uint8_t *bytes, size_t length, const struct staged *staged)
+{
+    struct ep_lane_vm *shm = &lane->shm;
+    struct ep_slot *slot;
+    uint64_t block = 0;
+
+    int rc = ep_ring_reserve(&shm->call, &slot);
+    if (rc < 0)
+        return rc;
+    fill_head(slot, head);
+    slot->length = (uint32_t)length;
+    if (length <= EP_INLINE_MAX) {
+        memcpy(slot->data, bytes, length);
+    } else {
+        if (staged != NULL && staged->host == lane->host) {
+            block = staged->block;
+        } else {
+            if (ep_reclaim_collect(&shm->reclaim_rx, &shm->slab) < 0)
+                return -EPROTO;
+            rc = ep_slab_alloc(&shm->slab, length, &block);
+            if (rc < 0)
+                return rc;
+            memcpy(shm->slab_mem + block, bytes, length);
+        }
+        slot->block = block;
+        slot->flags |= EP_FLAG_BLOCK;
+    }
+    call->in_ring = true;
+    call->position = ep_ring_commit(&shm->call);
+    return 0;
+}
+
+static int enqueue(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head,
+                   const uint8_t *bytes, size_t length)
+{
+    struct ep_queued *queued = malloc(sizeof(*queued) + length);
+
+    if (queued == NULL)
+        return -ENOMEM;
+    queued->next = NULL;
+    queued->call = call;
+    memcpy(&queued->head, head, offsetof(struct ep_msg, data));
+    queued->length = length;
+    memcpy(queued->bytes, bytes, length);
+    call->in_ring = false;
+    *lane->queue_last = queued;
+    lane->queue_last = &queued->next;
+    atomic_fetch_add_explicit(&lane->n_queued, 1, memory_order_relaxed);
+    return 0;
+}
+
+static void send_drops(struct ep_lane *lane)
+{
+    struct ep_slot *slot;
+    struct ep_msg head = {.kind = EP_KIND_ENV_DROP};
+
+    while (lane->n_drops > 0 && ep_ring_reserve(&lane->shm.urgent, &slot) == 0) {
+        head.env_id = lane->drops[--lane->n_drops];
+        fill_head(slot, &head);
+        slot->length = 0;
+        (void)ep_ring_commit(&lane->shm.urgent);
+    }
+}
+
+static void kick(struct ep_lane *lane)
+{
+    if (!ep_bell_must_ring(&lane->shm.park))
+        return;
+    ep_futex_wake(lane->shm.futex);
+    atomic_fetch_add_explicit(&lane->vm->kicks, 1, memory_order_relaxed);
+}
+
+void ep_lane_flush(struct ep_lane *lane)
+{
+    pthread_mutex_lock(&lane->producer);
+    while (lane->queue_first != NULL && lane->state == EP_LANE_ATTACHED) {
+        struct ep_queued *queued = lane->queue_first;
+        if (publish(lane, queued->call, &queued->head, queued->bytes, queued->length, NULL) < 0)
+            break;
+        lane->queue_first = queued->next;
+        if (lane->queue_first == NULL)
+            lane->queue_last = &lane->queue_first;
+        atomic_fetch_sub_explicit(&lane->n_queued, 1, memory_order_relaxed);
+        free(queued);
+    }
+    if (lane->state == EP_LANE_ATTACHED)
+        kick(lane);
+    pthread_mutex_unlock(&lane->producer);
+}
+
+bool ep_queue_remove(struct ep_lane *lane, struct ep_call *call)
+{
+    for (struct ep_queued **at = &lane->queue_first; *at != NULL; at = &(*at)->next) {
+        struct ep_queued *queued = *at;
+        if (queued->call != call)
+            continue;
+        *at = queued->next;
+        if (*at == NULL)
+            lane->queue_last = at;
+        atomic_fetch_sub_explicit(&lane->n_queued, 1, memory_order_relaxed);
+        free(queued);
+        return true;
+    }
+    return false;
+}
+
+/* Copies a large payload into a block of the lane's present worker process. */
+static void stage(struct ep_lane *lane, const struct ep_buf *payload, struct staged *ret_staged)
+{
+    uint8_t *at = NULL;
+
+    pthread_mutex_lock(&lane->producer);
+    if (lane->state == EP_LANE_ATTACHED && lane->queue_first == NULL
+        && ep_reclaim_collect(&lane->shm.reclaim_rx, &lane->shm.slab) >= 0
+        && ep_slab_alloc(&lane->shm.slab, payload->length, &ret_staged->block) == 0) {
+        ret_staged->host = lane->host;
+        enif_keep_resource(lane->host);
+        at = lane->shm.slab_mem + ret_staged->block;
+    }
+    pthread_mutex_unlock(&lane->producer);
+    if (at != NULL)
+        memcpy(at, payload->data, payload->length);
+}
+
+/* Gives an unused block back. Under the producer lock. */
+static void unstage(struct ep_lane *lane, const struct staged *staged)
+{
+    if (staged->host != NULL && staged->host == lane->host)
+        (void)ep_slab_free(&lane->shm.slab, staged->block);
+}
+
+static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
+                         const struct staged *staged, struct ep_call **ret_call)
+{
+    const struct ep_buf *payload = request->payload;
+
+    if (lane->state == EP_LANE_CLOSED)
+        return -ESTALE;
+    if (lane->state == EP_LANE_UNAVAILABLE)
+        return -EHOSTDOWN;
+    struct ep_call *call = ep_call_alloc(lane);
+    if (call == NULL)
+        return -ENOBUFS;
+    call->op = request->op;
+    (void)enif_self(env, &call->caller);
+
+    struct ep_msg head;
+    head.aux = 0;
+    head.call_id = ep_call_id(call);
+    head.env_id = request->env_id;
+    head.kind = request->kind;
+    head.flags = request->flags;
+
+    int rc = -EAGAIN;
+    if (lane->state == EP_LANE_ATTACHED) {
+        if (lane->n_drops > 0)
+            send_drops(lane);
+        if (lane->queue_first == NULL)
+            rc = publish(lane, call, &head, payload->data, payload->length, staged);
+        if (rc == 0)
+            kick(lane);
+    }
+    if (rc < 0) {
+        unstage(lane, staged);
+        rc = enqueue(lane, call, &head, payload->data, payload->length);
+    }
+    if (rc < 0) {
+        ep_call_free(lane, call);
+        return rc;
+    }
+    *ret_call = call;
+    return 0;
+}
+
+int ep_submit(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
+              struct ep_call **ret_call)
+{
+    struct staged staged = {.host = NULL};
+
+    if (request->payload->length >= STAGE_MIN)
+        stage(lane, request->payload, &staged);
+
+    pthread_mutex_lock(&lane->producer);
+    int rc = submit_locked(lane, env, request, &staged, ret_call);
+    if (rc == -ESTALE || rc == -EHOSTDOWN || rc == -ENOBUFS)
+        unstage(lane, &staged);
+    pthread_mutex_unlock(&lane->producer);
+
+    if (staged.host != NULL)
+        enif_release_resource(staged.host);
+    return rc;
+}
+
+void ep_lane_drop_env(struct ep_lane *lane, uint64_t env_id)
+{
+    pthread_mutex_lock(&lane->producer);
+    /* A worker process that comes later never knew this namespace. */
+    if (lane->state == EP_LANE_ATTACHED) {
+        if (lane->n_drops == lane->max_drops) {
+            size_t max = lane->max_drops == 0 ? 16 : 2 * lane->max_drops;
+            uint64_t *drops = realloc(lane->drops, max * sizeof(*drops));
+            if (drops != NULL) {
+                lane->drops = drops;
+                lane->max_drops = max;
+            }
+        }
+        /* Out of memory: the namespace stays until the worker process ends. */
+        if (lane->n_drops < lane->max_drops)
+            lane->drops[lane->n_drops++] = env_id;
+        send_drops(lane);
+        /* An idle worker is not woken for one of them, but for a ring half full. */
+        if (lane->n_drops > 0
+            || lane->shm.urgent.tail - ep_ring_taken(&lane->shm.urgent) > EP_URGENT_SLOTS / 2)
+            kick(lane);
+    }
+    pthread_mutex_unlock(&lane->producer);
+}
+
+static bool may_spin(struct ep_vm *vm)
+{
+    uint32_t most = vm->cpus / 2;
+
+    /* Half of the CPUs: the workers need the others, or nobody gets ahead. */
+    if (most == 0)
+        return false;
+    /* Relaxed: a limit on waste, nothing depends on it. */
+    if (atomic_fetch_add_explicit(&vm->spinners, 1, memory_order_relaxed) < most)
+        return true;
+    atomic_fetch_sub_explicit(&vm->spinners, 1, memory_order_relaxed);
+    return false;
+}
+
+/* Polls between two looks at the clock: a look costs as much as some polls. */
+#define POLLS_PER_LOOK 16
+
+static bool spin_loop(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                      struct ep_msg *ret_msg, bool *ret_consumer)
+{
+    uint64_t limit = 0;
+    bool consumer = false;
+
+    for (unsigned polls = 1;; polls++) {
+        if (!consumer && ep_consumer_try(lane)) {
+            consumer = true;
+            /* Nobody needs a doorbell while somebody watches. */
+            ep_bell_disarm(&lane->shm.response_bell);
+            atomic_store_explicit(&lane->armed, 0, memory_order_relaxed);
+        }
+        *ret_consumer = consumer;
+        if (consumer) {
+            int rc = ep_drain(lane, env, call, ret_msg);
+            if (rc != 0)
+                return rc > 0;
+        }
+        if (atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_DONE)
+            return false;
+        if (polls % POLLS_PER_LOOK == 0) {
+            uint64_t now = ep_clock_ns();
+            if (limit == 0)
+                limit = now + lane->spin.budget_ns;
+            else if (now >= limit)
+                return false;
+        }
+        ep_cpu_relax();
+    }
+}
+
+bool ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                       struct ep_msg *ret_msg)
+{
+    bool consumer = false, mine = false;
+
+    if (lane->spin.max_ns > 0 && call->in_ring && may_spin(lane->vm)) {
+        mine = spin_loop(lane, env, call, ret_msg, &consumer);
+        atomic_fetch_sub_explicit(&lane->vm->spinners, 1, memory_order_relaxed);
+        bool hit = mine
+                   || atomic_load_explicit(&call->state, memory_order_relaxed) == EP_CALL_DONE;
+        if (hit)
+            ep_spin_hit(&lane->spin);
+        else
+            ep_spin_miss(&lane->spin);
+    }
+    if (!mine) {
+        /* Counted before the move, so that the deliverer may uncount it. */
+        atomic_fetch_add_explicit(&lane->parked, 1, memory_order_seq_cst);
+        if (!ep_call_move(call, EP_CALL_SPINNING, EP_CALL_PARKED))
+            atomic_fetch_sub_explicit(&lane->parked, 1, memory_order_relaxed);
+    }
+    if (consumer)
+        ep_consumer_leave(lane, env);
+    else if (!mine)
+        ep_consumer_ensure(lane, env);
+    return mine;
+}

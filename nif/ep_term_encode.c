@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_atoms.h"
+#include "ep_seal.h"
+#include "ep_term.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum frame_kind { FRAME_LIST, FRAME_TUPLE, FRAME_MAP };
+
+/* A container whose elements are being written. */
+struct frame {
+    enum frame_kind kind;
+    bool text_keys;
+    bool at_value; /* FRAME_MAP: the key is written */
+    uint32_t index;
+    uint32_t count;
+    ERL_NIF_TERM rest;            /* FRAME_LIST */
+    const ERL_NIF_TERM *elements; /* FRAME_TUPLE */
+    ErlNifMapIterator pairs;      /* FRAME_MAP; destroyed with the frame */
+};
+
+#define FRAMES_INSIDE 4
+
+struct walk {
+    struct ep_encoder *encoder;
+    const char *place;
+    struct ep_fault *fault;
+    struct frame *frames; /* inside, or the heap */
+    struct frame inside[FRAMES_INSIDE];
+    size_t depth, capacity;
+};
+
+static void append(char *text, size_t size, size_t *used, const char *format, ...)
+{
+    va_list args;
+
+    if (*used >= size)
+        return;
+    va_start(args, format);
+    int n = vsnprintf(text + *used, size - *used, format, args);
+    va_end(args);
+    *used += n < 0 ? 0 : (size_t)n;
+}
+
+static void append_key(ErlNifEnv *env, ERL_NIF_TERM key, char *text, size_t size, size_t *used)
+{
+    uint8_t name[1024];
+    ErlNifBinary bin;
+    size_t length;
+    ErlNifSInt64 n;
+
+    if (enif_is_atom(env, key) && ep_atom_name(env, key, name, &length) == 0)
+        append(text, size, used, "['%.*s']", length > 64 ? 64 : (int)length, (char *)name);
+    else if (enif_inspect_binary(env, key, &bin))
+        append(text, size, used, "['%.*s']", bin.size > 64 ? 64 : (int)bin.size, (char *)bin.data);
+    else if (enif_get_int64(env, key, &n))
+        append(text, size, used, "[%lld]", (long long)n);
+    else
+        append(text, size, used, "[...]");
+}
+
+/* Writes "args[0]['k'][3]: why" and returns error. */
+static int fault(struct walk *walk, ERL_NIF_TERM type, int error, const char *why)
+{
+    ErlNifEnv *env = walk->encoder->env;
+    char *text = walk->fault->message;
+    size_t size = sizeof(walk->fault->message), used = 0;
+
+    append(text, size, &used, "%s", walk->place);
+    for (size_t i = 0; i < walk->depth && used < 384; i++) {
+        struct frame *frame = &walk->frames[i];
+        if (frame->kind != FRAME_MAP) {
+            append(text, size, &used, "[%u]", frame->index - 1);
+            continue;
+        }
+        ERL_NIF_TERM key, value;
+        if (frame->at_value && enif_map_iterator_get_pair(env, &frame->pairs, &key, &value))
+            append_key(env, key, text, size, &used);
+    }
+    append(text, size, &used, ": %s", why);
+    walk->fault->type = type;
+    return error;
+}
+
+static int unconvertible(struct walk *walk, const char *what)
+{
+    char why[96];
+    (void)snprintf(why, sizeof(why), "%s cannot be converted to Python", what);
+    return fault(walk, am_TypeError, -EINVAL, why);
+}
+
+static int buffer_fault(struct walk *walk, int error)
+{
+    const char *why = error == -EMSGSIZE
+                          ? "does not fit in the 134217728 bytes of shared memory of a context"
+                          : "no memory";
+    return fault(walk, am_MemoryError, error, why);
+}
+
+static int push(struct walk *walk, struct frame **ret_frame)
+{
+    if (walk->depth == EP_ETF_DEPTH_MAX)
+        return fault(walk, am_RecursionError, -EINVAL, "more than 1000 levels of containers");
+    if (walk->depth == walk->capacity) {
+        size_t capacity = walk->capacity * 4;
+        bool is_inside = walk->frames == walk->inside;
+        struct frame *frames =
+            enif_realloc(is_inside ? NULL : walk->frames, capacity * sizeof(*frames));
+        if (frames == NULL)
+            return buffer_fault(walk, -ENOMEM);
+        if (is_inside)
+            memcpy(frames, walk->inside, sizeof(walk->inside));
+        walk->frames = frames;
+        walk->capacity = capacity;
+    }
+    *ret_frame = &walk->frames[walk->depth];
+    **ret_frame = (struct frame){.index = 0};
+    return 0;
+}
+
+static void pop(struct walk *walk)
+{
+    struct frame *frame = &walk->frames[--walk->depth];
+    if (frame->kind == FRAME_MAP)
+        enif_map_iterator_destroy(walk->encoder->env, &frame->pairs);
+}
+
+static int put_integer(struct walk *walk, ERL_NIF_TERM term)
+{
+    struct ep_encoder *encoder = walk->encoder;
+    ErlNifSInt64 small;
+    ErlNifUInt64 large;
+    ErlNifBinary bin;
+
+    if (enif_get_int64(encoder->env, term, &small)) {
+        ep_etf_put_int(encoder->buf, small);
+        return 0;
+    }
+    if (enif_get_uint64(encoder->env, term, &large)) {
+        ep_etf_put_uint(encoder->buf, large);
+        return 0;
+    }
+    /* There is no other way to read a bignum; behind the version byte stands
+     * what the wire format has. */
+    if (!enif_term_to_binary(encoder->env, term, &bin))
+        return buffer_fault(walk, -ENOMEM);
+    ep_buf_put(encoder->buf, bin.data + 1, bin.size - 1);
+    enif_release_binary(&bin);
+    return 0;
+}
+
+static int put_atom(struct walk *walk, ERL_NIF_TERM term)
+{
+    uint8_t name[1024];
+    size_t size;
+
+    int rc = ep_atom_name(walk->encoder->env, term, name, &size);
+    if (rc < 0)
+        return buffer_fault(walk, -ENOMEM);
+    ep_etf_put_atom(walk->encoder->buf, (char *)name, size);
+    return 0;
+}
+
+static int put_handle(struct walk *walk, ERL_NIF_TERM term, enum ep_handle_kind kind)
+{
+    struct ep_encoder *encoder = walk->encoder;
+    ErlNifBinary bin;
+    uint64_t seal;
+
+    if (!enif_term_to_binary(encoder->env, term, &bin))
+        return buffer_fault(walk, -ENOMEM);
+    seal = ep_seal(encoder->vm->seal_key, bin.data, bin.size);
+    ep_etf_put_handle(encoder->buf, kind, bin.data, bin.size, (const uint8_t *)&seal);
+    enif_release_binary(&bin);
+    return 0;
+}
+
+static int put_binary(struct walk *walk, ERL_NIF_TERM term)
+{
+    struct ep_encoder *encoder = walk->encoder;
+    ErlNifBinary bin;
+
+    if (!enif_inspect_binary(encoder->env, term, &bin))
+        return unconvertible(walk, "a bitstring");
+    if (bin.size > EP_SLAB_SIZE)
+        return buffer_fault(walk, -EMSGSIZE);
+    if (bin.size > encoder->bytes_left)
+        return -E2BIG;
+    ep_etf_put_binary(encoder->buf, bin.data, bin.size);
+    return 0;
+}
+
+static int open_list(struct walk *walk, ERL_NIF_TERM term)
+{
+    struct frame *frame;
+    unsigned length;
+
+    if (enif_is_empty_list(walk->encoder->env, term)) {
+        ep_etf_put_nil(walk->encoder->buf);
+        return 0;
+    }
+    if (!enif_get_list_length(walk->encoder->env, term, &length))
+        return unconvertible(walk, "an improper list");
+    int rc = push(walk, &frame);
+    if (rc < 0)
+        return rc;
+    frame->kind = FRAME_LIST;
+    frame->rest = term;
+    frame->count = length;
+    walk->depth++;
+    ep_etf_put_list(walk->encoder->buf, length);
+    return 0;
+}
+
+static int open_tuple(struct walk *walk, ERL_NIF_TERM term)
+{
+    struct frame *frame;
+    int arity;
+
+    int rc = push(walk, &frame);
+    if (rc < 0)
+        return rc;
+    (void)enif_get_tuple(walk->encoder->env, term, &arity, &frame->elements);
+    frame->kind = FRAME_TUPLE;
+    frame->count = (uint32_t)arity;
+    walk->depth++;
+    ep_etf_put_tuple(walk->encoder->buf, (uint32_t)arity);
+    return 0;
+}
+
+static int open_map(struct walk *walk, ERL_NIF_TERM term, bool text_keys)
+{
+    struct frame *frame;
+    size_t size;
+
+    int rc = push(walk, &frame);
+    if (rc < 0)
+        return rc;
+    (void)enif_get_map_size(walk->encoder->env, term, &size);
+    if (!enif_map_iterator_create(walk->encoder->env, term, &frame->pairs,
+                                  ERL_NIF_MAP_ITERATOR_FIRST))
+        return buffer_fault(walk, -ENOMEM);
+    frame->kind = FRAME_MAP;
+    frame->text_keys = text_keys;
+    frame->count = (uint32_t)size;
+    walk->depth++;
+    ep_etf_put_map(walk->encoder->buf, (uint32_t)size);
+    return 0;
+}
+
+static int put_term(struct walk *walk, ERL_NIF_TERM term, bool text_keys)
+{
+    struct ep_encoder *encoder = walk->encoder;
+    double real;
+
+    if (encoder->terms_left == 0)
+        return -E2BIG;
+    encoder->terms_left--;
+
+    switch (enif_term_type(encoder->env, term)) {
+    case ERL_NIF_TERM_TYPE_INTEGER: return put_integer(walk, term);
+    case ERL_NIF_TERM_TYPE_FLOAT:
+        (void)enif_get_double(encoder->env, term, &real);
+        ep_etf_put_float(encoder->buf, real);
+        return 0;
+    case ERL_NIF_TERM_TYPE_ATOM: return put_atom(walk, term);
+    case ERL_NIF_TERM_TYPE_BITSTRING: return put_binary(walk, term);
+    case ERL_NIF_TERM_TYPE_LIST: return open_list(walk, term);
+    case ERL_NIF_TERM_TYPE_TUPLE: return open_tuple(walk, term);
+    case ERL_NIF_TERM_TYPE_MAP: return open_map(walk, term, text_keys);
+    case ERL_NIF_TERM_TYPE_PID: return put_handle(walk, term, EP_HANDLE_PID);
+    case ERL_NIF_TERM_TYPE_REFERENCE: return put_handle(walk, term, EP_HANDLE_REF);
+    case ERL_NIF_TERM_TYPE_FUN: return unconvertible(walk, "a fun");
+    case ERL_NIF_TERM_TYPE_PORT: return unconvertible(walk, "a port");
+    default: return unconvertible(walk, "this term");
+    }
+}
+
+static int put_text_key(struct walk *walk, ERL_NIF_TERM key)
+{
+    if (ep_term_encode_text(walk->encoder, key) == 0)
+        return 0;
+    return fault(walk, am_TypeError, -EINVAL, "a key is neither an atom nor a binary");
+}
+
+/* Writes the next element of the innermost container, or closes it. */
+static int step(struct walk *walk)
+{
+    struct frame *frame = &walk->frames[walk->depth - 1];
+    ErlNifEnv *env = walk->encoder->env;
+    ERL_NIF_TERM element, key, value;
+
+    if (frame->kind == FRAME_MAP) {
+        if (!enif_map_iterator_get_pair(env, &frame->pairs, &key, &value)) {
+            pop(walk);
+            return 0;
+        }
+        if (!frame->at_value) {
+            frame->at_value = true;
+            return frame->text_keys ? put_text_key(walk, key) : put_term(walk, key, false);
+        }
+        /* at_value stays set while the value is written, for the place of a
+         * fault; the iterator moves when the walk comes back here. */
+        if (frame->index++ % 2 == 0)
+            return put_term(walk, value, false);
+        (void)enif_map_iterator_next(env, &frame->pairs);
+        frame->at_value = false;
+        return 0;
+    }
+    if (frame->index == frame->count) {
+        if (frame->kind == FRAME_LIST)
+            ep_etf_put_nil(walk->encoder->buf);
+        pop(walk);
+        return 0;
+    }
+    if (frame->kind == FRAME_TUPLE)
+        element = frame->elements[frame->index];
+    else
+        (void)enif_get_list_cell(env, frame->rest, &element, &frame->rest);
+    frame->index++;
+    return put_term(walk, element, false);
+}
+
+int ep_term_encode(struct ep_encoder *encoder, ERL_NIF_TERM term, const char *place, bool text_keys,
+                   struct ep_fault *ret_fault)
+{
+    struct walk walk;
+    size_t limit = encoder->buf->length + encoder->bytes_left;
+
+    walk.encoder = encoder;
+    walk.place = place;
+    walk.fault = ret_fault;
+    walk.frames = walk.inside;
+    walk.depth = 0;
+    walk.capacity = FRAMES_INSIDE;
+
+    int rc = put_term(&walk, term, text_keys);
+    while (rc == 0 && walk.depth > 0) {
+        if (encoder->buf->error != 0)
+            rc = buffer_fault(&walk, encoder->buf->error);
+        else if (encoder->bytes_left != SIZE_MAX && encoder->buf->length > limit)
+            rc = -E2BIG;
+        else
+            rc = step(&walk);
+    }
+    if (rc == 0 && encoder->buf->error != 0)
+        rc = buffer_fault(&walk, encoder->buf->error);
+
+    while (walk.depth > 0)
+        pop(&walk);
+    if (walk.frames != walk.inside)
+        enif_free(walk.frames);
+    return rc;
+}
+
+int ep_term_encode_text(struct ep_encoder *encoder, ERL_NIF_TERM term)
+{
+    uint8_t name[1024];
+    ErlNifBinary bin;
+    size_t size;
+
+    if (enif_inspect_binary(encoder->env, term, &bin)) {
+        ep_etf_put_binary(encoder->buf, bin.data, bin.size);
+        return 0;
+    }
+    if (!enif_is_atom(encoder->env, term))
+        return -EINVAL;
+    int rc = ep_atom_name(encoder->env, term, name, &size);
+    if (rc == 0)
+        ep_etf_put_binary(encoder->buf, name, size);
+    return rc;
+}

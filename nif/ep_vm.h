@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_VM_H
+#define EP_VM_H
+
+/*
+ * ep_vm - the structures of the NIF and who guards what.
+ *
+ * One ep_vm per Erlang VM, shared by every loaded instance of the library. A
+ * host is one worker process from its fork to its reaping. A lane is what a
+ * context keeps for its whole life: its call table, and its rings while it is
+ * attached to a host. All three outlive worker processes; only the rings do not.
+ *
+ * Locks, in the order in which they may be taken:
+ *   vm->lock        the lists of hosts and launchers
+ *   host->lock      host->lanes, the control lane
+ *   lane->producer  call and urgent ring, slab, call table growth, waiting
+ *                   queue, lane->state, and (with the consumer lock) attachment
+ *   lane->consumer  response ring and its bell; only tried, except by the reaper
+ *   lane->reclaim   the ring that hands blocks back
+ * None is ever held while Python runs or while a term is converted.
+ *
+ * Threads  scheduler threads enter through NIFs; one reaper thread per VM.
+ */
+
+#include "ep_cpu.h"
+#include "ep_lane.h"
+#include "ep_seg.h"
+#include "ep_wait.h"
+
+#include <erl_nif.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define EP_VM_VERSION 1u /* bump when a structure below changes: no hot upgrade then */
+
+/* What a caller asked for; decides the shape of its answer. */
+enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
+
+/*
+ * States of a call. Every transition is one compare-and-swap, so each call ends
+ * exactly once:
+ *
+ *   FREE -> SPINNING              submit, by the caller
+ *   SPINNING -> FREE              the caller took its reply from the ring itself
+ *   SPINNING -> DONE              another consumer stored the reply
+ *   SPINNING -> PARKED            the caller gives up spinning
+ *   PARKED -> WAITING             the caller has named the message it waits for
+ *   PARKED, WAITING -> DONE       reply or failure stored; WAITING gets its message
+ *   PARKED, WAITING -> ABANDONED  timeout, or the caller died
+ *   DONE -> FREE                  the caller collected
+ *   ABANDONED -> FREE             the late reply was dropped
+ */
+enum ep_call_state {
+    EP_CALL_FREE,
+    EP_CALL_SPINNING,
+    EP_CALL_PARKED,
+    EP_CALL_WAITING,
+    EP_CALL_ABANDONED,
+    EP_CALL_DONE,
+};
+
+/* Outcomes that no worker sent; they stand where a reply has its kind. */
+enum ep_failure {
+    EP_FAILED_DIED = 0x100,    /* aux: started; env_id: os pid; block: exit value */
+    EP_FAILED_UNAVAILABLE,     /* reason: lane->reason */
+    EP_FAILED_CONTEXT,         /* reason: lane->close_reason */
+};
+
+struct ep_call {
+    _Atomic uint32_t state; /* enum ep_call_state */
+    uint32_t index;
+    _Atomic uint32_t generation; /* changes whenever the entry becomes free */
+    enum ep_op op;
+    bool in_ring;      /* published, or still in the waiting queue */
+    uint64_t position; /* in the call ring */
+    ErlNifPid caller;
+    ErlNifEnv *env; /* holds message; kept for the next call of this entry */
+    ERL_NIF_TERM message;
+    struct ep_host *reply_host;   /* kept while the reply lies in a block of it */
+    const uint8_t *reply_payload; /* the block, in memory that the worker can still write */
+    struct ep_msg reply;          /* valid in DONE */
+    struct ep_call *next_free;
+};
+
+/* A request that waits in private memory for room or for a worker process. */
+struct ep_queued {
+    struct ep_queued *next;
+    struct ep_call *call;
+    struct ep_msg head; /* data and length unused */
+    size_t length;
+    uint8_t bytes[];
+};
+
+enum ep_lane_state {
+    EP_LANE_DETACHED,    /* no worker process yet: requests wait */
+    EP_LANE_ATTACHED,
+    EP_LANE_UNAVAILABLE, /* the worker process does not start: requests fail */
+    EP_LANE_CLOSED,      /* the context ended: requests fail */
+};
+
+#define EP_CALL_CHUNK 256u
+#define EP_CALL_CHUNKS 4096u
+
+struct ep_lane {
+    struct ep_vm *vm;
+    ErlNifPid owner; /* the context process */
+    ErlNifMonitor owner_monitor;
+
+    pthread_mutex_t producer;
+    enum ep_lane_state state;
+    struct ep_host *host; /* kept; written under producer and consumer lock */
+    uint32_t index;
+    struct ep_queued *queue_first, **queue_last;
+    uint64_t *drops; /* namespaces to drop that found the urgent ring full */
+    size_t n_drops, max_drops;
+    struct ep_call *free_calls; /* private to the producer */
+    uint32_t n_calls;           /* entries made so far */
+    ErlNifEnv *reason_env;
+    ERL_NIF_TERM reason;       /* of UNAVAILABLE */
+    ERL_NIF_TERM close_reason; /* of CLOSED; an atom */
+    _Atomic(struct ep_call *) chunks[EP_CALL_CHUNKS];
+
+    _Alignas(EP_CACHE_LINE) _Atomic uint32_t consumer; /* 0 or 1, see ep_consume.h */
+    struct ep_spin spin;                               /* of callers; races are harmless */
+    uint32_t notices;    /* STARTED and STOPPED still to come; under the consumer lock */
+    uint64_t unread_at;  /* check(): response position that was unread */
+    uint64_t unread_since_ns;
+
+    _Alignas(EP_CACHE_LINE) _Atomic(struct ep_call *) freed; /* pushed by anyone */
+    _Atomic uint32_t parked;      /* calls that nobody spins for */
+    _Atomic uint32_t armed;       /* the response bell is armed */
+    _Atomic uint32_t n_queued;    /* length of the waiting queue */
+    _Atomic uint64_t next_env_id;
+
+    pthread_mutex_t reclaim;
+    struct ep_lane_vm shm; /* while attached */
+};
+
+enum ep_kill_reason { EP_KILL_NONE = 0, EP_KILL_AFTER, EP_KILL_VIOLATION, EP_KILL_ASKED };
+
+struct ep_host {
+    struct ep_vm *vm;
+    struct ep_host *next; /* under vm->lock */
+    uint64_t id;
+    uint32_t n_lanes; /* control lane included */
+    ErlNifPid owner;
+    struct ep_seg a, b;
+    int doorbell; /* eventfd, written by the worker */
+    int control;  /* our end; its closing tells the worker that we are gone */
+
+    /* The reaper's. */
+    int pidfd; /* -1 until spawned */
+    bool doorbell_added, pidfd_added, dead, exit_known;
+    uint64_t died_at_ns; /* the pidfd said so; waits a moment for the exit value */
+    int64_t exit_value; /* enum ep_control_event_kind, EXITED */
+
+    pthread_mutex_t lock;
+    struct ep_lane *lanes[EP_LANES_MAX]; /* kept; [0] unused */
+    struct ep_lane_vm control_lane;
+    _Atomic int64_t os_pid;
+    _Atomic int kill_pidfd; /* a duplicate for ep_host_kill(); -1 */
+    _Atomic int kill_reason;
+};
+
+/* A launcher process. */
+struct ep_launcher {
+    struct ep_vm *vm;
+    struct ep_launcher *next; /* under vm->lock */
+    uint64_t id;
+    ErlNifPid owner;
+    int listener; /* -1 once joined */
+    int socket;   /* -1 until joined */
+    bool added, gone;
+    uint8_t token[16];
+};
+
+struct ep_vm {
+    uint32_t version; /* EP_VM_VERSION; first, so that any instance can read it */
+    _Atomic uint32_t refs;
+    pthread_mutex_t lock;
+    struct ep_host *hosts;
+    struct ep_launcher *launchers;
+    uint64_t next_id;
+    uint8_t seal_key[16];
+    unsigned cpus;
+
+    struct ep_wait *wait;
+    int wake_fd;
+    ErlNifTid reaper;
+    bool reaper_runs;
+    _Atomic bool stop;
+
+    _Atomic uint32_t spinners;
+    _Atomic uint32_t max_atoms;
+    _Atomic uint32_t atoms_made;
+    _Atomic uint64_t lost_wake, violations, late_replies, kicks, doorbells;
+};
+
+/* A namespace of a process: dropped in the worker when collected. */
+struct ep_env {
+    struct ep_lane *lane; /* kept */
+    uint64_t id;
+};
+
+/* What a parked caller holds; when it is collected, the call is cancelled. */
+struct ep_call_ref {
+    struct ep_lane *lane; /* kept */
+    struct ep_call *call; /* NULL once collected */
+    uint32_t generation;
+};
+
+extern ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type,
+    *ep_call_type;
+
+#endif

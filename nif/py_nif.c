@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The table of functions and the life of the library.
+ *
+ * Several instances of the library can be loaded at once while code is upgraded;
+ * they share one struct ep_vm, which the first creates and the last frees. The
+ * reaper thread runs the code of one instance, so an upgrade stops it and starts
+ * its own; rings and calls do not notice.
+ */
+#include "py_nif.h"
+
+#include "ep_atoms.h"
+#include "ep_host.h"
+#include "ep_lanes.h"
+#include "ep_reaper.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type, *ep_call_type;
+
+struct ep_vm *py_nif_vm(ErlNifEnv *env)
+{
+    return enif_priv_data(env);
+}
+
+ERL_NIF_TERM py_nif_posix_error(ErlNifEnv *env, int rc)
+{
+    static const struct {
+        int error;
+        const char *name;
+    } names[] = {{EAGAIN, "eagain"}, {EBUSY, "ebusy"},       {EINVAL, "einval"},
+                 {ENOMEM, "enomem"}, {EPROTO, "eproto"},     {ESRCH, "esrch"},
+                 {ESTALE, "estale"}, {EPIPE, "epipe"},       {EMFILE, "emfile"},
+                 {ENFILE, "enfile"}, {ETIMEDOUT, "etimedout"}, {EACCES, "eacces"},
+                 {EPERM, "eperm"},   {ENOSYS, "enosys"},     {ENOSPC, "enospc"}};
+    const char *name = "eio"; /* not in the contract of what we call */
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (names[i].error == -rc)
+            name = names[i].name;
+    return enif_make_tuple2(env, am_error, enif_make_atom(env, name));
+}
+
+static bool open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
+{
+    static const struct {
+        ErlNifResourceType **type;
+        const char *name;
+        ErlNifResourceTypeInit init;
+    } types[] = {
+        {&ep_lane_type, "ep_lane", {.dtor = ep_lane_destroy, .down = ep_lane_down}},
+        {&ep_host_type, "ep_host", {.dtor = ep_host_destroy, .down = ep_host_down}},
+        {&ep_launcher_type, "ep_launcher", {.dtor = ep_launcher_destroy}},
+        {&ep_env_type, "ep_env", {.dtor = py_nif_env_destroy}},
+        {&ep_call_type, "ep_call", {.dtor = py_nif_call_ref_destroy}},
+    };
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        *types[i].type = enif_open_resource_type_x(env, types[i].name, &types[i].init, flags, NULL);
+        if (*types[i].type == NULL)
+            return false;
+    }
+    return true;
+}
+
+static struct ep_vm *create_vm(void)
+{
+    struct ep_vm *vm = enif_alloc(sizeof(*vm));
+
+    if (vm == NULL)
+        return NULL;
+    memset(vm, 0, sizeof(*vm));
+    vm->version = EP_VM_VERSION;
+    vm->next_id = 1;
+    vm->cpus = ep_cpu_count();
+    atomic_init(&vm->refs, 1);
+    atomic_init(&vm->max_atoms, 10000);
+    pthread_mutex_init(&vm->lock, NULL);
+    if (getrandom(vm->seal_key, sizeof(vm->seal_key), 0) != sizeof(vm->seal_key)
+        || ep_reaper_start(vm) < 0) {
+        pthread_mutex_destroy(&vm->lock);
+        enif_free(vm);
+        return NULL;
+    }
+    return vm;
+}
+
+static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
+{
+    (void)load_info;
+    ep_atoms_init(env);
+    if (!open_types(env, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER))
+        return -1;
+    *priv_data = create_vm();
+    return *priv_data == NULL ? -2 : 0;
+}
+
+static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_NIF_TERM load_info)
+{
+    struct ep_vm *vm = *old_priv_data;
+
+    (void)load_info;
+    /* Other structures: the old instance goes on, and load_nif says so. */
+    if (vm->version != EP_VM_VERSION)
+        return -3;
+    ep_atoms_init(env);
+    if (!open_types(env, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER))
+        return -1;
+    ep_reaper_stop(vm);
+    if (ep_reaper_start(vm) < 0)
+        return -2;
+    atomic_fetch_add(&vm->refs, 1);
+    *priv_data = vm;
+    return 0;
+}
+
+static void unload(ErlNifEnv *env, void *priv_data)
+{
+    struct ep_vm *vm = priv_data;
+
+    (void)env;
+    if (atomic_fetch_sub(&vm->refs, 1) != 1)
+        return;
+    ep_reaper_stop(vm);
+    /* Whoever is left keeps a reference of the reaper's; processes that still run
+     * are killed, for nobody would notice their end. */
+    while (vm->hosts != NULL) {
+        struct ep_host *host = vm->hosts;
+        vm->hosts = host->next;
+        ep_host_kill(host, EP_KILL_ASKED);
+        enif_release_resource(host);
+    }
+    while (vm->launchers != NULL) {
+        struct ep_launcher *launcher = vm->launchers;
+        vm->launchers = launcher->next;
+        enif_release_resource(launcher);
+    }
+    /* SUBTLE: vm is not freed. Resources whose terms are still alive point to it,
+     * and may be collected at any later time; this is 200 bytes per unload. */
+}
+
+static ErlNifFunc functions[] = {
+    {"call", 7, call_nif, 0},
+    {"eval", 5, eval_nif, 0},
+    {"exec", 4, exec_nif, 0},
+    {"await", 2, await_nif, 0},
+    {"collect", 1, collect_nif, 0},
+    {"cancel", 1, cancel_nif, 0},
+    {"check", 1, check_nif, 0},
+    {"env_new", 1, env_new_nif, 0},
+    {"launcher_open", 0, launcher_open_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"launcher_join", 2, launcher_join_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"host_start", 6, host_start_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"host_kill", 1, host_kill_nif, 0},
+    {"host_shutdown", 1, host_shutdown_nif, 0},
+    {"lane_new", 1, lane_new_nif, 0},
+    {"lane_attach", 4, lane_attach_nif, 0},
+    {"lane_close", 2, lane_close_nif, 0},
+    {"lane_set_unavailable", 2, lane_set_unavailable_nif, 0},
+    {"lane_interrupt", 2, lane_interrupt_nif, 0},
+    {"lane_is_active", 2, lane_is_active_nif, 0},
+    {"lane_kill", 1, lane_kill_nif, 0},
+    {"counters", 0, counters_nif, 0},
+    {"set_max_atoms", 1, set_max_atoms_nif, 0},
+    {"empty", 0, empty_nif, 0},
+};
+
+ERL_NIF_INIT(py_nif, functions, load, NULL, upgrade, unload)

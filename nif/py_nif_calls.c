@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "py_nif.h"
+
+#include "ep_answer.h"
+#include "ep_atoms.h"
+#include "ep_calls.h"
+#include "ep_consume.h"
+#include "ep_lanes.h"
+#include "ep_submit.h"
+#include "ep_term.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a normal scheduler encodes or decodes before a dirty one takes over:
+ * about a quarter of a millisecond. */
+#define TERMS_MAX 5000u
+#define BYTES_MAX (256u << 10)
+
+/* A lane unread for this long although somebody waits has lost a wake-up. */
+#define LOST_WAKE_NS 200000000u
+
+static bool is_dirty(ErlNifEnv *env)
+{
+    (void)env;
+    return enif_thread_type() != ERL_NIF_THR_NORMAL_SCHEDULER;
+}
+
+void py_nif_env_destroy(ErlNifEnv *env, void *object)
+{
+    struct ep_env *namespace = object;
+
+    (void)env;
+    if (namespace->lane == NULL)
+        return;
+    ep_lane_drop_env(namespace->lane, namespace->id);
+    enif_release_resource(namespace->lane);
+}
+
+/* env_new(Lane) -> Env */
+PY_NIF(env_new_nif)
+{
+    struct ep_lane *lane;
+
+    (void)argc;
+    if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane))
+        return enif_make_badarg(env);
+    struct ep_env *namespace = enif_alloc_resource(ep_env_type, sizeof(*namespace));
+    enif_keep_resource(lane);
+    namespace->lane = lane;
+    namespace->id = atomic_fetch_add(&lane->next_env_id, 1);
+    ERL_NIF_TERM term = enif_make_resource(env, namespace);
+    enif_release_resource(namespace);
+    return term;
+}
+
+/* Env | undefined -> number of the namespace; -EINVAL, -EXDEV: of another lane. */
+static int get_env_id(ErlNifEnv *env, ERL_NIF_TERM term, const struct ep_lane *lane,
+                      uint64_t *ret_id)
+{
+    struct ep_env *namespace;
+
+    *ret_id = 0;
+    if (enif_is_identical(term, am_undefined))
+        return 0;
+    if (!enif_get_resource(env, term, ep_env_type, (void **)&namespace))
+        return -EINVAL;
+    *ret_id = namespace->id;
+    return namespace->lane == lane ? 0 : -EXDEV;
+}
+
+static void abandon(struct ep_call_ref *ref, ErlNifEnv *env)
+{
+    if (ref->call == NULL)
+        return;
+    if (!ep_lane_cancel(ref->lane, env, ref->call)) {
+        /* Answered, and nobody collects. */
+        ep_call_drop_reply(ref->lane, ref->call);
+        ep_call_free(ref->lane, ref->call);
+    }
+    ref->call = NULL;
+}
+
+void py_nif_call_ref_destroy(ErlNifEnv *env, void *object)
+{
+    struct ep_call_ref *ref = object;
+
+    if (ref->lane == NULL)
+        return;
+    abandon(ref, env);
+    enif_release_resource(ref->lane);
+}
+
+static ERL_NIF_TERM make_call_ref(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call)
+{
+    struct ep_call_ref *ref = enif_alloc_resource(ep_call_type, sizeof(*ref));
+
+    enif_keep_resource(lane);
+    *ref = (struct ep_call_ref){.lane = lane, .call = call};
+    ERL_NIF_TERM term = enif_make_resource(env, ref);
+    enif_release_resource(ref);
+    return term;
+}
+
+static ERL_NIF_TERM collect_later(ErlNifEnv *env, ERL_NIF_TERM ref)
+{
+    return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &ref);
+}
+
+/* Sends a request and waits a moment. {pending, Call} if the moment is over. */
+static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, const struct ep_request *request)
+{
+    struct ep_call *call;
+    struct ep_msg msg;
+
+    int rc = ep_submit(lane, env, request, &call);
+    if (rc < 0)
+        return ep_answer_refused(env, lane, rc);
+
+    if (ep_spin_for_reply(lane, env, call, &msg)) {
+        if (msg.length > EP_ANSWER_DIRTY && !is_dirty(env)) {
+            ep_call_store(call, &msg);
+            (void)ep_call_move(call, EP_CALL_SPINNING, EP_CALL_DONE);
+            return collect_later(env, make_call_ref(env, lane, call));
+        }
+        ERL_NIF_TERM answer = ep_answer(env, lane, call, &msg);
+        ep_call_free(lane, call);
+        return answer;
+    }
+    (void)enif_consume_timeslice(env, (int)(1 + lane->spin.budget_ns / 10000));
+    return enif_make_tuple2(env, am_pending, make_call_ref(env, lane, call));
+}
+
+struct encoding {
+    struct ep_encoder encoder;
+    struct ep_buf buf;
+    struct ep_fault fault;
+    uint8_t lent[512];
+};
+
+static void encoding_init(struct encoding *encoding, ErlNifEnv *env, struct ep_lane *lane)
+{
+    bool dirty = is_dirty(env);
+
+    ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_SLAB_SIZE);
+    encoding->encoder = (struct ep_encoder){
+        .vm = lane->vm,
+        .env = env,
+        .buf = &encoding->buf,
+        .terms_left = dirty ? SIZE_MAX : TERMS_MAX,
+        .bytes_left = dirty ? SIZE_MAX : BYTES_MAX,
+    };
+}
+
+/* What to return when the arguments could not be encoded. */
+static ERL_NIF_TERM encoding_failed(ErlNifEnv *env, struct encoding *encoding, int rc)
+{
+    ep_buf_finish(&encoding->buf);
+    if (rc == -EBADMSG)
+        return enif_make_badarg(env);
+    const char *message = encoding->fault.message;
+    return ep_term_python_error(env, encoding->fault.type, (const uint8_t *)message,
+                                strlen(message));
+}
+
+/* Names and code. -EBADMSG: not text. */
+static int put_text(struct encoding *encoding, ERL_NIF_TERM term, const char *place)
+{
+    int rc = ep_term_encode_text(&encoding->encoder, term);
+
+    if (rc < 0)
+        return -EBADMSG;
+    if (encoding->buf.error == 0)
+        return 0;
+    encoding->fault.type = am_MemoryError;
+    (void)snprintf(encoding->fault.message, sizeof(encoding->fault.message),
+                   "%s: does not fit in the 134217728 bytes of shared memory of a context", place);
+    return encoding->buf.error;
+}
+
+static int put_arguments(struct encoding *encoding, const ERL_NIF_TERM argv[],
+                         uint16_t *ret_flags)
+{
+    ErlNifEnv *env = encoding->encoder.env;
+    size_t size;
+
+    int rc = put_text(encoding, argv[2], "module");
+    if (rc == 0)
+        rc = put_text(encoding, argv[3], "function");
+    if (rc < 0)
+        return rc;
+    if (!enif_is_list(env, argv[4]) || !enif_get_map_size(env, argv[5], &size))
+        return -EBADMSG;
+    rc = ep_term_encode(&encoding->encoder, argv[4], "args", false, &encoding->fault);
+    if (rc == 0 && size > 0) {
+        *ret_flags |= EP_FLAG_KWARGS;
+        rc = ep_term_encode(&encoding->encoder, argv[5], "kwargs", true, &encoding->fault);
+    }
+    return rc;
+}
+
+static int put_code(struct encoding *encoding, const ERL_NIF_TERM argv[])
+{
+    int rc = put_text(encoding, argv[2], "code");
+    if (rc < 0)
+        return rc;
+    if (!enif_is_map(encoding->encoder.env, argv[3]))
+        return -EBADMSG;
+    return ep_term_encode(&encoding->encoder, argv[3], "locals", true, &encoding->fault);
+}
+
+static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], enum ep_op op)
+{
+    static const struct {
+        enum ep_kind kind;
+        const char *name;
+        ERL_NIF_TERM (*nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
+    } ops[] = {[EP_OP_CALL] = {EP_KIND_CALL, "call", call_nif},
+               [EP_OP_EVAL] = {EP_KIND_EVAL, "eval", eval_nif},
+               [EP_OP_EXEC] = {EP_KIND_EXEC, "exec", exec_nif}};
+    struct encoding encoding;
+    struct ep_lane *lane;
+    unsigned flags;
+    uint64_t env_id;
+
+    if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane)
+        || !enif_get_uint(env, argv[argc - 1], &flags) || (flags & ~EP_FLAG_TRACEBACK) != 0)
+        return enif_make_badarg(env);
+    int rc = get_env_id(env, argv[1], lane, &env_id);
+    if (rc == -EXDEV)
+        return enif_make_tuple2(env, am_error, am_env_wrong_interpreter);
+    if (rc < 0)
+        return enif_make_badarg(env);
+
+    struct ep_request req = {
+        .op = op, .kind = (uint16_t)ops[op].kind, .flags = (uint16_t)flags, .env_id = env_id};
+    encoding_init(&encoding, env, lane);
+    switch (op) {
+    case EP_OP_CALL: rc = put_arguments(&encoding, argv, &req.flags); break;
+    case EP_OP_EVAL: rc = put_code(&encoding, argv); break;
+    default: rc = put_text(&encoding, argv[2], "code"); break;
+    }
+    if (rc == -E2BIG) {
+        ep_buf_finish(&encoding.buf);
+        return enif_schedule_nif(env, ops[op].name, ERL_NIF_DIRTY_JOB_CPU_BOUND, ops[op].nif, argc,
+                                 argv);
+    }
+    if (rc < 0)
+        return encoding_failed(env, &encoding, rc);
+
+    req.payload = &encoding.buf;
+    ERL_NIF_TERM result = run(env, lane, &req);
+    ep_buf_finish(&encoding.buf);
+    return result;
+}
+
+/* call(Lane, Env, Module, Function, Args, Kwargs, Flags) -> {pending, Call} | Answer */
+PY_NIF(call_nif)
+{
+    return request(env, argc, argv, EP_OP_CALL);
+}
+
+/* eval(Lane, Env, Code, Locals, Flags) -> {pending, Call} | Answer */
+PY_NIF(eval_nif)
+{
+    return request(env, argc, argv, EP_OP_EVAL);
+}
+
+/* exec(Lane, Env, Code, Flags) -> {pending, Call} | Answer */
+PY_NIF(exec_nif)
+{
+    return request(env, argc, argv, EP_OP_EXEC);
+}
+
+static bool get_call_ref(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref **ret_ref)
+{
+    return enif_get_resource(env, term, ep_call_type, (void **)ret_ref) && (*ret_ref)->call != NULL;
+}
+
+static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref)
+{
+    struct ep_call *call = ref->call;
+
+    if (call->reply.length > EP_ANSWER_DIRTY && call->reply.kind < EP_FAILED_DIED
+        && !is_dirty(env))
+        return collect_later(env, term);
+    ref->call = NULL;
+    ERL_NIF_TERM answer = ep_answer(env, ref->lane, call, &call->reply);
+    ep_call_free(ref->lane, call);
+    return answer;
+}
+
+/* await(Call, Tag) -> waiting | Answer. After waiting the message {py_done, Tag}
+ * comes once, unless cancel(Call) returns cancelled. */
+PY_NIF(await_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    struct ep_call *call = ref->call;
+    ErlNifPid self;
+    (void)enif_self(env, &self);
+    if (enif_compare_pids(&self, &call->caller) != 0)
+        return enif_make_badarg(env);
+
+    if (atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_PARKED) {
+        call->env = enif_alloc_env();
+        call->message =
+            enif_make_tuple2(call->env, am_py_done, enif_make_copy(call->env, argv[1]));
+        if (ep_call_move(call, EP_CALL_PARKED, EP_CALL_WAITING))
+            return am_waiting;
+        enif_free_env(call->env);
+        call->env = NULL;
+    }
+    return collect(env, argv[0], ref);
+}
+
+/* collect(Call) -> Answer. After {py_done, Tag}. */
+PY_NIF(collect_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref)
+        || atomic_load_explicit(&ref->call->state, memory_order_acquire) != EP_CALL_DONE)
+        return enif_make_badarg(env);
+    return collect(env, argv[0], ref);
+}
+
+/* cancel(Call) -> cancelled | done. done: {py_done, Tag} is or will be there. */
+PY_NIF(cancel_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    if (!ep_lane_cancel(ref->lane, env, ref->call))
+        return am_done;
+    ref->call = NULL;
+    return am_cancelled;
+}
+
+/* check(Call) -> ok. The safety net of callers that wait long: looks whether a
+ * reply lies unread although nobody was woken, counts that and delivers it. */
+PY_NIF(check_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    struct ep_lane *lane = ref->lane;
+    if (!ep_consumer_try(lane))
+        return am_ok;
+    const struct ep_slot *slot;
+    if (lane->host != NULL && ep_ring_peek(&lane->shm.response, &slot) == 0) {
+        uint64_t now = ep_clock_ns();
+        if (lane->unread_at != lane->shm.response.head || lane->unread_since_ns == 0) {
+            lane->unread_at = lane->shm.response.head;
+            lane->unread_since_ns = now;
+        } else if (now - lane->unread_since_ns > LOST_WAKE_NS) {
+            atomic_fetch_add(&lane->vm->lost_wake, 1);
+            lane->unread_since_ns = 0;
+            (void)ep_drain(lane, env, NULL, NULL);
+        }
+    } else {
+        lane->unread_since_ns = 0;
+    }
+    ep_consumer_leave(lane, env);
+    return am_ok;
+}
