@@ -1,0 +1,39 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @private Starts the application: checks the configuration before anything
+%% else, and is up when the contexts of the default pool accept requests.
+-module(erlang_python_app).
+-behaviour(application).
+
+-export([start/2, stop/1]).
+
+-spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
+start(_Type, _Args) ->
+    case py_config:check() of
+        ok -> start_checked();
+        {error, Reason} -> {error, Reason}
+    end.
+
+start_checked() ->
+    ok = py_nif:set_max_atoms(py_config:max_atoms()),
+    case erlang_python_sup:start_link() of
+        {ok, Sup} -> start_pool(Sup);
+        {error, Reason} -> {error, Reason}
+    end.
+
+start_pool(Sup) ->
+    case py_context_router:start() of
+        {ok, _Contexts} ->
+            {ok, Sup};
+        {error, Reason} ->
+            unlink(Sup),
+            Ref = monitor(process, Sup),
+            exit(Sup, shutdown),
+            receive
+                {'DOWN', Ref, process, Sup, _} -> {error, Reason}
+            end
+    end.
+
+-spec stop(term()) -> ok.
+stop(_State) ->
+    py_python:forget().

@@ -1,0 +1,166 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @private The functions of nif/, one to one. Call them through {@link py} and
+%% {@link py_context}: here nothing is routed, timed or retried.
+-module(py_nif).
+
+-export([
+    call/7,
+    eval/5,
+    exec/4,
+    await/2,
+    collect/1,
+    cancel/1,
+    check/1,
+    env_new/1,
+    launcher_open/0,
+    launcher_join/2,
+    host_start/6,
+    host_kill/1,
+    host_shutdown/1,
+    lane_new/1,
+    lane_attach/4,
+    lane_close/2,
+    lane_set_unavailable/2,
+    lane_interrupt/2,
+    lane_is_active/2,
+    lane_kill/1,
+    counters/0,
+    set_max_atoms/1,
+    empty/0
+]).
+
+-export_type([lane/0, host/0, launcher/0, env/0, call/0, answer/0]).
+
+-on_load(load/0).
+
+%% In each stub directly, not in a function of its own: Dialyzer knows nif_error
+%% and believes the stub's spec, but would infer that every stub fails.
+-define(NOT_LOADED, erlang:nif_error({not_loaded, ?MODULE})).
+
+-opaque lane() :: reference().
+-opaque host() :: reference().
+-opaque launcher() :: reference().
+-opaque env() :: reference().
+-opaque call() :: reference().
+-type answer() :: ok | {ok, term()} | {error, term()}.
+-type flags() :: 0 | 4.
+-type text() :: atom() | binary().
+
+%% Flag 4 asks for the traceback of an exception.
+-spec call(lane(), env() | undefined, text(), text(), list(), map(), flags()) ->
+    {pending, call()} | answer().
+call(_Lane, _Env, _Module, _Function, _Args, _Kwargs, _Flags) ->
+    ?NOT_LOADED.
+
+-spec eval(lane(), env() | undefined, text(), map(), flags()) -> {pending, call()} | answer().
+eval(_Lane, _Env, _Code, _Locals, _Flags) ->
+    ?NOT_LOADED.
+
+-spec exec(lane(), env() | undefined, text(), flags()) -> {pending, call()} | answer().
+exec(_Lane, _Env, _Code, _Flags) ->
+    ?NOT_LOADED.
+
+%% After `waiting' the message `{py_done, Tag}' comes exactly once, unless
+%% cancel/1 returns `cancelled'.
+-spec await(call(), reference()) -> waiting | answer().
+await(_Call, _Tag) ->
+    ?NOT_LOADED.
+
+-spec collect(call()) -> answer().
+collect(_Call) ->
+    ?NOT_LOADED.
+
+-spec cancel(call()) -> cancelled | done.
+cancel(_Call) ->
+    ?NOT_LOADED.
+
+-spec check(call()) -> ok.
+check(_Call) ->
+    ?NOT_LOADED.
+
+-spec env_new(lane()) -> env().
+env_new(_Lane) ->
+    ?NOT_LOADED.
+
+-spec launcher_open() -> {ok, launcher(), string(), binary()} | {error, atom()}.
+launcher_open() ->
+    ?NOT_LOADED.
+
+-spec launcher_join(launcher(), integer()) -> {ok, pos_integer()} | {error, atom()}.
+launcher_join(_Launcher, _OsPid) ->
+    ?NOT_LOADED.
+
+-spec host_start(launcher(), pos_integer(), non_neg_integer(), binary(), binary(), binary()) ->
+    {ok, host(), pos_integer()} | {error, atom()}.
+host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath) ->
+    ?NOT_LOADED.
+
+-spec host_kill(host()) -> ok.
+host_kill(_Host) ->
+    ?NOT_LOADED.
+
+-spec host_shutdown(host()) -> ok.
+host_shutdown(_Host) ->
+    ?NOT_LOADED.
+
+-spec lane_new(non_neg_integer()) -> lane().
+lane_new(_SpinNs) ->
+    ?NOT_LOADED.
+
+-spec lane_attach(lane(), host(), pos_integer(), worker | owngil) -> ok | {error, atom()}.
+lane_attach(_Lane, _Host, _Index, _Mode) ->
+    ?NOT_LOADED.
+
+-spec lane_close(lane(), atom()) -> ok.
+lane_close(_Lane, _Reason) ->
+    ?NOT_LOADED.
+
+-spec lane_set_unavailable(lane(), term()) -> ok.
+lane_set_unavailable(_Lane, _Reason) ->
+    ?NOT_LOADED.
+
+-spec lane_interrupt(lane(), non_neg_integer()) -> ok.
+lane_interrupt(_Lane, _CallId) ->
+    ?NOT_LOADED.
+
+-spec lane_is_active(lane(), non_neg_integer()) -> boolean().
+lane_is_active(_Lane, _CallId) ->
+    ?NOT_LOADED.
+
+-spec lane_kill(lane()) -> ok.
+lane_kill(_Lane) ->
+    ?NOT_LOADED.
+
+-spec counters() -> #{atom() => non_neg_integer() | atom()}.
+counters() ->
+    ?NOT_LOADED.
+
+-spec set_max_atoms(non_neg_integer()) -> ok.
+set_max_atoms(_N) ->
+    ?NOT_LOADED.
+
+-spec empty() -> ok.
+empty() ->
+    ?NOT_LOADED.
+
+load() ->
+    File = filename:join(py_paths:priv_dir(), atom_to_list(?MODULE)),
+    case erlang:load_nif(File, 0) of
+        ok ->
+            ok;
+        {error, {Class, Text}} ->
+            {error, {Class, explain(Class, File, Text)}}
+    end.
+
+explain(load_failed, File, Text) ->
+    "erlang_python: cannot load " ++ File ++ ".so (" ++ Text ++
+        "); run `make build' in the erlang_python directory, or `rebar3 compile'";
+explain(reload, _File, Text) ->
+    "erlang_python: the NIF is loaded already (" ++ Text ++
+        "); to load it anew, purge the module py_nif first: code:purge(py_nif)";
+explain(upgrade, _File, Text) ->
+    "erlang_python: this NIF cannot take over from the loaded one (" ++ Text ++
+        "); stop the application erlang_python, or restart the VM";
+explain(_Class, _File, Text) ->
+    "erlang_python: cannot load the NIF: " ++ Text.
