@@ -80,7 +80,7 @@ test-erl:
 	@rm -rf $(SUITES) && mkdir -p $(SUITES) _build/ct_logs
 	erlc +debug_info -Werror -pa $(LIB)/ebin -I tests/erl -o $(SUITES) $(ERL_TEST_FILES)
 	@for data in tests/erl/*_data; do [ ! -d $$data ] || ln -s ../../$$data $(SUITES); done
-	ct_run -noshell -no_auto_compile -dir $(SUITES) -logdir _build/ct_logs -pa $(CURDIR)/$(LIB)/ebin
+	ct_run -sname ep_ct_$$$$ -noshell -no_auto_compile -dir $(SUITES) -logdir _build/ct_logs -pa $(CURDIR)/$(LIB)/ebin
 ifneq ($(EUNIT_MODULES),)
 	erl -noshell -pa $(LIB)/ebin -pa $(SUITES) -eval '$(EUNIT).' -extra $(EUNIT_MODULES)
 endif

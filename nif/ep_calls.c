@@ -49,8 +49,12 @@ struct ep_call *ep_call_alloc(struct ep_lane *lane)
 
 void ep_call_free(struct ep_lane *lane, struct ep_call *call)
 {
+    uint32_t generation = atomic_load_explicit(&call->generation, memory_order_relaxed);
+
+    /* Relaxed: only the owner writes both, and a reader that comes too late finds
+     * one of them changed. */
     atomic_store_explicit(&call->state, EP_CALL_FREE, memory_order_relaxed);
-    atomic_fetch_add_explicit(&call->generation, 1, memory_order_relaxed);
+    atomic_store_explicit(&call->generation, generation + 1, memory_order_relaxed);
 
     /* A stack that is only ever emptied as a whole, so there is no ABA. */
     call->next_free = atomic_load_explicit(&lane->freed, memory_order_relaxed);
@@ -96,8 +100,12 @@ void ep_call_release_block(struct ep_lane *lane, struct ep_host *host, const str
         return;
     pthread_mutex_lock(&lane->reclaim);
     /* A dead worker's slab went with it. */
-    if (lane->host == host)
+    if (lane->host == host) {
         ep_reclaim_push(&lane->shm.reclaim_tx, msg->block);
+        /* A handle of its own on that bell: shm.space is the consumer's. */
+        if (ep_bell_must_ring(&lane->block_bell))
+            ep_futex_wake(lane->shm.futex);
+    }
     pthread_mutex_unlock(&lane->reclaim);
 }
 

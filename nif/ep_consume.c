@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <sched.h>
 
+#define PUBLISH_BATCH (EP_RESPONSE_SLOTS / 8)
+
 bool ep_consumer_try(struct ep_lane *lane)
 {
     /* Look first, so that those who wait do not pull the line from the holder. */
@@ -107,7 +109,7 @@ int ep_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,
 {
     struct ep_msg local;
     struct ep_msg *msg = ret_msg != NULL ? ret_msg : &local;
-    int taken = 0, rc = 0;
+    int rc = 0;
 
     if (lane->host == NULL)
         return 0;
@@ -122,11 +124,13 @@ int ep_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,
         if (rc < 0)
             break;
         ep_ring_advance(&lane->shm.response);
-        taken++;
         rc = handle(lane, caller_env, msg, mine, ep_call_find(lane, msg->call_id));
     }
 
-    if (taken > 0) {
+    /* The worker needs to hear of room before the ring is full, not at once. What
+     * stays untold is less than a batch, so it never waits for that alone. */
+    if (lane->shm.response.head - lane->published >= PUBLISH_BATCH) {
+        lane->published = lane->shm.response.head;
         ep_ring_publish_head(&lane->shm.response);
         if (ep_bell_must_ring(&lane->shm.space)) /* S1 */
             ep_futex_wake(lane->shm.futex);
@@ -145,8 +149,11 @@ static bool has_message(struct ep_lane *lane)
 
 void ep_consumer_leave(struct ep_lane *lane, ErlNifEnv *caller_env)
 {
+    bool attached;
+
     do {
-        while (lane->host != NULL
+        attached = lane->host != NULL;
+        while (attached
                && atomic_load_explicit(&lane->parked, memory_order_seq_cst) > 0) {
             /* Anew each time: the worker may have answered the last arming. */
             ep_bell_rearm(&lane->shm.response_bell);
@@ -155,7 +162,8 @@ void ep_consumer_leave(struct ep_lane *lane, ErlNifEnv *caller_env)
                 break;
         }
         ep_consumer_exit(lane);
-    } while (atomic_load_explicit(&lane->parked, memory_order_seq_cst) > 0
+        /* Without a worker nothing can be armed, and attaching arms. */
+    } while (attached && atomic_load_explicit(&lane->parked, memory_order_seq_cst) > 0
              && atomic_load_explicit(&lane->armed, memory_order_relaxed) == 0
              && ep_consumer_try(lane));
 

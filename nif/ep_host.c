@@ -174,12 +174,7 @@ void ep_host_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint
     /* Full only when 256 commands wait: a worker in that state is past helping. */
     if (host->dead || ep_ring_reserve(&host->control_lane.call, &slot) < 0)
         return;
-    slot->aux = aux;
-    slot->call_id = call_id;
-    slot->env_id = slot->block = slot->sent_ns = slot->ran_ns = 0;
-    slot->length = 0;
-    slot->kind = (uint16_t)kind;
-    slot->flags = 0;
+    ep_slot_begin(slot, kind, 0, aux, call_id);
     (void)ep_ring_commit(&host->control_lane.call);
     if (ep_bell_must_ring(&host->control_lane.park))
         ep_futex_wake(host->control_lane.futex);

@@ -76,11 +76,7 @@ static void send_plain(struct ep_lane *lane, enum ep_kind kind, uint32_t aux)
 
     if (ep_ring_reserve(&lane->shm.call, &slot) < 0)
         return;
-    slot->aux = aux;
-    slot->call_id = slot->env_id = slot->block = slot->sent_ns = slot->ran_ns = 0;
-    slot->length = 0;
-    slot->kind = (uint16_t)kind;
-    slot->flags = 0;
+    ep_slot_begin(slot, kind, 0, aux, 0);
     (void)ep_ring_commit(&lane->shm.call);
     if (ep_bell_must_ring(&lane->shm.park))
         ep_futex_wake(lane->shm.futex);
@@ -93,8 +89,10 @@ static void attach_shared(struct ep_lane *lane, struct ep_host *host, uint32_t i
     pthread_mutex_lock(&lane->reclaim);
     ep_lane_vm_attach(&lane->shm, host->a.mem, host->b.mem, host->n_lanes, index);
     enif_keep_resource(host);
+    ep_bell_tx_attach(&lane->block_bell, lane->shm.space.word);
     lane->host = host;
     pthread_mutex_unlock(&lane->reclaim);
+    lane->published = 0;
     lane->index = index;
     lane->n_drops = 0;
     lane->notices = 1; /* STARTED will come */
@@ -240,9 +238,9 @@ static void requeue(struct ep_lane *lane, uint64_t taken)
         queued->length = slot->length;
         queued->head.aux = slot->aux;
         queued->head.call_id = slot->call_id;
-        queued->head.env_id = slot->env_id;
+        queued->head.env_id = ep_slot_env(slot);
         queued->head.kind = slot->kind;
-        queued->head.flags = slot->flags & (uint16_t)~EP_FLAG_BLOCK;
+        queued->head.flags = slot->flags & (uint16_t)~(EP_FLAG_BLOCK | EP_FLAG_ENV);
         memcpy(queued->bytes, in_block ? lane->shm.slab_mem + slot->block : slot->data,
                slot->length);
         call->in_ring = false;
@@ -375,7 +373,15 @@ bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call 
     return true;
 }
 
-bool ep_lane_is_active(struct ep_lane *lane, uint64_t call_id)
+bool ep_lane_is_running(struct ep_lane *lane, uint64_t call_id)
 {
-    return ep_call_find(lane, call_id) != NULL;
+    bool running = false;
+
+    pthread_mutex_lock(&lane->producer);
+    struct ep_call *call = ep_call_find(lane, call_id);
+    /* One that only waits is dropped when its turn comes, and harms nobody. */
+    if (call != NULL && lane->host != NULL && call->in_ring)
+        running = (int64_t)(call->position - ep_ring_taken(&lane->shm.call)) < 0;
+    pthread_mutex_unlock(&lane->producer);
+    return running;
 }

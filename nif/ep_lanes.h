@@ -44,7 +44,7 @@ bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call 
 /* Interrupts the call with that id, if it runs. */
 void ep_lane_interrupt(struct ep_lane *lane, uint64_t call_id);
 
-/* Whether a call that was given up still occupies the worker. */
-bool ep_lane_is_active(struct ep_lane *lane, uint64_t call_id);
+/* Whether a call that was given up has started and occupies the worker. */
+bool ep_lane_is_running(struct ep_lane *lane, uint64_t call_id);
 
 #endif

@@ -19,14 +19,8 @@ struct staged {
 
 static void fill_head(struct ep_slot *slot, const struct ep_msg *head)
 {
-    slot->aux = head->aux;
-    slot->call_id = head->call_id;
-    slot->env_id = head->env_id;
-    slot->block = 0;
-    slot->kind = head->kind;
-    slot->flags = head->flags;
-    slot->sent_ns = 0;
-    slot->ran_ns = 0;
+    ep_slot_begin(slot, (enum ep_kind)head->kind, head->flags, head->aux, head->call_id);
+    ep_slot_set_env(slot, head->env_id);
 }
 
 /* Publishes one request. Under the producer lock, attached.
@@ -56,8 +50,7 @@ static int publish(struct ep_lane *lane, struct ep_call *call, const struct ep_m
                 return rc;
             memcpy(shm->slab_mem + block, bytes, length);
         }
-        slot->block = block;
-        slot->flags |= EP_FLAG_BLOCK;
+        ep_slot_set_block(slot, block);
     }
     call->in_ring = true;
     call->position = ep_ring_commit(&shm->call);
@@ -86,12 +79,11 @@ static int enqueue(struct ep_lane *lane, struct ep_call *call, const struct ep_m
 static void send_drops(struct ep_lane *lane)
 {
     struct ep_slot *slot;
-    struct ep_msg head = {.kind = EP_KIND_ENV_DROP};
+    struct ep_msg head = {.kind = EP_KIND_ENV_DROP}; /* env_id follows */
 
     while (lane->n_drops > 0 && ep_ring_reserve(&lane->shm.urgent, &slot) == 0) {
         head.env_id = lane->drops[--lane->n_drops];
         fill_head(slot, &head);
-        slot->length = 0;
         (void)ep_ring_commit(&lane->shm.urgent);
     }
 }
@@ -250,14 +242,13 @@ void ep_lane_drop_env(struct ep_lane *lane, uint64_t env_id)
     pthread_mutex_unlock(&lane->producer);
 }
 
-static bool may_spin(struct ep_vm *vm)
+/* Counts the caller as a spinner, if there is a CPU to spare for one more. */
+static bool become_spinner(struct ep_vm *vm)
 {
     uint32_t most = vm->cpus / 2;
 
-    /* Half of the CPUs: the workers need the others, or nobody gets ahead. */
-    if (most == 0)
-        return false;
-    /* Relaxed: a limit on waste, nothing depends on it. */
+    /* Half of the CPUs: the workers need the others, or nobody gets ahead.
+     * Relaxed: a limit on waste, nothing depends on it. */
     if (atomic_fetch_add_explicit(&vm->spinners, 1, memory_order_relaxed) < most)
         return true;
     atomic_fetch_sub_explicit(&vm->spinners, 1, memory_order_relaxed);
@@ -266,50 +257,63 @@ static bool may_spin(struct ep_vm *vm)
 
 /* Polls between two looks at the clock: a look costs as much as some polls. */
 #define POLLS_PER_LOOK 16
+/* Polls before a caller counts as a spinner. A reply that comes at once is worth
+ * two operations on a word that all callers share. */
+#define FREE_POLLS 48
 
-static bool spin_loop(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
-                      struct ep_msg *ret_msg, bool *ret_consumer)
+/* Looks once. Returns true if the wait is over, with *ret_mine. */
+static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                 struct ep_msg *ret_msg, bool *consumer, bool *ret_mine)
 {
-    uint64_t limit = 0;
-    bool consumer = false;
+    if (!*consumer && ep_consumer_try(lane)) {
+        *consumer = true;
+        /* Nobody needs a doorbell while somebody watches. */
+        ep_bell_disarm(&lane->shm.response_bell);
+        atomic_store_explicit(&lane->armed, 0, memory_order_relaxed);
+    }
+    if (*consumer) {
+        int rc = ep_drain(lane, env, call, ret_msg);
+        if (rc != 0) {
+            *ret_mine = rc > 0;
+            return true;
+        }
+    }
+    return atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_DONE;
+}
 
-    for (unsigned polls = 1;; polls++) {
-        if (!consumer && ep_consumer_try(lane)) {
-            consumer = true;
-            /* Nobody needs a doorbell while somebody watches. */
-            ep_bell_disarm(&lane->shm.response_bell);
-            atomic_store_explicit(&lane->armed, 0, memory_order_relaxed);
-        }
-        *ret_consumer = consumer;
-        if (consumer) {
-            int rc = ep_drain(lane, env, call, ret_msg);
-            if (rc != 0)
-                return rc > 0;
-        }
-        if (atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_DONE)
-            return false;
-        if (polls % POLLS_PER_LOOK == 0) {
-            uint64_t now = ep_clock_ns();
-            if (limit == 0)
-                limit = now + lane->spin.budget_ns;
-            else if (now >= limit)
-                return false;
-        }
+/* Returns whether the reply came, to the caller (*ret_mine) or to its entry. */
+static bool spin_loop(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call, uint32_t budget,
+                      struct ep_msg *ret_msg, bool *consumer, bool *ret_mine)
+{
+    for (unsigned polls = 0; polls < FREE_POLLS; polls++) {
+        if (look(lane, env, call, ret_msg, consumer, ret_mine))
+            return true;
         ep_cpu_relax();
     }
+    if (!become_spinner(lane->vm))
+        return false;
+
+    uint64_t start = ep_clock_ns();
+    bool over = false;
+    do {
+        for (unsigned polls = 0; polls < POLLS_PER_LOOK && !over; polls++) {
+            over = look(lane, env, call, ret_msg, consumer, ret_mine);
+            ep_cpu_relax();
+        }
+    } while (!over && ep_clock_ns() - start < budget);
+    atomic_fetch_sub_explicit(&lane->vm->spinners, 1, memory_order_relaxed);
+    return over;
 }
 
 bool ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                        struct ep_msg *ret_msg)
 {
     bool consumer = false, mine = false;
+    /* Races between callers on lane->spin are harmless. */
+    uint32_t budget = call->in_ring ? ep_spin_budget(&lane->spin) : 0;
 
-    if (lane->spin.max_ns > 0 && call->in_ring && may_spin(lane->vm)) {
-        mine = spin_loop(lane, env, call, ret_msg, &consumer);
-        atomic_fetch_sub_explicit(&lane->vm->spinners, 1, memory_order_relaxed);
-        bool hit = mine
-                   || atomic_load_explicit(&call->state, memory_order_relaxed) == EP_CALL_DONE;
-        if (hit)
+    if (budget > 0) {
+        if (spin_loop(lane, env, call, budget, ret_msg, &consumer, &mine))
             ep_spin_hit(&lane->spin);
         else
             ep_spin_miss(&lane->spin);

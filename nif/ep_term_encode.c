@@ -102,7 +102,8 @@ static int buffer_fault(struct walk *walk, int error)
 
 static int push(struct walk *walk, struct frame **ret_frame)
 {
-    if (walk->depth == EP_ETF_DEPTH_MAX)
+    /* The outermost container is args, kwargs or locals, no level of the user's. */
+    if (walk->depth > EP_ETF_DEPTH_MAX)
         return fault(walk, am_RecursionError, -EINVAL, "more than 1000 levels of containers");
     if (walk->depth == walk->capacity) {
         size_t capacity = walk->capacity * 4;

@@ -124,6 +124,7 @@ struct ep_lane {
 
     _Alignas(EP_CACHE_LINE) _Atomic uint32_t consumer; /* 0 or 1, see ep_consume.h */
     struct ep_spin spin;                               /* of callers; races are harmless */
+    uint64_t published;  /* response position that the worker knows of */
     uint32_t notices;    /* STARTED and STOPPED still to come; under the consumer lock */
     uint64_t unread_at;  /* check(): response position that was unread */
     uint64_t unread_since_ns;
@@ -135,7 +136,8 @@ struct ep_lane {
     _Atomic uint64_t next_env_id;
 
     pthread_mutex_t reclaim;
-    struct ep_lane_vm shm; /* while attached */
+    struct ep_bell_tx block_bell; /* the worker waits for a block; see shm.space */
+    struct ep_lane_vm shm;        /* while attached */
 };
 
 enum ep_kill_reason { EP_KILL_NONE = 0, EP_KILL_AFTER, EP_KILL_VIOLATION, EP_KILL_ASKED };

@@ -161,7 +161,7 @@ static ErlNifFunc functions[] = {
     {"lane_close", 2, lane_close_nif, 0},
     {"lane_set_unavailable", 2, lane_set_unavailable_nif, 0},
     {"lane_interrupt", 2, lane_interrupt_nif, 0},
-    {"lane_is_active", 2, lane_is_active_nif, 0},
+    {"lane_is_running", 2, lane_is_running_nif, 0},
     {"lane_kill", 1, lane_kill_nif, 0},
     {"counters", 0, counters_nif, 0},
     {"set_max_atoms", 1, set_max_atoms_nif, 0},

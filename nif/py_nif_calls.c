@@ -128,7 +128,7 @@ static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, const struct ep_re
         ep_call_free(lane, call);
         return answer;
     }
-    (void)enif_consume_timeslice(env, (int)(1 + lane->spin.budget_ns / 10000));
+    (void)enif_consume_timeslice(env, (int)(1 + lane->spin.max_ns / 10000));
     return enif_make_tuple2(env, am_pending, make_call_ref(env, lane, call));
 }
 

@@ -201,8 +201,8 @@ PY_NIF(lane_interrupt_nif)
     return am_ok;
 }
 
-/* lane_is_active(Lane, CallId) -> boolean() */
-PY_NIF(lane_is_active_nif)
+/* lane_is_running(Lane, CallId) -> boolean() */
+PY_NIF(lane_is_running_nif)
 {
     struct ep_lane *lane;
     ErlNifUInt64 id;
@@ -210,7 +210,7 @@ PY_NIF(lane_is_active_nif)
     (void)argc;
     if (!get_lane(env, argv[0], &lane) || !enif_get_uint64(env, argv[1], &id))
         return enif_make_badarg(env);
-    return ep_lane_is_active(lane, id) ? am_true : am_false;
+    return ep_lane_is_running(lane, id) ? am_true : am_false;
 }
 
 /* lane_kill(Lane) -> ok. Kills the worker process because a call overran. */

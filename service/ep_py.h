@@ -90,7 +90,7 @@ struct ep_py_interrupt {
     ep_atomic_u64 running; /* lane: call id, or EP_PY_CALL_NONE */
     ep_atomic_u32 state;   /* interrupters at work; top bit: one has struck */
     pthread_mutex_t mutex;
-    pthread_cond_t idle; /* no interrupter is at work */
+    pthread_cond_t idle;           /* no interrupter is at work */
     struct ep_py_context *context; /* of the running call; written by the lane before running */
 };
 
@@ -114,16 +114,16 @@ void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id)
 struct ep_py_request {
     uint16_t kind;
     uint16_t flags;
-    bool has_failed;             /* a Python exception is set */
-    const char *root;            /* where an error happened: "args", "result", ... or NULL */
-    struct _object *env;         /* new */
-    struct _object *first;       /* new: module name, or code object, or source */
-    struct _object *second;      /* new: function name, or dict of locals */
-    struct _object *kwnames;     /* new: tuple, or NULL */
-    struct _object **args;       /* own_args + 1, or from the heap (+ 1) */
-    size_t n_args;               /* positional */
-    size_t n_all;                /* with keyword arguments */
-    struct _object *result;      /* new */
+    bool has_failed;         /* a Python exception is set */
+    const char *root;        /* where an error happened: "args", "result", ... or NULL */
+    struct _object *env;     /* new */
+    struct _object *first;   /* new: module name, or code object, or source */
+    struct _object *second;  /* new: function name, or dict of locals */
+    struct _object *kwnames; /* new: tuple, or NULL */
+    struct _object **args;   /* own_args + 1, or from the heap (+ 1) */
+    size_t n_args;           /* positional */
+    size_t n_all;            /* with keyword arguments */
+    struct _object *result;  /* new */
     struct _object *own_args[1 + EP_PY_ARGS_INLINE]; /* [0]: scratch for vectorcall */
 };
 

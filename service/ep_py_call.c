@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_py_internal.h"
 
+#include "ep_ring.h"
+
 #include <errno.h>
 
 /*
@@ -63,11 +65,10 @@ static PyObject *compile(struct ep_py_context *context, const uint8_t *data, siz
     PyObject *source = ep_py_decode_text(data, size);
     if (source == NULL)
         return NULL;
-    PyObject *code = kind == EP_KIND_EVAL
-                         ? PyObject_CallFunction(context->compile, "OssiO", source, "<eval>",
-                                                 "eval", 0, Py_True)
-                         : PyObject_CallFunction(context->compile, "OssiO", source, "<exec>",
-                                                 "exec", 0, Py_True);
+    PyObject *code = kind == EP_KIND_EVAL ? PyObject_CallFunction(context->compile, "OssiO", source,
+                                                                  "<eval>", "eval", 0, Py_True)
+                                          : PyObject_CallFunction(context->compile, "OssiO", source,
+                                                                  "<exec>", "exec", 0, Py_True);
     Py_DECREF(source);
     return code;
 }
@@ -324,7 +325,7 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     ep_py_place_clear(&context->place);
     ep_etf_cursor_init(&cursor, payload, slot->length);
 
-    env = ep_py_env_get(context, slot->env_id);
+    env = ep_py_env_get(context, ep_slot_env(slot));
     request->env = Py_XNewRef(env);
     if (env == NULL)
         return 0;
@@ -405,15 +406,14 @@ void ep_py_request_run(struct ep_py_context *context, struct ep_py_request *requ
     if (request->kind == EP_KIND_CALL) {
         PyObject *function = find_function(context, request);
         if (function != NULL) {
-            request->result = PyObject_Vectorcall(
-                function, request->args, request->n_args | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                request->kwnames);
+            request->result = PyObject_Vectorcall(function, request->args,
+                                                  request->n_args | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                                  request->kwnames);
             Py_DECREF(function);
         }
     } else {
         request->result = PyEval_EvalCode(request->first, request->env,
-                                          request->second == NULL ? request->env
-                                                                  : request->second);
+                                          request->second == NULL ? request->env : request->second);
     }
     request->has_failed = request->result == NULL;
 }

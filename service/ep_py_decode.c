@@ -46,12 +46,11 @@ void ep_py_place_index(struct ep_py_place *place, size_t index)
 
 void ep_py_place_key(struct ep_py_place *place, PyObject *key)
 {
-    PyObject *type, *value, *traceback;
     char text[80] = "[...]";
 
     if (place->is_closed)
         return;
-    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *exc = ep_py_error_take();
     /* Only keys whose repr runs no code of the user, and is short. */
     if (PyUnicode_CheckExact(key) || PyLong_CheckExact(key) || PyBytes_CheckExact(key)
         || key == Py_None || PyBool_Check(key) || PyFloat_CheckExact(key)) {
@@ -61,7 +60,8 @@ void ep_py_place_key(struct ep_py_place *place, PyObject *key)
             (void)snprintf(text, sizeof(text), "[%s]", utf8);
         Py_XDECREF(repr);
     }
-    PyErr_Restore(type, value, traceback);
+    PyErr_Clear();
+    ep_py_error_restore(exc);
     prepend(place, text, strlen(text));
 }
 
@@ -156,8 +156,8 @@ static PyObject *decode_atom(const struct ep_etf_token *token)
 static PyObject *decode_big(const struct ep_etf_token *token)
 {
 #if PY_VERSION_HEX >= 0x030D0000
-    PyObject *magnitude = PyLong_FromUnsignedNativeBytes(
-        token->data, token->count, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+    PyObject *magnitude =
+        PyLong_FromUnsignedNativeBytes(token->data, token->count, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
 #else
     PyObject *magnitude = _PyLong_FromByteArray(token->data, token->count, 1, 0);
 #endif

@@ -28,6 +28,17 @@ PyObject *ep_py_error_take(void)
 #endif
 }
 
+void ep_py_error_restore(PyObject *exc)
+{
+    if (exc == NULL)
+        return;
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exc);
+#else
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+#endif
+}
+
 /* Whether the exception that is set is an interrupt; clears it in any case. */
 static bool clear_error(void)
 {

@@ -134,8 +134,8 @@ void ep_py_describe(struct ep_buf *buf)
 
 static PyThreadState *enter_main(bool is_main_thread)
 {
-    PyThreadState *tstate
-        = is_main_thread ? main_tstate : PyThreadState_New(PyInterpreterState_Main());
+    PyThreadState *tstate =
+        is_main_thread ? main_tstate : PyThreadState_New(PyInterpreterState_Main());
 
     if (tstate != NULL)
         PyEval_RestoreThread(tstate);
@@ -292,8 +292,8 @@ struct ep_py_context *ep_py_context_create(uint32_t mode, bool is_main_thread, s
     }
     context->is_main_thread = is_main_thread;
     context->thread_id = PyThread_get_thread_ident();
-    context->tstate = mode == EP_MODE_OWNGIL ? enter_sub(context, &why)
-                                             : enter_main(is_main_thread);
+    context->tstate =
+        mode == EP_MODE_OWNGIL ? enter_sub(context, &why) : enter_main(is_main_thread);
     if (context->tstate == NULL) {
         put_why(error, "RuntimeError", why);
         goto free_context;
@@ -366,8 +366,8 @@ void ep_py_context_drop_env(struct ep_py_context *context, uint64_t env_id)
 static void flush(const char *stream)
 {
     PyObject *file = PySys_GetObject(stream); /* borrowed */
-    PyObject *none = file == NULL || file == Py_None ? NULL
-                                                     : PyObject_CallMethod(file, "flush", NULL);
+    PyObject *none =
+        file == NULL || file == Py_None ? NULL : PyObject_CallMethod(file, "flush", NULL);
     Py_XDECREF(none);
     PyErr_Clear();
 }

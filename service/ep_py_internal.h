@@ -26,7 +26,7 @@
 /* An opaque pid or reference of the VM: erlang.Pid, erlang.Ref. */
 struct ep_py_handle {
     PyObject_VAR_HEAD /* ob_size: bytes of data */
-    Py_hash_t hash;
+        Py_hash_t hash;
     uint8_t seal[EP_ETF_SEAL_SIZE];
     uint8_t data[];
 };
@@ -149,5 +149,8 @@ void ep_py_error_encode(struct ep_buf *buf, uint16_t flags, const char *root,
 
 /* Takes the exception that is set (new), with its traceback. */
 PyObject *ep_py_error_take(void);
+
+/* Sets an exception that was taken; takes the reference. NULL: does nothing. */
+void ep_py_error_restore(PyObject *exc);
 
 #endif

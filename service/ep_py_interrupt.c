@@ -111,8 +111,7 @@ static bool is_default_handler(void)
 
     PyObject *module = PyImport_ImportModule("_signal");
     PyObject *want = module == NULL ? NULL : PyObject_GetAttrString(module, "default_int_handler");
-    PyObject *have
-        = want == NULL ? NULL : PyObject_CallMethod(module, "getsignal", "i", SIGINT);
+    PyObject *have = want == NULL ? NULL : PyObject_CallMethod(module, "getsignal", "i", SIGINT);
     is_default = have != NULL && have == want;
     Py_XDECREF(have);
     Py_XDECREF(want);

@@ -49,8 +49,8 @@ static PyObject *handle_compare(PyObject *self, PyObject *other, int op)
 
     if ((op != Py_EQ && op != Py_NE) || Py_TYPE(self) != Py_TYPE(other))
         Py_RETURN_NOTIMPLEMENTED;
-    bool is_equal = Py_SIZE(self) == Py_SIZE(other)
-                    && memcmp(a->data, b->data, (size_t)Py_SIZE(self)) == 0;
+    bool is_equal =
+        Py_SIZE(self) == Py_SIZE(other) && memcmp(a->data, b->data, (size_t)Py_SIZE(self)) == 0;
     return PyBool_FromLong(is_equal == (op == Py_EQ));
 }
 
@@ -76,9 +76,9 @@ static PyMethodDef handle_methods[] = {
 };
 
 static PyType_Slot handle_slots[] = {
-    {Py_tp_dealloc, handle_dealloc}, {Py_tp_hash, handle_hash},
+    {Py_tp_dealloc, handle_dealloc},     {Py_tp_hash, handle_hash},
     {Py_tp_richcompare, handle_compare}, {Py_tp_repr, handle_repr},
-    {Py_tp_methods, handle_methods}, {0, NULL},
+    {Py_tp_methods, handle_methods},     {0, NULL},
 };
 
 #define HANDLE_FLAGS                                                                               \

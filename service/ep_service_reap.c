@@ -93,8 +93,7 @@ void ep_service_sweep(const struct ep_service_table *table, bool everybody)
             return;
         if (pid <= 1)
             continue;
-        if (everybody
-            || (ep_service_find(table, pid) == NULL && is_abandoned(table, pid)))
+        if (everybody || (ep_service_find(table, pid) == NULL && is_abandoned(table, pid)))
             (void)kill(pid, SIGKILL);
     }
 }

@@ -84,20 +84,29 @@ static void set_limits(void)
     }
 }
 
+/* All of them to their default. Straight to the kernel, for the C library refuses
+ * the two signals it keeps for itself, which a parent may have left ignored. */
+static void reset_signals(void)
+{
+    static const char zero[64]; /* SIG_DFL, no flags, empty mask */
+
+    for (int n = 1; n < NSIG; n++)
+        (void)syscall(SYS_rt_sigaction, n, zero, NULL, NSIG / 8);
+}
+
 static _Noreturn void become_worker(const struct ep_control_request *request, const int fds[4],
                                     pid_t launcher)
 {
     char mark[sizeof(EP_SERVICE_MARK) + 24];
-    char *argv[] = {(char *)"ep_worker", (char *)request->python_path,
-                    (char *)request->module_path, NULL};
+    char *argv[] = {(char *)"ep_worker", (char *)request->python_path, (char *)request->module_path,
+                    NULL};
     sigset_t none;
 
     (void)setpgid(0, 0);
     /* If the launcher died before this took effect, its death is seen below. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != launcher)
         _exit(127);
-    for (int n = 1; n < NSIG; n++)
-        (void)signal(n, SIG_DFL);
+    reset_signals();
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     set_limits();
@@ -134,8 +143,8 @@ int ep_service_spawn(struct ep_service_table *table, const struct ep_control_req
         (void)waitpid(pid, NULL, 0);
         return rc;
     }
-    table->workers[table->count++]
-        = (struct ep_service_worker){.id = request->worker_id, .pid = pid};
+    table->workers[table->count++] =
+        (struct ep_service_worker){.id = request->worker_id, .pid = pid};
     *ret_pid = pid;
     *ret_pidfd = pidfd;
     return 0;

@@ -165,11 +165,7 @@ static void say_hello(struct ep_worker *worker)
         ep_worker_die(EP_EXIT_PROTOCOL, "no room for HELLO");
     ep_buf_init(&buf, slot->data, EP_INLINE_MAX, EP_INLINE_MAX);
     ep_py_describe(&buf);
-    slot->kind = EP_KIND_HELLO;
-    slot->flags = 0;
-    slot->aux = 0;
-    slot->call_id = slot->env_id = slot->block = 0;
-    slot->sent_ns = slot->ran_ns = 0;
+    ep_slot_begin(slot, EP_KIND_HELLO, 0, 0, 0);
     slot->length = (uint32_t)buf.length;
     (void)ep_ring_commit(&control.response);
     ep_worker_ring_doorbell(worker, &control);

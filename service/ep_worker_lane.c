@@ -18,10 +18,10 @@
  * loop would. The GIL is never held during a sleep.
  */
 
-#define FAST_LOOKS 64u   /* looks at the rings before the first look at the clock */
-#define TIMED_LOOKS 16u  /* looks between two looks at the clock */
-#define STREAK_MAX 64u   /* requests between two breaths */
-#define HINT_MIN 16384u  /* smaller results are not worth encoding into a block */
+#define FAST_LOOKS 64u  /* looks at the rings before the first look at the clock */
+#define TIMED_LOOKS 16u /* looks between two looks at the clock */
+#define STREAK_MAX 64u  /* requests between two breaths */
+#define HINT_MIN 16384u /* smaller results are not worth encoding into a block */
 
 enum room { ROOM_SLOT, ROOM_BLOCK };
 
@@ -90,6 +90,9 @@ static bool spin(struct ep_worker_lane *lane)
     }
 
     detach(lane);
+    uint32_t budget = ep_spin_budget(&lane->spin);
+    if (budget == 0)
+        return false;
     uint64_t start = ep_clock_ns();
     do {
         for (unsigned i = 0; i < TIMED_LOOKS; i++) {
@@ -99,7 +102,7 @@ static bool spin(struct ep_worker_lane *lane)
             }
             ep_cpu_relax();
         }
-    } while (ep_clock_ns() - start < lane->spin.budget_ns);
+    } while (ep_clock_ns() - start < budget);
     ep_spin_miss(&lane->spin);
     return false;
 }
@@ -228,22 +231,15 @@ static bool commit_reply(struct ep_worker_lane *lane, struct reply *reply)
     if (rc < 0 || wait_for_room(lane, ROOM_SLOT, 0, &slot, NULL) < 0)
         goto finish_buf;
 
-    slot->aux = reply->what.aux;
-    slot->call_id = reply->call_id;
-    slot->env_id = 0;
+    ep_slot_begin(slot, (enum ep_kind)reply->what.kind, 0, reply->what.aux, reply->call_id);
     slot->length = (uint32_t)reply->buf.length;
-    slot->kind = reply->what.kind;
-    slot->sent_ns = slot->ran_ns = 0;
     if (reply->buf.length <= EP_INLINE_MAX) {
-        slot->flags = 0;
-        slot->block = 0;
         if (reply->buf.length > 0)
             memcpy(slot->data, reply->buf.data, reply->buf.length);
         if (reply->has_block && ep_slab_free(&lane->shm.slab, reply->block) < 0)
             abort(); /* our own bookkeeping is broken */
     } else {
-        slot->flags = EP_FLAG_BLOCK;
-        slot->block = reply->block;
+        ep_slot_set_block(slot, reply->block);
     }
     (void)ep_ring_commit(&lane->shm.response);
     ep_worker_ring_doorbell(lane->worker, &lane->shm);
@@ -357,7 +353,7 @@ static void serve_urgent(struct ep_worker_lane *lane)
 
     while (ep_ring_peek(&lane->shm.urgent, &slot) == 0) {
         uint16_t kind = slot->kind;
-        uint64_t env_id = slot->env_id;
+        uint64_t env_id = ep_slot_env(slot);
         ep_ring_advance(&lane->shm.urgent);
         ep_ring_publish_head(&lane->shm.urgent);
         if (kind != EP_KIND_ENV_DROP)

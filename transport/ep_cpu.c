@@ -67,24 +67,30 @@ unsigned ep_cpu_count(void)
     return n == 0 ? 1 : n;
 }
 
-/* A hit is worth more than a miss costs: a wake-up takes tens of microseconds,
- * a spin that fails its own budget only. */
-#define SPIN_MIN_NS 1000u
-
 void ep_spin_init(struct ep_spin *spin, uint32_t max_ns)
 {
-    *spin = (struct ep_spin){.budget_ns = max_ns, .max_ns = max_ns};
+    *spin = (struct ep_spin){.max_ns = max_ns};
+}
+
+uint32_t ep_spin_budget(struct ep_spin *spin)
+{
+    if (spin->skip == 0)
+        return spin->max_ns;
+    spin->skip--;
+    return 0;
 }
 
 void ep_spin_hit(struct ep_spin *spin)
 {
-    uint64_t longer = (uint64_t)spin->budget_ns + spin->budget_ns / 2 + 1;
-    spin->budget_ns = longer < spin->max_ns ? (uint32_t)longer : spin->max_ns;
+    /* Only if it changes: callers share the line. */
+    if (spin->skip_next != 0)
+        spin->skip_next = 0;
 }
 
 void ep_spin_miss(struct ep_spin *spin)
 {
-    uint32_t shorter = spin->budget_ns - spin->budget_ns / 8;
-    uint32_t least = SPIN_MIN_NS < spin->max_ns ? SPIN_MIN_NS : spin->max_ns;
-    spin->budget_ns = shorter > least ? shorter : least;
+    unsigned next = 2u * spin->skip_next + 1u;
+
+    spin->skip_next = (uint8_t)(next < EP_SPIN_SKIP_MAX ? next : EP_SPIN_SKIP_MAX);
+    spin->skip = spin->skip_next;
 }

@@ -25,14 +25,25 @@ void ep_cpu_relax(void);
 /* CPUs this process may use: affinity and cgroup quota (v1 and v2), at least 1. */
 unsigned ep_cpu_count(void);
 
-/* A budget for busy waiting that adapts: longer after success, shorter after
- * failure. Zeroed means "never spin". */
+/* Whether busy waiting pays at the moment. After success every wait may spin its
+ * full length; after failures some waits in a row do not spin at all, at most
+ * EP_SPIN_SKIP_MAX of them. So the cost of spinning in vain stays small, and yet a
+ * lane that has become fast is found out within a few waits: a shorter budget
+ * instead would miss for ever what takes a little longer than it. Zeroed means
+ * "never spin". */
+#define EP_SPIN_SKIP_MAX 8u
+
 struct ep_spin {
-    uint32_t budget_ns;
     uint32_t max_ns;
+    uint8_t skip;      /* waits still to go without spinning */
+    uint8_t skip_next; /* how many it will be after the next failure */
 };
 
 void ep_spin_init(struct ep_spin *spin, uint32_t max_ns);
+
+/* How long this wait may spin; 0: not at all. Call once a wait, and then
+ * ep_spin_hit() or ep_spin_miss() if it was not 0. */
+uint32_t ep_spin_budget(struct ep_spin *spin);
 void ep_spin_hit(struct ep_spin *spin);
 void ep_spin_miss(struct ep_spin *spin);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdbool.h>
 
 enum tag {
     TAG_HANDLE = 1, /* ours: kind u8, size u16, seal, bytes */
@@ -68,30 +69,37 @@ static size_t fixed_size(uint8_t tag)
     }
 }
 
-static void read_big(struct ep_etf_token *token, const uint8_t *magnitude, uint32_t size)
+/* Turns a big that fits into an integer. Returns whether it did. */
+static bool fits_int64(const uint8_t *magnitude, size_t size, bool negative, int64_t *ret_integer)
 {
     uint64_t value = 0;
 
-    token->type = EP_ETF_BIG;
-    token->data = magnitude;
-    token->count = size;
     if (size > 8)
-        return;
-    for (uint32_t i = size; i > 0; i--)
+        return false;
+    for (size_t i = size; i > 0; i--)
         value = value << 8 | magnitude[i - 1];
-    if (value <= INT64_MAX) {
-        token->type = EP_ETF_INT;
-        token->integer = token->negative ? -(int64_t)value : (int64_t)value;
-    }
+    if (value > INT64_MAX)
+        return false;
+    *ret_integer = negative ? -(int64_t)value : (int64_t)value;
+    return true;
 }
 
+/*
+ * The token is put together in registers and stored field by field at the end: to
+ * build it in memory and copy it as a whole would make the copy wait for every
+ * single store, which cost more than the rest of this function.
+ */
 int ep_etf_next(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token)
 {
     const uint8_t *at = cursor->at;
     size_t left = (size_t)(cursor->end - at);
-    struct ep_etf_token token = {.type = EP_ETF_NIL};
+    enum ep_etf_type type = EP_ETF_NIL;
+    uint32_t count = 0;
     uint64_t needed = 0; /* bytes that must follow at least */
     size_t data = 0;     /* how many of them belong to this token */
+    int64_t integer = 0;
+    double real = 0.0;
+    bool negative = false;
 
     size_t fixed = left == 0 ? 0 : fixed_size(at[0]);
     if (fixed == 0 || fixed > left)
@@ -100,74 +108,76 @@ int ep_etf_next(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token)
     switch (at[0]) {
     case TAG_NIL: break;
     case TAG_SMALL_INTEGER:
-        token.type = EP_ETF_INT;
-        token.integer = at[1];
+        type = EP_ETF_INT;
+        integer = at[1];
         break;
     case TAG_INTEGER:
-        token.type = EP_ETF_INT;
-        token.integer = (int32_t)get32(at + 1);
+        type = EP_ETF_INT;
+        integer = (int32_t)get32(at + 1);
         break;
     case TAG_NEW_FLOAT: {
         uint64_t bits = get64(at + 1);
-        token.type = EP_ETF_FLOAT;
-        memcpy(&token.real, &bits, sizeof(bits));
+        type = EP_ETF_FLOAT;
+        memcpy(&real, &bits, sizeof(bits));
         break;
     }
     case TAG_SMALL_ATOM_UTF8:
     case TAG_ATOM_UTF8:
-        token.type = EP_ETF_ATOM;
+        type = EP_ETF_ATOM;
         data = needed = at[0] == TAG_ATOM_UTF8 ? get16(at + 1) : at[1];
         break;
     case TAG_BINARY:
-        token.type = EP_ETF_BINARY;
+        type = EP_ETF_BINARY;
         data = needed = get32(at + 1);
         break;
     case TAG_STRING:
-        token.type = EP_ETF_STRING;
+        type = EP_ETF_STRING;
         data = needed = get16(at + 1);
         break;
     case TAG_SMALL_BIG:
     case TAG_LARGE_BIG:
+        type = EP_ETF_BIG;
         data = needed = at[0] == TAG_LARGE_BIG ? get32(at + 1) : at[1];
-        token.negative = at[fixed - 1] != 0;
+        negative = at[fixed - 1] != 0;
         break;
     case TAG_SMALL_TUPLE:
     case TAG_LARGE_TUPLE:
-        token.type = EP_ETF_TUPLE;
-        token.count = at[0] == TAG_LARGE_TUPLE ? get32(at + 1) : at[1];
-        needed = token.count;
+        type = EP_ETF_TUPLE;
+        count = at[0] == TAG_LARGE_TUPLE ? get32(at + 1) : at[1];
+        needed = count;
         break;
     case TAG_LIST:
-        token.type = EP_ETF_LIST;
-        token.count = get32(at + 1);
-        needed = (uint64_t)token.count + 1;
+        type = EP_ETF_LIST;
+        count = get32(at + 1);
+        needed = (uint64_t)count + 1;
         break;
     case TAG_MAP:
-        token.type = EP_ETF_MAP;
-        token.count = get32(at + 1);
-        needed = 2 * (uint64_t)token.count;
+        type = EP_ETF_MAP;
+        count = get32(at + 1);
+        needed = 2 * (uint64_t)count;
         break;
     case TAG_HANDLE:
-        token.type = EP_ETF_HANDLE;
-        token.kind = at[1];
+        type = EP_ETF_HANDLE;
         data = needed = get16(at + 2);
-        token.seal = at + 4;
         if (needed > EP_ETF_HANDLE_MAX)
             return -EPROTO;
         break;
     default: return -EPROTO;
     }
-
     if (needed > left - fixed)
         return -EPROTO;
-    if (data > 0 || needed == 0)
-        token.data = at + fixed;
-    if (data > 0)
-        token.count = (uint32_t)data;
-    if (at[0] == TAG_SMALL_BIG || at[0] == TAG_LARGE_BIG)
-        read_big(&token, at + fixed, (uint32_t)data);
+    if (type == EP_ETF_BIG && fits_int64(at + fixed, data, negative, &integer))
+        type = EP_ETF_INT;
+
+    ret_token->type = type;
+    ret_token->kind = at[0] == TAG_HANDLE ? at[1] : 0;
+    ret_token->negative = negative;
+    ret_token->count = data > 0 ? (uint32_t)data : count;
+    ret_token->integer = integer;
+    ret_token->real = real;
+    ret_token->data = at + fixed;
+    ret_token->seal = at + 4;
     cursor->at = at + fixed + data;
-    *ret_token = token;
     return 0;
 }
 

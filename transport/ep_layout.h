@@ -38,6 +38,7 @@ typedef uint32_t ep_atomic_u32;
 #define EP_ALIGNED alignas(64)
 #else
 #include <assert.h>
+#include <stddef.h>
 #define EP_ALIGNED _Alignas(64)
 typedef _Atomic uint64_t ep_atomic_u64;
 typedef _Atomic uint32_t ep_atomic_u32;
@@ -58,26 +59,28 @@ typedef _Atomic uint32_t ep_atomic_u32;
 #define EP_SLAB_SIZE (128u << 20)
 #define EP_INLINE_MAX 192u
 
-/* One message, in either direction. The fields before data are 64 bytes. */
+/* One message, in either direction. What every message needs and a payload of up
+ * to 32 bytes lie in the first cache line; the fields at the end are only touched
+ * under their flags. A small call so moves one line each way. */
 struct ep_slot {
     ep_atomic_u64 seq;       /* position + 1 once published (P1-P2) */
     ep_atomic_u32 cancelled; /* VM only: set to 1 while the call still waits */
     uint32_t aux;            /* depends on the kind, see enum ep_kind */
     uint64_t call_id;        /* index and generation in the VM's call table */
-    uint64_t env_id;         /* namespace; 0 is the shared one of the context */
-    uint64_t block;          /* offset in the writer's slab, if EP_FLAG_BLOCK */
     uint32_t length;         /* bytes of payload */
     uint16_t kind;           /* enum ep_kind */
     uint16_t flags;          /* EP_FLAG_ */
-    uint64_t sent_ns;        /* the sender's CLOCK_MONOTONIC, for statistics only; 0: not taken */
-    uint64_t ran_ns;         /* worker: time spent on the request; 0: not taken */
     uint8_t data[EP_INLINE_MAX];
+    uint64_t env_id;         /* with EP_FLAG_ENV: namespace; else the shared one of the context */
+    uint64_t block;          /* with EP_FLAG_BLOCK: offset in the writer's slab */
+    uint64_t reserved[2];
 };
 
 #define EP_FLAG_BLOCK 0x1u     /* the payload lies in a slab block, not in data */
 #define EP_FLAG_KWARGS 0x2u    /* EP_CALL: a map of keyword arguments follows the list */
 #define EP_FLAG_TRACEBACK 0x4u /* the caller wants the traceback of an exception */
-#define EP_FLAG_ALL 0x7u
+#define EP_FLAG_ENV 0x8u /* env_id is set */
+#define EP_FLAG_ALL 0xFu
 
 /* What a message is. Payloads are terms of the external term format without
  * its version byte, one after the other; docs/wire.md lists them. */
@@ -149,6 +152,7 @@ struct ep_lane_b {
 
 #ifndef __cplusplus
 static_assert(sizeof(struct ep_slot) == 256, "a slot is four cache lines");
+static_assert(offsetof(struct ep_slot, data) == 32, "a small payload shares the first line");
 static_assert(sizeof(struct ep_layout_header) == 64, "header of A");
 static_assert(sizeof(struct ep_lane_a) == 4 * EP_CACHE_LINE, "one line per word");
 static_assert(sizeof(struct ep_lane_b) == 5 * EP_CACHE_LINE, "one line per word");

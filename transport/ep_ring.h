@@ -34,8 +34,6 @@ struct ep_msg {
     uint64_t call_id;
     uint64_t env_id;
     uint64_t block;
-    uint64_t sent_ns;
-    uint64_t ran_ns;
     uint32_t aux;
     uint32_t length;
     uint16_t kind;
@@ -58,6 +56,37 @@ struct ep_ring_rx {
     uint64_t mask;
     uint64_t head; /* next position to read */
 };
+
+/* Fills what every message has. Set namespace, block and payload after it. */
+static inline void ep_slot_begin(struct ep_slot *slot, enum ep_kind kind, uint16_t flags,
+                                 uint32_t aux, uint64_t call_id)
+{
+    slot->aux = aux;
+    slot->call_id = call_id;
+    slot->length = 0;
+    slot->kind = (uint16_t)kind;
+    slot->flags = flags;
+}
+
+static inline void ep_slot_set_env(struct ep_slot *slot, uint64_t env_id)
+{
+    if (env_id == 0)
+        return;
+    slot->env_id = env_id;
+    slot->flags |= EP_FLAG_ENV;
+}
+
+static inline void ep_slot_set_block(struct ep_slot *slot, uint64_t block)
+{
+    slot->block = block;
+    slot->flags |= EP_FLAG_BLOCK;
+}
+
+/* The namespace a message names; 0: the shared one. */
+static inline uint64_t ep_slot_env(const struct ep_slot *slot)
+{
+    return (slot->flags & EP_FLAG_ENV) != 0 ? slot->env_id : 0;
+}
 
 /* Takes a role on zeroed memory. capacity is a power of two. */
 void ep_ring_tx_attach(struct ep_ring_tx *tx, struct ep_slot *slots, const ep_atomic_u64 *peer_head,

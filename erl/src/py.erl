@@ -44,7 +44,9 @@ call(Module, Function, Args, Kwargs) when is_list(Args), is_map(Kwargs) ->
     {Ctx, Lane} = py_context_router:bound(),
     py_request:call(Lane, env(Module, Ctx, Lane), Module, Function, Args, Kwargs, ?DEFAULTS);
 call(Ctx, Module, Function, Args) when is_list(Args) ->
-    call(Ctx, Module, Function, Args, infinity).
+    call(Ctx, Module, Function, Args, infinity);
+call(_, _, _, _) ->
+    error(badarg).
 
 %% @doc With a timeout in milliseconds or options.
 -spec call
@@ -194,6 +196,7 @@ subinterp_supported() ->
 env('__main__', Ctx, Lane) -> env(Ctx, Lane);
 env(<<"__main__">>, Ctx, Lane) -> env(Ctx, Lane);
 env("__main__", Ctx, Lane) -> env(Ctx, Lane);
+env(Text, Ctx, Lane) when is_list(Text) -> env(py_request:text(Text), Ctx, Lane);
 env(_Module, _Ctx, _Lane) -> undefined.
 
 env(Ctx, Lane) ->

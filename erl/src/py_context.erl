@@ -24,8 +24,6 @@
 -define(TABLE, ?MODULE).
 -define(START_TIMEOUT_MS, 60000).
 -define(STOP_TIMEOUT_MS, 5000).
-%% A call that was given up just as it started may miss its first interrupt.
--define(SECOND_INTERRUPT_MS, 20).
 
 -record(state, {
     id :: term(),
@@ -215,11 +213,8 @@ handle_info({py_worker, unavailable, Reason}, State) ->
     {noreply, failed({worker_unavailable, Reason}, State)};
 handle_info({py_lane, {cancelled, CallId}}, State) ->
     {noreply, watch(CallId, State)};
-handle_info({interrupt_again, CallId}, State = #state{lane = Lane}) ->
-    py_nif:lane_is_active(Lane, CallId) andalso py_nif:lane_interrupt(Lane, CallId),
-    {noreply, State};
 handle_info({overdue, CallId}, State = #state{lane = Lane}) ->
-    py_nif:lane_is_active(Lane, CallId) andalso py_nif:lane_kill(Lane),
+    py_nif:lane_is_running(Lane, CallId) andalso py_nif:lane_kill(Lane),
     {noreply, State};
 handle_info(_Unexpected, State) ->
     {noreply, State}.
@@ -275,7 +270,6 @@ answer(Reply, State = #state{waiting = Waiting}) ->
 %% The call was interrupted when it was given up. If it goes on all the same, its
 %% worker process is killed after kill_after.
 watch(CallId, State = #state{settings = #{kill_after := KillAfter}}) ->
-    _ = erlang:send_after(?SECOND_INTERRUPT_MS, self(), {interrupt_again, CallId}),
     _ =
         KillAfter =:= infinity orelse
             erlang:send_after(KillAfter, self(), {overdue, CallId}),

@@ -23,7 +23,7 @@
     lane_close/2,
     lane_set_unavailable/2,
     lane_interrupt/2,
-    lane_is_active/2,
+    lane_is_running/2,
     lane_kill/1,
     counters/0,
     set_max_atoms/1,
@@ -124,8 +124,8 @@ lane_set_unavailable(_Lane, _Reason) ->
 lane_interrupt(_Lane, _CallId) ->
     ?NOT_LOADED.
 
--spec lane_is_active(lane(), non_neg_integer()) -> boolean().
-lane_is_active(_Lane, _CallId) ->
+-spec lane_is_running(lane(), non_neg_integer()) -> boolean().
+lane_is_running(_Lane, _CallId) ->
     ?NOT_LOADED.
 
 -spec lane_kill(lane()) -> ok.

@@ -8,7 +8,8 @@
 -export([run/2]).
 
 -spec run([{py:text(), py:text(), list()}], timeout()) -> {ok, [py:result()]}.
-run(Calls, Timeout) when is_list(Calls) ->
+%% The guard fails for an improper list, too.
+run(Calls, Timeout) when length(Calls) >= 0 ->
     lists:foreach(fun check/1, Calls),
     Contexts = list_to_tuple(py_context_router:contexts()),
     tuple_size(Contexts) > 0 orelse error(badarg),

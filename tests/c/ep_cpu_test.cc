@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ep_cpu.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <sched.h>
+#include <thread>
+
+namespace {
+
+TEST(CpuTest, HasAClockThatNeverGoesBack)
+{
+    uint64_t before = ep_clock_ns();
+    for (int i = 0; i < 1000; i++) {
+        ep_cpu_relax();
+        uint64_t now = ep_clock_ns();
+        ASSERT_GE(now, before);
+        before = now;
+    }
+}
+
+TEST(CpuTest, CountsNoMoreCpusThanTheThreadMayUse)
+{
+    EXPECT_GE(ep_cpu_count(), 1u);
+    EXPECT_LE(ep_cpu_count(), std::thread::hardware_concurrency());
+
+    std::thread([] {
+        cpu_set_t all, one;
+        ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+        CPU_ZERO(&one);
+        for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; cpu++) {
+            if (CPU_ISSET(cpu, &all))
+                CPU_SET(cpu, &one);
+        }
+        ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+        EXPECT_EQ(ep_cpu_count(), 1u);
+    }).join();
+}
+
+TEST(SpinTest, NeverSpinsWhenItMayNot)
+{
+    ep_spin zeroed = {};
+    for (int i = 0; i < 100; i++)
+        EXPECT_EQ(ep_spin_budget(&zeroed), 0u);
+}
+
+TEST(SpinTest, SpinsItsFullLengthAsLongAsItHits)
+{
+    for (uint32_t max : {1u, 50000u, UINT32_MAX}) {
+        ep_spin spin;
+        ep_spin_init(&spin, max);
+        for (int i = 0; i < 100; i++) {
+            ASSERT_EQ(ep_spin_budget(&spin), max);
+            ep_spin_hit(&spin);
+        }
+    }
+}
+
+// How many waits in a row do not spin; the one after them does.
+unsigned Skipped(ep_spin *spin)
+{
+    unsigned n = 0;
+    while (n < 1000 && ep_spin_budget(spin) == 0)
+        n++;
+    return n;
+}
+
+TEST(SpinTest, SkipsMoreAndMoreWaitsAfterFailuresButNeverGivesUp)
+{
+    ep_spin spin;
+    ep_spin_init(&spin, 50000);
+    unsigned before = 0;
+    EXPECT_EQ(Skipped(&spin), 0u);
+    for (int i = 0; i < 50; i++) {
+        ep_spin_miss(&spin);
+        unsigned skipped = Skipped(&spin);
+        ASSERT_GE(skipped, before);
+        ASSERT_GT(skipped, 0u);
+        ASSERT_LE(skipped, EP_SPIN_SKIP_MAX);
+        before = skipped;
+    }
+    EXPECT_EQ(before, EP_SPIN_SKIP_MAX);
+}
+
+TEST(SpinTest, SpinsAgainAtOnceAfterASuccess)
+{
+    ep_spin spin;
+    ep_spin_init(&spin, 50000);
+    for (int i = 0; i < 50; i++) {
+        ep_spin_miss(&spin);
+        (void)Skipped(&spin);
+    }
+    ep_spin_hit(&spin);
+    EXPECT_EQ(ep_spin_budget(&spin), 50000u);
+    ep_spin_miss(&spin);
+    EXPECT_LT(Skipped(&spin), EP_SPIN_SKIP_MAX) << "old failures are forgotten";
+}
+
+TEST(SpinTest, StaysWithinItsLimitsWhateverHappens)
+{
+    std::mt19937 random(11);
+    ep_spin spin;
+    ep_spin_init(&spin, 50000);
+    for (int i = 0; i < 10000; i++) {
+        ASSERT_LE(Skipped(&spin), EP_SPIN_SKIP_MAX);
+        if (random() % 2 == 0)
+            ep_spin_hit(&spin);
+        else
+            ep_spin_miss(&spin);
+    }
+}
+
+} // namespace

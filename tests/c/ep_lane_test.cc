@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ep_lane.h"
+
+#include "ep_test_lane.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <random>
+
+namespace {
+
+// The layout of docs/wire.md, spelled out a second time on purpose: a change
+// must break a test and bump the version.
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kSlot = 256;
+constexpr uint64_t kSlab = 128ull << 20;
+constexpr uint64_t kCallSlots = 256, kUrgentSlots = 64, kResponseSlots = 256, kReclaim = 1024;
+constexpr uint64_t kWordsA = 256, kWordsB = 320;
+constexpr uint64_t kLaneA = kWordsA + (kCallSlots + kUrgentSlots) * kSlot + kReclaim * 8;
+constexpr uint64_t kLaneB = kWordsB + kResponseSlots * kSlot + kReclaim * 8;
+
+uint64_t PageUp(uint64_t n)
+{
+    return (n + kPage - 1) / kPage * kPage;
+}
+
+TEST(LayoutTest, HasTheHeaderThatTheWireSays)
+{
+    EXPECT_EQ(EP_LAYOUT_VERSION, 1u);
+    EXPECT_EQ(std::memcmp(&(const uint64_t &)EP_LAYOUT_MAGIC, "epyper01", 8), 0);
+    EXPECT_EQ(sizeof(ep_layout_header), 64u);
+    EXPECT_EQ(offsetof(ep_layout_header, magic), 0u);
+    EXPECT_EQ(offsetof(ep_layout_header, version), 8u);
+    EXPECT_EQ(offsetof(ep_layout_header, lanes), 12u);
+    EXPECT_EQ(offsetof(ep_layout_header, call_slots), 16u);
+    EXPECT_EQ(offsetof(ep_layout_header, urgent_slots), 20u);
+    EXPECT_EQ(offsetof(ep_layout_header, response_slots), 24u);
+    EXPECT_EQ(offsetof(ep_layout_header, reclaim_slots), 28u);
+    EXPECT_EQ(offsetof(ep_layout_header, slab_size), 32u);
+    EXPECT_EQ(offsetof(ep_layout_header, size_a), 40u);
+    EXPECT_EQ(offsetof(ep_layout_header, size_b), 48u);
+    EXPECT_EQ(offsetof(ep_layout_header, worker_spin_ns), 56u);
+    EXPECT_EQ(offsetof(ep_layout_header, reserved), 60u);
+}
+
+TEST(LayoutTest, GivesEveryWordACacheLineOfItsOwn)
+{
+    EXPECT_EQ(sizeof(ep_lane_a), kWordsA);
+    EXPECT_EQ(offsetof(ep_lane_a, response_head), 0u);
+    EXPECT_EQ(offsetof(ep_lane_a, response_bell), 64u);
+    EXPECT_EQ(offsetof(ep_lane_a, futex), 128u);
+    EXPECT_EQ(offsetof(ep_lane_a, reclaim_b_tail), 192u);
+
+    EXPECT_EQ(sizeof(ep_lane_b), kWordsB);
+    EXPECT_EQ(offsetof(ep_lane_b, call_head), 0u);
+    EXPECT_EQ(offsetof(ep_lane_b, urgent_head), 64u);
+    EXPECT_EQ(offsetof(ep_lane_b, park_bell), 128u);
+    EXPECT_EQ(offsetof(ep_lane_b, space_bell), 192u);
+    EXPECT_EQ(offsetof(ep_lane_b, reclaim_a_tail), 256u);
+}
+
+TEST(LayoutTest, NumbersItsMessagesAsTheWireSays)
+{
+    EXPECT_EQ(EP_KIND_START, 1);
+    EXPECT_EQ(EP_KIND_CALL, 2);
+    EXPECT_EQ(EP_KIND_EVAL, 3);
+    EXPECT_EQ(EP_KIND_EXEC, 4);
+    EXPECT_EQ(EP_KIND_STOP, 5);
+    EXPECT_EQ(EP_KIND_ENV_DROP, 16);
+    EXPECT_EQ(EP_KIND_LANE_OPEN, 24);
+    EXPECT_EQ(EP_KIND_INTERRUPT, 25);
+    EXPECT_EQ(EP_KIND_SHUTDOWN, 26);
+    EXPECT_EQ(EP_KIND_RESULT, 32);
+    EXPECT_EQ(EP_KIND_ERROR, 33);
+    EXPECT_EQ(EP_KIND_DROPPED, 34);
+    EXPECT_EQ(EP_KIND_STARTED, 35);
+    EXPECT_EQ(EP_KIND_STOPPED, 36);
+    EXPECT_EQ(EP_KIND_HELLO, 37);
+}
+
+TEST(LayoutTest, CountsTheSameBytesAsTheWireSays)
+{
+    for (uint32_t lanes : {1u, 2u, 3u, 17u, EP_LANES_MAX}) {
+        ep_layout_header header;
+        ep_layout_init(&header, lanes);
+        EXPECT_EQ(ep_layout_ring_bytes_a(lanes), PageUp(kPage + lanes * kLaneA));
+        EXPECT_EQ(ep_layout_ring_bytes_b(lanes), PageUp(kPage + lanes * kLaneB));
+        EXPECT_EQ(header.size_a, PageUp(kPage + lanes * kLaneA) + lanes * kSlab);
+        EXPECT_EQ(header.size_b, PageUp(kPage + lanes * kLaneB) + lanes * kSlab);
+    }
+}
+
+class LayoutCheckTest : public testing::Test {
+protected:
+    LayoutCheckTest()
+    {
+        ep_layout_init(&header_, 3);
+    }
+
+    int Check()
+    {
+        return ep_layout_check(&header_, header_.size_a, header_.size_b);
+    }
+
+    ep_layout_header header_;
+};
+
+TEST_F(LayoutCheckTest, AcceptsWhatItMade)
+{
+    EXPECT_EQ(Check(), 0);
+    header_.worker_spin_ns = 12345;
+    EXPECT_EQ(Check(), 0) << "the one field that may differ";
+}
+
+TEST_F(LayoutCheckTest, RefusesAnyOtherByte)
+{
+    for (size_t at = 0; at < sizeof(header_); at++) {
+        if (at >= 56 && at < 60)
+            continue; // worker_spin_ns
+        const ep_layout_header good = header_;
+        reinterpret_cast<uint8_t *>(&header_)[at] ^= 0x10;
+        EXPECT_EQ(ep_layout_check(&header_, UINT64_MAX, UINT64_MAX), -EPROTO) << "byte " << at;
+        header_ = good;
+    }
+}
+
+TEST_F(LayoutCheckTest, RefusesAnImpossibleNumberOfLanes)
+{
+    for (uint32_t lanes : {0u, EP_LANES_MAX + 1, UINT32_MAX}) {
+        ep_layout_init(&header_, lanes);
+        EXPECT_EQ(Check(), -EPROTO) << lanes;
+    }
+}
+
+TEST_F(LayoutCheckTest, RefusesSegmentsThatAreTooSmall)
+{
+    EXPECT_EQ(ep_layout_check(&header_, header_.size_a - 1, header_.size_b), -EMSGSIZE);
+    EXPECT_EQ(ep_layout_check(&header_, header_.size_a, header_.size_b - 1), -EMSGSIZE);
+    EXPECT_EQ(ep_layout_check(nullptr, sizeof(header_) - 1, header_.size_b), -EMSGSIZE)
+        << "before it reads anything";
+}
+
+class LaneTest : public testing::Test {
+protected:
+    void Call(uint64_t id)
+    {
+        ep_slot *slot;
+        ASSERT_EQ(ep_ring_reserve(&pair_.vm.call, &slot), 0);
+        slot->call_id = id;
+        slot->length = 0;
+        slot->kind = EP_KIND_CALL;
+        slot->flags = 0;
+        ep_ring_commit(&pair_.vm.call);
+    }
+
+    static constexpr uint32_t kLanes = 3, kIndex = 1;
+    LanePair pair_{LanePair::kTwo, kLanes, kIndex};
+    ep_msg msg_ = {};
+};
+
+TEST_F(LaneTest, PutsEveryPartWhereTheWireSays)
+{
+    auto *a = static_cast<uint8_t *>(pair_.a.mem) + kPage + kIndex * kLaneA;
+    auto *b = static_cast<uint8_t *>(pair_.b.mem) + kPage + kIndex * kLaneB;
+    const ep_lane_vm &vm = pair_.vm;
+
+    EXPECT_EQ((void *)vm.response.shared_head, a);
+    EXPECT_EQ((void *)vm.response_bell.word, a + 64);
+    EXPECT_EQ((void *)vm.futex, a + 128);
+    EXPECT_EQ((void *)vm.reclaim_tx.tail, a + 192);
+    EXPECT_EQ((void *)vm.call.slots, a + kWordsA);
+    EXPECT_EQ((void *)vm.urgent.slots, a + kWordsA + kCallSlots * kSlot);
+    EXPECT_EQ((void *)vm.reclaim_tx.entries, a + kLaneA - kReclaim * 8);
+    EXPECT_EQ(vm.slab_mem, static_cast<uint8_t *>(pair_.a.mem) + PageUp(kPage + kLanes * kLaneA)
+                               + kIndex * kSlab);
+
+    EXPECT_EQ((const void *)vm.call.peer_head, b);
+    EXPECT_EQ((const void *)vm.urgent.peer_head, b + 64);
+    EXPECT_EQ((const void *)vm.park.word, b + 128);
+    EXPECT_EQ((const void *)vm.space.word, b + 192);
+    EXPECT_EQ((const void *)vm.reclaim_rx.tail, b + 256);
+    EXPECT_EQ((const void *)vm.response.slots, b + kWordsB);
+    EXPECT_EQ((const void *)vm.reclaim_rx.entries, b + kLaneB - kReclaim * 8);
+    EXPECT_EQ(vm.peer_slab_mem, static_cast<uint8_t *>(pair_.b.mem)
+                                    + PageUp(kPage + kLanes * kLaneB) + kIndex * kSlab);
+}
+
+TEST_F(LaneTest, SeesTheSamePlacesFromBothSides)
+{
+    auto in = [](const ep_seg &seg, const volatile void *at) {
+        return (const volatile uint8_t *)at - (const uint8_t *)seg.mem;
+    };
+    const ep_lane_vm &vm = pair_.vm;
+    const ep_lane_worker &worker = pair_.worker;
+    const ep_seg &a = pair_.a, &b = pair_.b, &wa = pair_.worker_a, &wb = pair_.worker_b;
+
+    EXPECT_EQ(in(a, vm.call.slots), in(wa, worker.call.slots));
+    EXPECT_EQ(in(a, vm.urgent.slots), in(wa, worker.urgent.slots));
+    EXPECT_EQ(in(b, vm.response.slots), in(wb, worker.response.slots));
+    EXPECT_EQ(in(b, vm.call.peer_head), in(wb, worker.call.shared_head));
+    EXPECT_EQ(in(b, vm.urgent.peer_head), in(wb, worker.urgent.shared_head));
+    EXPECT_EQ(in(a, vm.response.shared_head), in(wa, worker.response.peer_head));
+    EXPECT_EQ(in(b, vm.park.word), in(wb, worker.park.word));
+    EXPECT_EQ(in(b, vm.space.word), in(wb, worker.space.word));
+    EXPECT_EQ(in(a, vm.response_bell.word), in(wa, worker.response_bell.word));
+    EXPECT_EQ(in(a, vm.futex), in(wa, worker.futex));
+    EXPECT_EQ(in(a, vm.slab_mem), in(wa, worker.peer_slab_mem));
+    EXPECT_EQ(in(b, vm.peer_slab_mem), in(wb, worker.slab_mem));
+    EXPECT_EQ(in(b, vm.reclaim_rx.entries), in(wb, worker.reclaim_tx.entries));
+    EXPECT_EQ(in(b, vm.reclaim_rx.tail), in(wb, worker.reclaim_tx.tail));
+    EXPECT_EQ(in(a, vm.reclaim_tx.entries), in(wa, worker.reclaim_rx.entries));
+    EXPECT_EQ(in(a, vm.reclaim_tx.tail), in(wa, worker.reclaim_rx.tail));
+}
+
+TEST_F(LaneTest, CarriesACallAndItsResult)
+{
+    Call(7);
+    const ep_slot *request;
+    ASSERT_EQ(ep_ring_peek(&pair_.worker.call, &request), 0);
+    EXPECT_EQ(request->call_id, 7u);
+    EXPECT_EQ(ep_ring_taken(&pair_.vm.call), 0u);
+    ep_ring_advance(&pair_.worker.call);
+    ep_ring_publish_head(&pair_.worker.call);
+    EXPECT_EQ(ep_ring_taken(&pair_.vm.call), 1u);
+
+    ep_slot *response;
+    ASSERT_EQ(ep_ring_reserve(&pair_.worker.response, &response), 0);
+    response->call_id = 7;
+    response->kind = EP_KIND_RESULT;
+    response->flags = 0;
+    response->length = 2;
+    std::memcpy(response->data, "ok", 2);
+    ep_ring_commit(&pair_.worker.response);
+
+    ASSERT_EQ(ep_ring_copy(&pair_.vm.response, &msg_), 0);
+    const uint8_t *payload;
+    ASSERT_EQ(ep_lane_vm_payload(&pair_.vm, &msg_, &payload), 0);
+    EXPECT_EQ(payload, msg_.data) << "from the copy, not from what the worker can change";
+    EXPECT_EQ(std::memcmp(payload, "ok", 2), 0);
+}
+
+TEST_F(LaneTest, CarriesBlocksInBothDirections)
+{
+    uint64_t block;
+    ASSERT_EQ(ep_slab_alloc(&pair_.vm.slab, 5000, &block), 0);
+    std::strcpy(reinterpret_cast<char *>(pair_.vm.slab_mem + block), "there");
+    ep_slot slot = {};
+    slot.flags = EP_FLAG_BLOCK;
+    slot.block = block;
+    EXPECT_STREQ((const char *)ep_lane_worker_payload(&pair_.worker, &slot), "there");
+    slot.flags = 0;
+    EXPECT_EQ(ep_lane_worker_payload(&pair_.worker, &slot), slot.data);
+    ep_reclaim_push(&pair_.worker.reclaim_tx, block);
+    EXPECT_EQ(ep_reclaim_collect(&pair_.vm.reclaim_rx, &pair_.vm.slab), 1);
+
+    ASSERT_EQ(ep_slab_alloc(&pair_.worker.slab, 5000, &block), 0);
+    std::strcpy(reinterpret_cast<char *>(pair_.worker.slab_mem + block), "back");
+    msg_.flags = EP_FLAG_BLOCK;
+    msg_.block = block;
+    msg_.length = 5000;
+    const uint8_t *payload;
+    ASSERT_EQ(ep_lane_vm_payload(&pair_.vm, &msg_, &payload), 0);
+    EXPECT_STREQ((const char *)payload, "back");
+    ep_reclaim_push(&pair_.vm.reclaim_tx, block);
+    EXPECT_EQ(ep_reclaim_collect(&pair_.worker.reclaim_rx, &pair_.worker.slab), 1);
+}
+
+TEST_F(LaneTest, RefusesABlockOutsideTheSlab)
+{
+    const uint8_t *payload = nullptr;
+    auto check = [&](uint64_t block, uint32_t length) {
+        msg_.flags = EP_FLAG_BLOCK;
+        msg_.block = block;
+        msg_.length = length;
+        return ep_lane_vm_payload(&pair_.vm, &msg_, &payload);
+    };
+    EXPECT_EQ(check(0, EP_SLAB_SIZE + 1), -EPROTO);
+    EXPECT_EQ(check(0, UINT32_MAX), -EPROTO);
+    EXPECT_EQ(check(EP_SLAB_SIZE, 0), -EPROTO);
+    EXPECT_EQ(check(EP_SLAB_SIZE - kPage, kPage + 1), -EPROTO);
+    EXPECT_EQ(check(UINT64_MAX & ~(kPage - 1), kPage), -EPROTO);
+    EXPECT_EQ(check(1, 1), -EPROTO) << "not a page";
+    EXPECT_EQ(payload, nullptr);
+    EXPECT_EQ(check(EP_SLAB_SIZE - kPage, kPage), 0);
+    EXPECT_EQ(check(0, EP_SLAB_SIZE), 0);
+}
+
+TEST_F(LaneTest, NeverLeavesTheSlabWhateverTheWorkerSays)
+{
+    std::mt19937_64 random(17);
+    int good = 0;
+    for (int i = 0; i < 20000; i++) {
+        msg_.flags = EP_FLAG_BLOCK;
+        msg_.block = random() >> random() % 64 << (random() % 2 == 0 ? 12 : 0);
+        msg_.length = static_cast<uint32_t>(random() >> (32 + random() % 32));
+        const uint8_t *payload;
+        if (ep_lane_vm_payload(&pair_.vm, &msg_, &payload) < 0)
+            continue;
+        good++;
+        ASSERT_GE(payload, pair_.vm.peer_slab_mem);
+        ASSERT_LE(payload + msg_.length, pair_.vm.peer_slab_mem + kSlab);
+        ASSERT_LE(payload + msg_.length, static_cast<uint8_t *>(pair_.b.mem) + pair_.b.size);
+    }
+    EXPECT_GT(good, 100);
+}
+
+TEST_F(LaneTest, SurvivesAWorkerThatFillsItsWholeSegmentWithNoise)
+{
+    std::mt19937_64 random(23);
+    Call(1);
+    for (int round = 0; round < 20; round++) {
+        auto *words = static_cast<uint64_t *>(pair_.worker_b.mem);
+        for (size_t i = 0; i < ep_layout_ring_bytes_b(kLanes) / 8; i++)
+            words[i] = random();
+
+        ep_slot *slot;
+        for (uint32_t i = 0; i < EP_CALL_SLOTS + 2; i++) {
+            int rc = ep_ring_reserve(&pair_.vm.call, &slot);
+            if (rc == 0)
+                ep_ring_commit(&pair_.vm.call);
+            else
+                EXPECT_TRUE(rc == -EAGAIN || rc == -EPROTO);
+        }
+        EXPECT_LE(pair_.vm.call.tail - ep_ring_taken(&pair_.vm.call), EP_CALL_SLOTS);
+        (void)ep_bell_must_ring(&pair_.vm.park);
+        (void)ep_bell_must_ring(&pair_.vm.space);
+        EXPECT_EQ(ep_ring_copy(&pair_.vm.response, &msg_), -EPROTO);
+        EXPECT_EQ(ep_reclaim_collect(&pair_.vm.reclaim_rx, &pair_.vm.slab), -EPROTO);
+    }
+}
+
+TEST_F(LaneTest, FinishesAnEmptyOneAndOneTwice)
+{
+    ep_lane_vm vm = {};
+    ep_lane_worker worker = {};
+    ep_lane_vm_finish(&vm);
+    ep_lane_worker_finish(&worker);
+    ep_lane_vm_finish(&pair_.vm);
+    ep_lane_vm_finish(&pair_.vm);
+}
+
+} // namespace

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A real ep_service, with the test in the place of the VM and shell commands in
+ * the place of workers: /bin/sh is executed with the arguments "-c" COMMAND, which
+ * travel as python_path and module_path.
+ */
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <poll.h>
+#include <string>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+extern "C" {
+#include "ep_control.h"
+#include "ep_fdpass.h"
+}
+
+namespace {
+
+constexpr int kTimeoutMs = 10000;
+const char kToken[] = "000102030405060708090a0b0c0d0eff";
+
+int open_pidfd(pid_t pid)
+{
+    return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+}
+
+/* Whether the process of the pidfd ends in time. */
+bool ends(int pidfd, int timeout_ms = kTimeoutMs)
+{
+    pollfd fd = {pidfd, POLLIN, 0};
+    return poll(&fd, 1, timeout_ms) == 1;
+}
+
+class ServiceTest : public ::testing::Test {
+protected:
+    void SetUp() override
+    {
+        const char *program = getenv("EP_SERVICE_PATH");
+#ifdef EP_SERVICE_PATH
+        if (program == nullptr)
+            program = EP_SERVICE_PATH;
+#endif
+        ASSERT_NE(nullptr, program) << "EP_SERVICE_PATH is not set";
+        sockaddr_un address = {};
+        socklen_t size = sizeof(sa_family_t);
+        int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        address.sun_family = AF_UNIX;
+        /* The kernel picks an abstract name. */
+        ASSERT_EQ(0, bind(listener, reinterpret_cast<sockaddr *>(&address), size));
+        size = sizeof(address);
+        ASSERT_EQ(0, getsockname(listener, reinterpret_cast<sockaddr *>(&address), &size));
+        ASSERT_EQ(0, listen(listener, 1));
+        std::string name(address.sun_path + 1, size - sizeof(sa_family_t) - 1);
+        ASSERT_NO_FATAL_FAILURE(start(program, name));
+        pollfd fd = {listener, POLLIN, 0};
+        ASSERT_EQ(1, poll(&fd, 1, kTimeoutMs));
+        socket_ = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+        ASSERT_GE(socket_, 0);
+        close(listener);
+
+        ep_control_event event = receive();
+        ASSERT_EQ(EP_CONTROL_READY, event.kind);
+        const uint8_t token[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255};
+        ASSERT_EQ(0, memcmp(token, event.token, sizeof(token)));
+    }
+
+    void TearDown() override
+    {
+        close_vm();
+        if (service_ > 0) {
+            EXPECT_TRUE(ends(service_pidfd_));
+            kill(service_, SIGKILL);
+            waitpid(service_, nullptr, 0);
+        }
+        for (int fd : fds_)
+            close(fd);
+    }
+
+    void start(const std::string &program, const std::string &name)
+    {
+        int to[2], from[2];
+        ASSERT_EQ(0, pipe2(to, O_CLOEXEC));
+        ASSERT_EQ(0, pipe2(from, O_CLOEXEC));
+        service_ = fork();
+        ASSERT_GE(service_, 0);
+        if (service_ == 0) {
+            int in = fcntl(to[0], F_DUPFD_CLOEXEC, 20), out = fcntl(from[1], F_DUPFD_CLOEXEC, 20);
+            signal(SIGFPE, SIG_IGN); /* as the VM's port driver leaves it */
+            dup2(in, 3);
+            dup2(out, 4);
+            execl(program.c_str(), "ep_service", name.c_str(), kToken,
+                  static_cast<char *>(nullptr));
+            _exit(127);
+        }
+        close(to[0]);
+        close(from[1]);
+        port_ = to[1];
+        fds_.push_back(from[0]);
+        service_pidfd_ = open_pidfd(service_);
+        fds_.push_back(service_pidfd_);
+    }
+
+    void close_vm()
+    {
+        if (socket_ >= 0)
+            close(socket_);
+        if (port_ >= 0)
+            close(port_);
+        socket_ = port_ = -1;
+    }
+
+    ep_control_event receive(int *ret_fd = nullptr)
+    {
+        ep_control_event event = {};
+        int fds[EP_FDPASS_MAX];
+        pollfd fd = {socket_, POLLIN, 0};
+        EXPECT_EQ(1, poll(&fd, 1, kTimeoutMs));
+        EXPECT_EQ(static_cast<ssize_t>(sizeof(event)),
+                  ep_fdpass_receive(socket_, &event, sizeof(event), fds));
+        EXPECT_EQ(EP_CONTROL_VERSION, event.version);
+        if (ret_fd != nullptr) {
+            *ret_fd = fds[0];
+            fds_.push_back(fds[0]);
+        } else if (fds[0] >= 0) {
+            close(fds[0]);
+        }
+        return event;
+    }
+
+    /* Starts a worker whose fds are all the write end of one pipe, and returns
+     * the read end. */
+    int spawn(uint64_t id, const std::string &command, pid_t *ret_pid, int *ret_pidfd,
+              const char *program = "/bin/sh")
+    {
+        int ends_of_pipe[2];
+        ep_control_request request = {};
+        EXPECT_EQ(0, pipe2(ends_of_pipe, O_CLOEXEC));
+        int fds[4] = {ends_of_pipe[1], ends_of_pipe[1], ends_of_pipe[1], ends_of_pipe[1]};
+        request.version = EP_CONTROL_VERSION;
+        request.kind = EP_CONTROL_SPAWN;
+        request.worker_id = id;
+        strcpy(request.worker_path, program);
+        strcpy(request.python_path, "-c");
+        strcpy(request.module_path, command.c_str());
+        EXPECT_EQ(0, ep_fdpass_send(socket_, &request, sizeof(request), fds, 4));
+        close(ends_of_pipe[1]);
+        fds_.push_back(ends_of_pipe[0]);
+        ep_control_event event = receive(ret_pidfd);
+        EXPECT_EQ(EP_CONTROL_SPAWNED, event.kind);
+        EXPECT_EQ(id, event.worker_id);
+        EXPECT_GE(*ret_pidfd, 0);
+        *ret_pid = static_cast<pid_t>(event.value);
+        return ends_of_pipe[0];
+    }
+
+    /* Reads one line that the worker, or a descendant, writes to its fd 3. */
+    static std::string read_line(int fd)
+    {
+        std::string line;
+        char c;
+        pollfd p = {fd, POLLIN, 0};
+        while (poll(&p, 1, kTimeoutMs) == 1 && read(fd, &c, 1) == 1 && c != '\n')
+            line += c;
+        return line;
+    }
+
+    int socket_ = -1;
+    int port_ = -1;
+    pid_t service_ = -1;
+    int service_pidfd_ = -1;
+    std::vector<int> fds_;
+};
+
+TEST_F(ServiceTest, ReportsExitCodesAndSignals)
+{
+    const struct {
+        const char *command;
+        int64_t value;
+    } cases[] = {
+        {"exit 0", 0},
+        {"exit 71", 71},
+        {"exit 137", 137},
+        {"kill -SEGV $$", 256 + SIGSEGV},
+        {"kill -KILL $$", 256 + SIGKILL},
+    };
+    uint64_t id = 40;
+    for (const auto &c : cases) {
+        pid_t pid;
+        int pidfd;
+        spawn(++id, c.command, &pid, &pidfd);
+        ep_control_event event = receive();
+        EXPECT_EQ(EP_CONTROL_EXITED, event.kind);
+        EXPECT_EQ(id, event.worker_id);
+        EXPECT_EQ(c.value, event.value) << c.command;
+        EXPECT_TRUE(ends(pidfd));
+    }
+}
+
+TEST_F(ServiceTest, ReportsAProgramThatDoesNotExist)
+{
+    pid_t pid;
+    int pidfd;
+    spawn(7, "", &pid, &pidfd, "/no/such/program");
+    ep_control_event event = receive();
+    EXPECT_EQ(EP_CONTROL_EXITED, event.kind);
+    EXPECT_EQ(127, event.value);
+}
+
+TEST_F(ServiceTest, GivesWorkersTheirFdsAndNoOthers)
+{
+    pid_t pid;
+    int pidfd;
+    int out = spawn(1,
+                    "n=0; while [ $n -lt 64 ]; do [ -e /proc/$$/fd/$n ] && l=\"$l $n\"; "
+                    "n=$((n + 1)); done; echo $l >&3; echo 4 >&4; echo 6 >&6; cat",
+                    &pid, &pidfd);
+    EXPECT_EQ("0 1 2 3 4 5 6", read_line(out));
+    EXPECT_EQ("4", read_line(out));
+    EXPECT_EQ("6", read_line(out));
+    /* cat read the end of /dev/null. */
+    EXPECT_EQ(0, receive().value);
+}
+
+TEST_F(ServiceTest, StartsWorkersWithACleanState)
+{
+    pid_t pid;
+    int pidfd;
+    int out = spawn(1,
+                    "set -- $(cat /proc/$$/stat); echo $5 >&3; "
+                    "grep -E 'Sig(Blk|Ign)' /proc/$$/status | tr -d '\\n\\t' >&3; echo >&3; "
+                    "ulimit -c >&3",
+                    &pid, &pidfd);
+    EXPECT_EQ(std::to_string(pid), read_line(out)); /* its own process group */
+    EXPECT_EQ("SigBlk:0000000000000000SigIgn:0000000000000000", read_line(out));
+    EXPECT_EQ("0", read_line(out));
+}
+
+TEST_F(ServiceTest, KillsWhatADeadWorkerLeavesBehind)
+{
+    pid_t pid;
+    int pidfd;
+    /* One child in the group, one daemon in a session of its own. */
+    int out =
+        spawn(1,
+              "sleep 1000 & echo $! >&3; (setsid sh -c 'echo $$ >&3; sleep 1000 & echo $! >&3; "
+              "wait' &); wait",
+              &pid, &pidfd);
+    std::vector<int> pidfds;
+    for (int i = 0; i < 3; i++) {
+        int fd = open_pidfd(atoi(read_line(out).c_str()));
+        ASSERT_GE(fd, 0);
+        pidfds.push_back(fd);
+        fds_.push_back(fd);
+    }
+    kill(pid, SIGKILL);
+    EXPECT_EQ(256 + SIGKILL, receive().value);
+    for (int fd : pidfds)
+        EXPECT_TRUE(ends(fd));
+}
+
+TEST_F(ServiceTest, LeavesDaemonsOfLivingWorkersAlone)
+{
+    pid_t pid_a, pid_b;
+    int pidfd_a, pidfd_b;
+    int out = spawn(1, "(setsid sh -c 'echo $$ >&3; exec sleep 1000' &); exec sleep 1000", &pid_a,
+                    &pidfd_a);
+    int daemon = open_pidfd(atoi(read_line(out).c_str()));
+    ASSERT_GE(daemon, 0);
+    fds_.push_back(daemon);
+    spawn(2, "exit 3", &pid_b, &pidfd_b);
+    EXPECT_EQ(3, receive().value);
+    spawn(3, "exit 4", &pid_b, &pidfd_b); /* by now the launcher has swept */
+    EXPECT_EQ(4, receive().value);
+    EXPECT_FALSE(ends(daemon, 0));
+    kill(pid_a, SIGKILL);
+    EXPECT_EQ(256 + SIGKILL, receive().value);
+    EXPECT_TRUE(ends(daemon));
+}
+
+class ServiceEndTest : public ServiceTest, public ::testing::WithParamInterface<int> {};
+
+/* 0: the socket is closed, 1: the pipe is closed, 2: SIGTERM, 3: SIGKILL. */
+TEST_P(ServiceEndTest, TakesEverythingAlong)
+{
+    std::vector<int> pidfds, leftovers;
+    for (uint64_t id = 1; id <= 3; id++) {
+        pid_t pid;
+        int pidfd;
+        int out = spawn(id,
+                        "trap '' TERM HUP; sleep 1000 & echo $! >&3; "
+                        "(setsid sh -c 'echo $$ >&3; exec sleep 1000' &); wait",
+                        &pid, &pidfd);
+        pidfds.push_back(pidfd);
+        for (int i = 0; i < 2; i++) {
+            int fd = open_pidfd(atoi(read_line(out).c_str()));
+            ASSERT_GE(fd, 0);
+            fds_.push_back(fd);
+            /* When the launcher itself is killed, only workers are sure to go. */
+            (GetParam() == 3 ? leftovers : pidfds).push_back(fd);
+        }
+    }
+    auto start = std::chrono::steady_clock::now();
+    if (GetParam() == 0) {
+        close(socket_);
+        socket_ = -1;
+    } else if (GetParam() == 1) {
+        close(port_);
+        port_ = -1;
+    } else {
+        kill(service_, GetParam() == 2 ? SIGTERM : SIGKILL);
+    }
+    for (int fd : pidfds)
+        EXPECT_TRUE(ends(fd));
+    EXPECT_TRUE(ends(service_pidfd_));
+    for (int fd : leftovers)
+        syscall(SYS_pidfd_send_signal, fd, SIGKILL, nullptr, 0);
+    auto took = std::chrono::steady_clock::now() - start;
+    EXPECT_LE(std::chrono::duration_cast<std::chrono::milliseconds>(took).count(), 250);
+    int status;
+    EXPECT_EQ(service_, waitpid(service_, &status, 0));
+    EXPECT_EQ(GetParam() == 3 ? SIGKILL : 0, status);
+    service_ = -1;
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryWay, ServiceEndTest, ::testing::Range(0, 4));
+
+TEST_F(ServiceTest, EndsWhenItIsSentRubbish)
+{
+    EXPECT_EQ(0, ep_fdpass_send(socket_, "rubbish", 7, nullptr, 0));
+    EXPECT_TRUE(ends(service_pidfd_));
+}
+
+} // namespace

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_VM_SIDE_H
+#define EP_VM_SIDE_H
+
+/*
+ * ep_vm_side - the VM's part of the protocol, for tests that drive a real
+ * ep_worker: segments, lanes, a process, terms from and to text.
+ */
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <fcntl.h>
+#include <initializer_list>
+#include <poll.h>
+#include <string>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+extern "C" {
+#include "ep_control.h"
+#include "ep_etf.h"
+#include "ep_lane.h"
+#include "ep_seg.h"
+}
+
+namespace term {
+
+template <typename Write> std::string written(Write write)
+{
+    ep_buf buf;
+    ep_buf_init(&buf, nullptr, 0, SIZE_MAX / 4);
+    write(&buf);
+    std::string bytes(reinterpret_cast<const char *>(buf.data), buf.length);
+    ep_buf_finish(&buf);
+    return bytes;
+}
+
+inline std::string integer(int64_t value)
+{
+    return written([&](ep_buf *b) { ep_etf_put_int(b, value); });
+}
+
+inline std::string real(double value)
+{
+    return written([&](ep_buf *b) { ep_etf_put_float(b, value); });
+}
+
+/* Digits in base 256, little-endian. */
+inline std::string big(bool negative, const std::string &magnitude)
+{
+    return written([&](ep_buf *b) {
+        ep_etf_put_big(b, negative, reinterpret_cast<const uint8_t *>(magnitude.data()),
+                       static_cast<uint32_t>(magnitude.size()));
+    });
+}
+
+inline std::string atom(const std::string &name)
+{
+    return written([&](ep_buf *b) { ep_etf_put_atom(b, name.data(), name.size()); });
+}
+
+inline std::string binary(const std::string &bytes)
+{
+    return written([&](ep_buf *b) { ep_etf_put_binary(b, bytes.data(), bytes.size()); });
+}
+
+inline std::string list(const std::vector<std::string> &items)
+{
+    return written([&](ep_buf *b) {
+        if (!items.empty())
+            ep_etf_put_list(b, static_cast<uint32_t>(items.size()));
+        for (const auto &item : items)
+            ep_buf_put(b, item.data(), item.size());
+        ep_etf_put_nil(b);
+    });
+}
+
+inline std::string tuple(const std::vector<std::string> &items)
+{
+    return written([&](ep_buf *b) {
+        ep_etf_put_tuple(b, static_cast<uint32_t>(items.size()));
+        for (const auto &item : items)
+            ep_buf_put(b, item.data(), item.size());
+    });
+}
+
+inline std::string map(const std::vector<std::pair<std::string, std::string>> &pairs)
+{
+    return written([&](ep_buf *b) {
+        ep_etf_put_map(b, static_cast<uint32_t>(pairs.size()));
+        for (const auto &pair : pairs) {
+            ep_buf_put(b, pair.first.data(), pair.first.size());
+            ep_buf_put(b, pair.second.data(), pair.second.size());
+        }
+    });
+}
+
+inline std::string handle(ep_handle_kind kind, const std::string &bytes)
+{
+    const uint8_t seal[EP_ETF_SEAL_SIZE] = {1, 2, 3, 4, 5, 6, 7, 8};
+    return written(
+        [&](ep_buf *b) { ep_etf_put_handle(b, kind, bytes.data(), bytes.size(), seal); });
+}
+
+/* Prints one term the way Erlang would, roughly. */
+inline std::string print(ep_etf_cursor *cursor)
+{
+    ep_etf_token t;
+    if (ep_etf_next(cursor, &t) < 0)
+        return "<not a term>";
+    std::string data(reinterpret_cast<const char *>(t.data), t.data == nullptr ? 0 : t.count);
+    std::string text;
+    auto elements = [&](uint32_t count) {
+        for (uint32_t i = 0; i < count; i++)
+            text += (i == 0 ? "" : ",") + print(cursor);
+    };
+    switch (t.type) {
+    case EP_ETF_INT: return std::to_string(t.integer);
+    case EP_ETF_BIG:
+        text = t.negative ? "big-" : "big+";
+        for (unsigned char c : data) {
+            char hex[3];
+            snprintf(hex, sizeof(hex), "%02x", c);
+            text += hex;
+        }
+        return text;
+    case EP_ETF_FLOAT: {
+        char digits[40];
+        snprintf(digits, sizeof(digits), "%.17gf", t.real);
+        return digits;
+    }
+    case EP_ETF_ATOM: return data;
+    case EP_ETF_BINARY: return "\"" + data + "\"";
+    case EP_ETF_LIST:
+        text = "[";
+        elements(t.count);
+        return ep_etf_list_end(cursor) < 0 ? "<improper>" : text + "]";
+    case EP_ETF_NIL: return "[]";
+    case EP_ETF_STRING: return "string:" + data;
+    case EP_ETF_TUPLE:
+        text = "{";
+        elements(t.count);
+        return text + "}";
+    case EP_ETF_MAP:
+        text = "#{";
+        for (uint32_t i = 0; i < t.count; i++) {
+            text += (i == 0 ? "" : ",") + print(cursor);
+            text += "=>" + print(cursor);
+        }
+        return text + "}";
+    case EP_ETF_HANDLE:
+        return (t.kind == EP_HANDLE_PID ? "pid:" : "ref:") + data + ":" + std::to_string(t.seal[7]);
+    }
+    return "?";
+}
+
+/* All terms of a payload, separated by blanks. */
+inline std::string print_all(const std::string &bytes)
+{
+    ep_etf_cursor cursor;
+    std::string text;
+    ep_etf_cursor_init(&cursor, bytes.data(), bytes.size());
+    while (cursor.at != cursor.end) {
+        const uint8_t *before = cursor.at;
+        text += (text.empty() ? "" : " ") + print(&cursor);
+        if (cursor.at == before)
+            return text + " <rubbish>";
+    }
+    return text;
+}
+
+} // namespace term
+
+struct Reply {
+    uint16_t kind = 0; /* 0: none came */
+    uint16_t flags = 0;
+    uint32_t aux = 0;
+    uint64_t call_id = 0;
+    std::string payload;
+
+    std::string text() const
+    {
+        return term::print_all(payload);
+    }
+};
+
+/* One worker process and the VM's side of its lanes. */
+class VmSide {
+public:
+    static constexpr int kTimeoutMs = 20000;
+
+    explicit VmSide(uint32_t lanes = 3, uint32_t spin_ns = 20000) : lanes_(lanes)
+    {
+        ep_layout_header header;
+        ep_layout_init(&header, lanes);
+        header.worker_spin_ns = spin_ns;
+        EXPECT_EQ(0, ep_seg_create_own(&a_, header.size_a, ep_layout_ring_bytes_a(lanes)));
+        EXPECT_EQ(0, ep_seg_create_peer(&b_, header.size_b));
+        memcpy(a_.mem, &header, sizeof(header));
+        lane_.resize(lanes);
+        for (uint32_t i = 0; i < lanes; i++) {
+            ep_lane_vm_attach(&lane_[i], a_.mem, b_.mem, lanes, i);
+            ep_bell_arm(&lane_[i].response_bell);
+        }
+        doorbell_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        EXPECT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control_));
+    }
+
+    ~VmSide()
+    {
+        if (pid_ > 0) {
+            kill(pid_, SIGKILL);
+            (void)wait();
+        }
+        for (auto &lane : lane_)
+            ep_lane_vm_finish(&lane);
+        ep_seg_finish(&a_);
+        ep_seg_finish(&b_);
+        close(doorbell_);
+        close_control();
+        if (control_[1] >= 0)
+            close(control_[1]);
+        if (pidfd_ >= 0)
+            close(pidfd_);
+    }
+
+    VmSide(const VmSide &) = delete;
+
+    /* Runs EP_WORKER_PATH as the launcher would. */
+    void spawn(const std::string &program, const std::string &python, const std::string &modules)
+    {
+        int fds[4] = {a_.fd, b_.fd, doorbell_, control_[1]};
+        pid_ = fork();
+        ASSERT_GE(pid_, 0);
+        if (pid_ == 0) {
+            /* Above the targets first, so that none overwrites another. */
+            int high[4];
+            for (int i = 0; i < 4; i++)
+                high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 20);
+            for (int i = 0; i < 4; i++)
+                dup2(high[i], EP_WORKER_FD_A + i);
+            rlimit no_core = {0, 0};
+            setrlimit(RLIMIT_CORE, &no_core);
+            setpgid(0, 0);
+            dup2(open("/dev/null", O_RDONLY), 0);
+            execl(program.c_str(), "ep_worker", python.c_str(), modules.c_str(),
+                  static_cast<char *>(nullptr));
+            _exit(127);
+        }
+        pidfd_ = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
+        ASSERT_GE(pidfd_, 0);
+        close(control_[1]);
+        control_[1] = -1;
+    }
+
+    void send(uint32_t lane, uint16_t kind, const std::string &payload = "", uint64_t call_id = 0,
+              uint16_t flags = 0, uint64_t env_id = 0, uint32_t aux = 0)
+    {
+        ASSERT_NO_FATAL_FAILURE(
+            write(&lane_[lane].call, lane, kind, payload, call_id, flags, env_id, aux));
+        wake(lane);
+    }
+
+    void drop_env(uint32_t lane, uint64_t env_id)
+    {
+        ASSERT_NO_FATAL_FAILURE(
+            write(&lane_[lane].urgent, lane, EP_KIND_ENV_DROP, "", 0, 0, env_id, 0));
+        wake(lane);
+    }
+
+    /* Publishes without waking, for tests of what is seen by looking. */
+    void write(ep_ring_tx *ring, uint32_t lane, uint16_t kind, const std::string &payload,
+               uint64_t call_id, uint16_t flags, uint64_t env_id, uint32_t aux)
+    {
+        ep_slot *slot;
+        ASSERT_EQ(0, ep_ring_reserve(ring, &slot));
+        ep_slot_begin(slot, static_cast<ep_kind>(kind), flags, aux, call_id);
+        ep_slot_set_env(slot, env_id);
+        slot->length = static_cast<uint32_t>(payload.size());
+        if (payload.size() <= EP_INLINE_MAX) {
+            memcpy(slot->data, payload.data(), payload.size());
+        } else {
+            ASSERT_LE(0, ep_reclaim_collect(&lane_[lane].reclaim_rx, &lane_[lane].slab));
+            uint64_t block;
+            ASSERT_EQ(0, ep_slab_alloc(&lane_[lane].slab, payload.size(), &block));
+            memcpy(lane_[lane].slab_mem + block, payload.data(), payload.size());
+            ep_slot_set_block(slot, block);
+        }
+        last_position_ = ep_ring_commit(ring);
+    }
+
+    void wake(uint32_t lane)
+    {
+        if (ep_bell_must_ring(&lane_[lane].park))
+            ep_futex_wake(lane_[lane].futex);
+    }
+
+    /* Sleeps on the doorbell until a message is there. Kind 0: none came. */
+    Reply receive(uint32_t lane, int timeout_ms = kTimeoutMs)
+    {
+        auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+        ep_msg msg;
+        Reply reply;
+        for (;;) {
+            int rc = ep_ring_copy(&lane_[lane].response, &msg);
+            if (rc == 0)
+                break;
+            EXPECT_EQ(-EAGAIN, rc);
+            ep_bell_rearm(&lane_[lane].response_bell);
+            rc = ep_ring_copy(&lane_[lane].response, &msg);
+            if (rc == 0)
+                break;
+            auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                end - std::chrono::steady_clock::now());
+            pollfd fds[2] = {{doorbell_, POLLIN, 0}, {pidfd_, POLLIN, 0}};
+            if (left.count() <= 0 || poll(fds, 2, static_cast<int>(left.count())) <= 0)
+                return reply;
+            if ((fds[0].revents & POLLIN) == 0 && (fds[1].revents & POLLIN) != 0
+                && ep_ring_copy(&lane_[lane].response, &msg) != 0)
+                return reply;
+            uint64_t count;
+            (void)!read(doorbell_, &count, sizeof(count));
+        }
+        reply.kind = msg.kind;
+        reply.flags = msg.flags;
+        reply.aux = msg.aux;
+        reply.call_id = msg.call_id;
+        const uint8_t *data;
+        EXPECT_EQ(0, ep_lane_vm_payload(&lane_[lane], &msg, &data));
+        reply.payload.assign(reinterpret_cast<const char *>(data), msg.length);
+        if ((msg.flags & EP_FLAG_BLOCK) != 0)
+            ep_reclaim_push(&lane_[lane].reclaim_tx, msg.block);
+        ep_ring_advance(&lane_[lane].response);
+        ep_ring_publish_head(&lane_[lane].response);
+        if (ep_bell_must_ring(&lane_[lane].space))
+            ep_futex_wake(lane_[lane].futex);
+        return reply;
+    }
+
+    /* Sends a request and waits for its reply. */
+    Reply ask(uint32_t lane, uint16_t kind, const std::string &payload, uint16_t flags = 0,
+              uint64_t env_id = 0)
+    {
+        uint64_t call_id = ++last_call_id_;
+        send(lane, kind, payload, call_id, flags, env_id);
+        Reply reply = receive(lane);
+        EXPECT_EQ(call_id, reply.call_id);
+        return reply;
+    }
+
+    static std::string call_payload(const std::string &module, const std::string &function,
+                                    const std::vector<std::string> &args)
+    {
+        return term::binary(module) + term::binary(function) + term::list(args);
+    }
+
+    std::string call(const std::string &module, const std::string &function,
+                     const std::vector<std::string> &args, uint32_t lane = 1, uint64_t env_id = 0)
+    {
+        return shown(ask(lane, EP_KIND_CALL, call_payload(module, function, args), 0, env_id));
+    }
+
+    std::string eval(const std::string &code, const std::string &locals = term::map({}),
+                     uint32_t lane = 1, uint64_t env_id = 0)
+    {
+        return shown(ask(lane, EP_KIND_EVAL, term::binary(code) + locals, 0, env_id));
+    }
+
+    std::string exec(const std::string &code, uint32_t lane = 1, uint64_t env_id = 0)
+    {
+        return shown(ask(lane, EP_KIND_EXEC, term::binary(code), 0, env_id));
+    }
+
+    /* "text" of a result, "error: text" of an error record. */
+    static std::string shown(const Reply &reply)
+    {
+        switch (reply.kind) {
+        case EP_KIND_RESULT: return reply.text();
+        case EP_KIND_ERROR: return "error: " + reply.text();
+        case EP_KIND_DROPPED: return "dropped";
+        case 0: return "nothing came";
+        default: return "kind " + std::to_string(reply.kind);
+        }
+    }
+
+    bool cancel_last(uint32_t lane, uint64_t call_id)
+    {
+        return ep_ring_cancel(&lane_[lane].call, last_position_, call_id);
+    }
+
+    uint64_t taken(uint32_t lane)
+    {
+        return ep_ring_taken(&lane_[lane].call);
+    }
+
+    void interrupt(uint32_t lane, uint64_t call_id)
+    {
+        send(0, EP_KIND_INTERRUPT, "", call_id, 0, 0, lane);
+    }
+
+    Reply start(uint32_t lane, ep_mode mode = EP_MODE_WORKER)
+    {
+        if (lane > 1)
+            send(0, EP_KIND_LANE_OPEN, "", 0, 0, 0, lane);
+        return restart(lane, mode);
+    }
+
+    Reply restart(uint32_t lane, ep_mode mode)
+    {
+        send(lane, EP_KIND_START, "", 0, 0, 0, mode);
+        return receive(lane);
+    }
+
+    Reply stop(uint32_t lane)
+    {
+        send(lane, EP_KIND_STOP);
+        return receive(lane);
+    }
+
+    /* Blocks of A that the worker has not handed back. */
+    uint32_t blocks_out(uint32_t lane)
+    {
+        EXPECT_LE(0, ep_reclaim_collect(&lane_[lane].reclaim_rx, &lane_[lane].slab));
+        return lane_[lane].slab.out;
+    }
+
+    void close_control()
+    {
+        if (control_[0] >= 0)
+            close(control_[0]);
+        control_[0] = -1;
+    }
+
+    /* Waits for the end: exit code, 256 + signal, or -1 after the timeout. */
+    int wait(int timeout_ms = kTimeoutMs)
+    {
+        pollfd fd = {pidfd_, POLLIN, 0};
+        int status;
+        if (poll(&fd, 1, timeout_ms) <= 0 || waitpid(pid_, &status, 0) != pid_)
+            return -1;
+        kill(-pid_, SIGKILL); /* what it left in its group */
+        pid_ = -1;
+        return WIFSIGNALED(status) ? 256 + WTERMSIG(status) : WEXITSTATUS(status);
+    }
+
+    pid_t pid() const
+    {
+        return pid_;
+    }
+
+    ep_lane_vm *lane(uint32_t index)
+    {
+        return &lane_[index];
+    }
+
+    ep_seg *segment_a()
+    {
+        return &a_;
+    }
+
+    void forget_pid()
+    {
+        pid_ = -1;
+    }
+
+private:
+    uint32_t lanes_;
+    ep_seg a_ = {};
+    ep_seg b_ = {};
+    std::vector<ep_lane_vm> lane_;
+    int doorbell_ = -1;
+    int control_[2] = {-1, -1};
+    int pidfd_ = -1;
+    pid_t pid_ = -1;
+    uint64_t last_call_id_ = 0;
+    uint64_t last_position_ = 0;
+};
+
+#endif
