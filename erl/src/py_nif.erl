@@ -27,12 +27,13 @@
     lane_kill/1,
     counters/0,
     set_max_atoms/1,
-    empty/0
+    empty/0,
+    try_load/0
 ]).
 
 -export_type([lane/0, host/0, launcher/0, env/0, call/0, answer/0]).
 
--on_load(load/0).
+-on_load(try_load/0).
 
 %% In each stub directly, not in a function of its own: Dialyzer knows nif_error
 %% and believes the stub's spec, but would infer that every stub fails.
@@ -144,7 +145,10 @@ set_max_atoms(_N) ->
 empty() ->
     ?NOT_LOADED.
 
-load() ->
+%% @doc Loads the NIF. The runtime calls it when the module is loaded; calling it
+%% again is an error whose text says what to do.
+-spec try_load() -> ok | {error, {atom(), string()}}.
+try_load() ->
     File = filename:join(py_paths:priv_dir(), atom_to_list(?MODULE)),
     case erlang:load_nif(File, 0) of
         ok ->
@@ -158,9 +162,14 @@ explain(load_failed, File, Text) ->
         "); run `make build' in the erlang_python directory, or `rebar3 compile'";
 explain(reload, _File, Text) ->
     "erlang_python: the NIF is loaded already (" ++ Text ++
-        "); to load it anew, purge the module py_nif first: code:purge(py_nif)";
+        "); to load it anew, purge the module first: code:purge(py_nif), code:load_file(py_nif)";
 explain(upgrade, _File, Text) ->
     "erlang_python: this NIF cannot take over from the loaded one (" ++ Text ++
         "); stop the application erlang_python, or restart the VM";
+explain(load, _File, Text) ->
+    "erlang_python: the NIF cannot start (" ++ Text ++ "); if the OS variable EP_WAIT is set (" ++
+        os:getenv("EP_WAIT", "it is not") ++
+        "), it must be io_uring or epoll and the kernel must allow it; without it the NIF chooses "
+        "itself. It also needs free file descriptors and threads";
 explain(_Class, _File, Text) ->
     "erlang_python: cannot load the NIF: " ++ Text.

@@ -1,0 +1,161 @@
+%% SPDX-License-Identifier: Apache-2.0
+-module(py_load_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, init_per_group/2, end_per_group/2, end_per_testcase/2]).
+-export([
+    sixty_four_processes_get_ten_thousand_right_answers_each/1,
+    a_thousand_processes_get_right_answers/1,
+    more_callers_than_slots_wait_their_turn/1,
+    carries_large_payloads_both_ways/1,
+    small_calls_go_on_beside_large_ones/1,
+    refuses_a_gibibyte_and_goes_on/1,
+    refuses_a_result_of_a_gibibyte_and_goes_on/1,
+    holds_no_scheduler_for_long/1,
+    uses_no_processor_time_when_idle/1
+]).
+-export([idle_share/0]).
+
+all() ->
+    [{group, worker}, {group, owngil}, uses_no_processor_time_when_idle].
+
+groups() ->
+    Cases = [
+        sixty_four_processes_get_ten_thousand_right_answers_each,
+        a_thousand_processes_get_right_answers,
+        more_callers_than_slots_wait_their_turn,
+        carries_large_payloads_both_ways,
+        small_calls_go_on_beside_large_ones,
+        refuses_a_gibibyte_and_goes_on,
+        refuses_a_result_of_a_gibibyte_and_goes_on,
+        holds_no_scheduler_for_long
+    ],
+    [{worker, [], Cases}, {owngil, [], Cases}].
+
+init_per_group(Mode, Config) ->
+    py_test:init_mode(Mode, Config).
+
+end_per_group(_Mode, _Config) ->
+    py_test:stop().
+
+end_per_testcase(uses_no_processor_time_when_idle, _Config) ->
+    ok;
+end_per_testcase(_Case, _Config) ->
+    py_test:clean().
+
+sixty_four_processes_get_ten_thousand_right_answers_each(_Config) ->
+    right_answers(64, 10000).
+
+a_thousand_processes_get_right_answers(_Config) ->
+    right_answers(1000, 300).
+
+right_answers(Processes, Calls) ->
+    Callers = [
+        py_test:spawn_caller(fun() -> ask(N * Calls, Calls) end)
+     || N <- lists:seq(1, Processes)
+    ],
+    [ok = py_test:result_of(Caller) || Caller <- Callers],
+    ?assertEqual(0, maps:get(lost_wake, py_nif:counters())),
+    ?assertEqual(0, maps:get(violations, py_nif:counters())).
+
+%% abs(-N) = N: the answer tells whose it is.
+ask(_From, 0) ->
+    ok;
+ask(From, Left) ->
+    N = From + Left,
+    {ok, N} = py:call(builtins, abs, [-N]),
+    ask(From, Left - 1).
+
+more_callers_than_slots_wait_their_turn(Config) ->
+    Ctx = py:context(1),
+    Busy = py_test:marker(Config, "busy"),
+    First = py_test:spawn_caller(fun() -> py:call(Ctx, ep_probe, sleep, [Busy, 0.3]) end),
+    ok = py_test:wait_for_file(Busy),
+    Callers = [
+        {N, py_test:spawn_caller(fun() -> py:call(Ctx, builtins, abs, [-N]) end)}
+     || N <- lists:seq(1, 1500)
+    ],
+    [{ok, N} = py_test:result_of(Caller) || {N, Caller} <- Callers],
+    {ok, 0.3} = py_test:result_of(First).
+
+carries_large_payloads_both_ways(_Config) ->
+    [
+        begin
+            Bin = binary:copy(<<0:1, 1:7, 16#FF>>, Size div 2),
+            {ok, Bin} = py:call(ep_probe, echo, [{bytes, Bin}])
+        end
+     || Size <- [192, 194, 4096, 65536, 1 bsl 20, 16 bsl 20]
+    ],
+    Text = binary:copy(<<"text">>, 1 bsl 18),
+    {ok, Text} = py:call(ep_probe, echo, [Text]),
+    List = lists:seq(1, 100000),
+    {ok, List} = py:call(ep_probe, echo, [List]),
+    Map = maps:from_list([{integer_to_binary(N), N} || N <- lists:seq(1, 10000)]),
+    {ok, Map} = py:call(ep_probe, echo, [Map]).
+
+small_calls_go_on_beside_large_ones(_Config) ->
+    Large = binary:copy(<<16#FE>>, 4 bsl 20),
+    Callers = [
+        py_test:spawn_caller(fun() -> [{ok, Large} = py:call(ep_probe, echo, [Large]) || _ <- lists:seq(1, 10)], ok end)
+     || _ <- lists:seq(1, 4)
+    ],
+    Small = [py_test:spawn_caller(fun() -> ask(N * 2000, 2000) end) || N <- lists:seq(1, 8)],
+    [ok = py_test:result_of(Caller) || Caller <- Callers ++ Small].
+
+refuses_a_gibibyte_and_goes_on(_Config) ->
+    Bin = binary:copy(<<"0123456789abcdef">>, 1 bsl 26),
+    {error, {'MemoryError', Message}} = py:call(builtins, len, [Bin]),
+    ?assertMatch("args[0]: " ++ _, Message),
+    {ok, 4.0} = py:call(math, sqrt, [16]).
+
+refuses_a_result_of_a_gibibyte_and_goes_on(_Config) ->
+    {error, {'MemoryError', "result: " ++ _}} = py:eval("b'x' * (1 << 30)"),
+    {error, {'MemoryError', "result: " ++ _}} = py:eval("'x' * (1 << 30)"),
+    {ok, 4.0} = py:call(math, sqrt, [16]).
+
+holds_no_scheduler_for_long(_Config) ->
+    _ = erlang:system_monitor(self(), [{long_schedule, 100}]),
+    List = lists:seq(1, 300000),
+    Map = maps:from_list([{N, N} || N <- lists:seq(1, 20000)]),
+    [{ok, X} = py:call(ep_probe, echo, [X]) || X <- [List, Map, {List}, [List]]],
+    _ = erlang:system_monitor(undefined),
+    receive
+        %% Building the test's own lists is not our doing.
+        {monitor, Pid, long_schedule, Info} when Pid =/= self() -> error({Pid, Info})
+    after 0 -> flush_monitor()
+    end.
+
+flush_monitor() ->
+    receive
+        {monitor, _, long_schedule, _} -> flush_monitor()
+    after 0 -> ok
+    end.
+
+%% In a VM with default flags: eight contexts, nothing to do.
+uses_no_processor_time_when_idle(_Config) ->
+    Peer = py_test:start_vm(#{}),
+    try
+        {Workers, Vm} = py_test:in_vm(Peer, ?MODULE, idle_share, []),
+        ct:pal("idle: workers ~.4f %, VM ~.4f % of a CPU", [Workers, Vm]),
+        ?assert(Workers < 0.2, Workers),
+        ?assert(Vm < 0.2, Vm)
+    after
+        py_test:stop_vm(Peer)
+    end.
+
+idle_share() ->
+    _ = application:load(erlang_python),
+    ok = application:set_env(erlang_python, num_contexts, 8),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    Contexts = py_context_router:contexts(),
+    8 = length(Contexts),
+    Workers = [py_test:os_pid(C) || C <- Contexts],
+    %% One second after the last call, as the figure is defined.
+    receive after 1000 -> ok end,
+    Vm0 = py_test:cpu_ns(py_test:vm_pid()),
+    Workers0 = lists:sum([py_test:cpu_ns(P) || P <- Workers]),
+    {Ms, _} = py_test:elapsed(fun() -> receive after 5000 -> ok end end),
+    Workers1 = lists:sum([py_test:cpu_ns(P) || P <- Workers]),
+    Vm1 = py_test:cpu_ns(py_test:vm_pid()),
+    {(Workers1 - Workers0) / (Ms * 1.0e6) * 100, (Vm1 - Vm0) / (Ms * 1.0e6) * 100}.
