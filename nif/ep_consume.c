@@ -153,8 +153,7 @@ void ep_consumer_leave(struct ep_lane *lane, ErlNifEnv *caller_env)
 
     do {
         attached = lane->host != NULL;
-        while (attached
-               && atomic_load_explicit(&lane->parked, memory_order_seq_cst) > 0) {
+        while (attached && atomic_load_explicit(&lane->parked, memory_order_seq_cst) > 0) {
             /* Anew each time: the worker may have answered the last arming. */
             ep_bell_rearm(&lane->shm.response_bell);
             atomic_store_explicit(&lane->armed, 1, memory_order_relaxed);

@@ -203,10 +203,9 @@ static int report_ready(struct ep_host *host, const struct ep_msg *msg)
 
     ErlNifEnv *env = enif_alloc_env();
     memcpy(enif_make_new_binary(env, version.count, &text), version.data, version.count);
-    ERL_NIF_TERM event =
-        enif_make_tuple5(env, am_ready, enif_make_int64(env, atomic_load(&host->os_pid)), text,
-                         owngil.count == 4 ? am_true : am_false,
-                         free_threaded.count == 4 ? am_true : am_false);
+    ERL_NIF_TERM event = enif_make_tuple5(
+        env, am_ready, enif_make_int64(env, atomic_load(&host->os_pid)), text,
+        owngil.count == 4 ? am_true : am_false, free_threaded.count == 4 ? am_true : am_false);
     (void)enif_send(NULL, &host->owner, env, host_event(env, host, event));
     enif_free_env(env);
     return 0;

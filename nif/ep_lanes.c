@@ -162,8 +162,7 @@ static void fail_calls(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_ms
     }
 }
 
-void ep_lane_set_unavailable(struct ep_lane *lane, ErlNifEnv *caller_env,
-                             ERL_NIF_TERM reason)
+void ep_lane_set_unavailable(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM reason)
 {
     struct ep_msg msg = {.kind = EP_FAILED_UNAVAILABLE};
 
@@ -240,7 +239,7 @@ static void requeue(struct ep_lane *lane, uint64_t taken)
         queued->head.call_id = slot->call_id;
         queued->head.env_id = ep_slot_env(slot);
         queued->head.kind = slot->kind;
-        queued->head.flags = slot->flags & (uint16_t)~(EP_FLAG_BLOCK | EP_FLAG_ENV);
+        queued->head.flags = slot->flags & (uint16_t) ~(EP_FLAG_BLOCK | EP_FLAG_ENV);
         memcpy(queued->bytes, in_block ? lane->shm.slab_mem + slot->block : slot->data,
                slot->length);
         call->in_ring = false;

@@ -133,9 +133,9 @@ static void launcher_gone(struct ep_vm *vm, struct ep_launcher *launcher)
             ep_reaper_bury(vm, host);
     }
     ErlNifEnv *env = enif_alloc_env();
-    (void)enif_send(NULL, &launcher->owner, env,
-                    enif_make_tuple3(env, am_py_launcher, enif_make_uint64(env, launcher->id),
-                                     am_gone));
+    (void)enif_send(
+        NULL, &launcher->owner, env,
+        enif_make_tuple3(env, am_py_launcher, enif_make_uint64(env, launcher->id), am_gone));
     enif_free_env(env);
     enif_release_resource(launcher);
 }

@@ -262,8 +262,8 @@ static bool become_spinner(struct ep_vm *vm)
 #define FREE_POLLS 48
 
 /* Looks once. Returns true if the wait is over, with *ret_mine. */
-static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
-                 struct ep_msg *ret_msg, bool *consumer, bool *ret_mine)
+static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call, struct ep_msg *ret_msg,
+                 bool *consumer, bool *ret_mine)
 {
     if (!*consumer && ep_consumer_try(lane)) {
         *consumer = true;

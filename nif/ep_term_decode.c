@@ -95,8 +95,8 @@ static int make_string(struct reader *reader, const struct ep_etf_token *token,
     ERL_NIF_TERM list = enif_make_list(reader->env, 0);
 
     for (uint32_t i = token->count; i > 0; i--)
-        list = enif_make_list_cell(reader->env, enif_make_uint(reader->env, token->data[i - 1]),
-                                   list);
+        list =
+            enif_make_list_cell(reader->env, enif_make_uint(reader->env, token->data[i - 1]), list);
     *ret_term = list;
     return 0;
 }
@@ -203,7 +203,7 @@ static int read_term(struct reader *reader, ERL_NIF_TERM *ret_term)
 {
     for (;;) {
         struct ep_etf_token token;
-        ERL_NIF_TERM value;
+        ERL_NIF_TERM value = 0;
 
         int rc = ep_etf_next(reader->cursor, &token);
         if (rc == 0

@@ -100,26 +100,31 @@ static int buffer_fault(struct walk *walk, int error)
     return fault(walk, am_MemoryError, error, why);
 }
 
-static int push(struct walk *walk, struct frame **ret_frame)
+/* Lends the next frame, zeroed; NULL with *ret_rc if there is none. */
+static struct frame *push(struct walk *walk, int *ret_rc)
 {
     /* The outermost container is args, kwargs or locals, no level of the user's. */
-    if (walk->depth > EP_ETF_DEPTH_MAX)
-        return fault(walk, am_RecursionError, -EINVAL, "more than 1000 levels of containers");
+    if (walk->depth > EP_ETF_DEPTH_MAX) {
+        *ret_rc = fault(walk, am_RecursionError, -EINVAL, "more than 1000 levels of containers");
+        return NULL;
+    }
     if (walk->depth == walk->capacity) {
         size_t capacity = walk->capacity * 4;
         bool is_inside = walk->frames == walk->inside;
         struct frame *frames =
             enif_realloc(is_inside ? NULL : walk->frames, capacity * sizeof(*frames));
-        if (frames == NULL)
-            return buffer_fault(walk, -ENOMEM);
+        if (frames == NULL) {
+            *ret_rc = buffer_fault(walk, -ENOMEM);
+            return NULL;
+        }
         if (is_inside)
             memcpy(frames, walk->inside, sizeof(walk->inside));
         walk->frames = frames;
         walk->capacity = capacity;
     }
-    *ret_frame = &walk->frames[walk->depth];
-    **ret_frame = (struct frame){.index = 0};
-    return 0;
+    struct frame *frame = &walk->frames[walk->depth];
+    *frame = (struct frame){.index = 0};
+    return frame;
 }
 
 static void pop(struct walk *walk)
@@ -196,7 +201,6 @@ static int put_binary(struct walk *walk, ERL_NIF_TERM term)
 
 static int open_list(struct walk *walk, ERL_NIF_TERM term)
 {
-    struct frame *frame;
     unsigned length;
 
     if (enif_is_empty_list(walk->encoder->env, term)) {
@@ -205,8 +209,9 @@ static int open_list(struct walk *walk, ERL_NIF_TERM term)
     }
     if (!enif_get_list_length(walk->encoder->env, term, &length))
         return unconvertible(walk, "an improper list");
-    int rc = push(walk, &frame);
-    if (rc < 0)
+    int rc;
+    struct frame *frame = push(walk, &rc);
+    if (frame == NULL)
         return rc;
     frame->kind = FRAME_LIST;
     frame->rest = term;
@@ -218,11 +223,11 @@ static int open_list(struct walk *walk, ERL_NIF_TERM term)
 
 static int open_tuple(struct walk *walk, ERL_NIF_TERM term)
 {
-    struct frame *frame;
-    int arity;
+    int arity = 0;
 
-    int rc = push(walk, &frame);
-    if (rc < 0)
+    int rc;
+    struct frame *frame = push(walk, &rc);
+    if (frame == NULL)
         return rc;
     (void)enif_get_tuple(walk->encoder->env, term, &arity, &frame->elements);
     frame->kind = FRAME_TUPLE;
@@ -234,11 +239,11 @@ static int open_tuple(struct walk *walk, ERL_NIF_TERM term)
 
 static int open_map(struct walk *walk, ERL_NIF_TERM term, bool text_keys)
 {
-    struct frame *frame;
-    size_t size;
+    size_t size = 0;
 
-    int rc = push(walk, &frame);
-    if (rc < 0)
+    int rc;
+    struct frame *frame = push(walk, &rc);
+    if (frame == NULL)
         return rc;
     (void)enif_get_map_size(walk->encoder->env, term, &size);
     if (!enif_map_iterator_create(walk->encoder->env, term, &frame->pairs,
@@ -292,7 +297,7 @@ static int step(struct walk *walk)
 {
     struct frame *frame = &walk->frames[walk->depth - 1];
     ErlNifEnv *env = walk->encoder->env;
-    ERL_NIF_TERM element, key, value;
+    ERL_NIF_TERM element = 0, key = 0, value = 0;
 
     if (frame->kind == FRAME_MAP) {
         if (!enif_map_iterator_get_pair(env, &frame->pairs, &key, &value)) {

@@ -63,9 +63,9 @@ enum ep_call_state {
 
 /* Outcomes that no worker sent; they stand where a reply has its kind. */
 enum ep_failure {
-    EP_FAILED_DIED = 0x100,    /* aux: started; env_id: os pid; block: exit value */
-    EP_FAILED_UNAVAILABLE,     /* reason: lane->reason */
-    EP_FAILED_CONTEXT,         /* reason: lane->close_reason */
+    EP_FAILED_DIED = 0x100, /* aux: started; env_id: os pid; block: exit value */
+    EP_FAILED_UNAVAILABLE,  /* reason: lane->reason */
+    EP_FAILED_CONTEXT,      /* reason: lane->close_reason */
 };
 
 struct ep_call {
@@ -94,7 +94,7 @@ struct ep_queued {
 };
 
 enum ep_lane_state {
-    EP_LANE_DETACHED,    /* no worker process yet: requests wait */
+    EP_LANE_DETACHED, /* no worker process yet: requests wait */
     EP_LANE_ATTACHED,
     EP_LANE_UNAVAILABLE, /* the worker process does not start: requests fail */
     EP_LANE_CLOSED,      /* the context ended: requests fail */
@@ -124,15 +124,15 @@ struct ep_lane {
 
     _Alignas(EP_CACHE_LINE) _Atomic uint32_t consumer; /* 0 or 1, see ep_consume.h */
     struct ep_spin spin;                               /* of callers; races are harmless */
-    uint64_t published;  /* response position that the worker knows of */
-    uint32_t notices;    /* STARTED and STOPPED still to come; under the consumer lock */
-    uint64_t unread_at;  /* check(): response position that was unread */
+    uint64_t published; /* response position that the worker knows of */
+    uint32_t notices;   /* STARTED and STOPPED still to come; under the consumer lock */
+    uint64_t unread_at; /* check(): response position that was unread */
     uint64_t unread_since_ns;
 
     _Alignas(EP_CACHE_LINE) _Atomic(struct ep_call *) freed; /* pushed by anyone */
-    _Atomic uint32_t parked;      /* calls that nobody spins for */
-    _Atomic uint32_t armed;       /* the response bell is armed */
-    _Atomic uint32_t n_queued;    /* length of the waiting queue */
+    _Atomic uint32_t parked;                                 /* calls that nobody spins for */
+    _Atomic uint32_t armed;                                  /* the response bell is armed */
+    _Atomic uint32_t n_queued;                               /* length of the waiting queue */
     _Atomic uint64_t next_env_id;
 
     pthread_mutex_t reclaim;
@@ -156,7 +156,7 @@ struct ep_host {
     int pidfd; /* -1 until spawned */
     bool doorbell_added, pidfd_added, dead, exit_known;
     uint64_t died_at_ns; /* the pidfd said so; waits a moment for the exit value */
-    int64_t exit_value; /* enum ep_control_event_kind, EXITED */
+    int64_t exit_value;  /* enum ep_control_event_kind, EXITED */
 
     pthread_mutex_t lock;
     struct ep_lane *lanes[EP_LANES_MAX]; /* kept; [0] unused */

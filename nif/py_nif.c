@@ -31,11 +31,11 @@ ERL_NIF_TERM py_nif_posix_error(ErlNifEnv *env, int rc)
     static const struct {
         int error;
         const char *name;
-    } names[] = {{EAGAIN, "eagain"}, {EBUSY, "ebusy"},       {EINVAL, "einval"},
-                 {ENOMEM, "enomem"}, {EPROTO, "eproto"},     {ESRCH, "esrch"},
-                 {ESTALE, "estale"}, {EPIPE, "epipe"},       {EMFILE, "emfile"},
+    } names[] = {{EAGAIN, "eagain"}, {EBUSY, "ebusy"},         {EINVAL, "einval"},
+                 {ENOMEM, "enomem"}, {EPROTO, "eproto"},       {ESRCH, "esrch"},
+                 {ESTALE, "estale"}, {EPIPE, "epipe"},         {EMFILE, "emfile"},
                  {ENFILE, "enfile"}, {ETIMEDOUT, "etimedout"}, {EACCES, "eacces"},
-                 {EPERM, "eperm"},   {ENOSYS, "enosys"},     {ENOSPC, "enospc"}};
+                 {EPERM, "eperm"},   {ENOSYS, "enosys"},       {ENOSPC, "enospc"}};
     const char *name = "eio"; /* not in the contract of what we call */
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

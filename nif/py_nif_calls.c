@@ -179,8 +179,7 @@ static int put_text(struct encoding *encoding, ERL_NIF_TERM term, const char *pl
     return encoding->buf.error;
 }
 
-static int put_arguments(struct encoding *encoding, const ERL_NIF_TERM argv[],
-                         uint16_t *ret_flags)
+static int put_arguments(struct encoding *encoding, const ERL_NIF_TERM argv[], uint16_t *ret_flags)
 {
     ErlNifEnv *env = encoding->encoder.env;
     size_t size;
@@ -282,8 +281,7 @@ static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_re
 {
     struct ep_call *call = ref->call;
 
-    if (call->reply.length > EP_ANSWER_DIRTY && call->reply.kind < EP_FAILED_DIED
-        && !is_dirty(env))
+    if (call->reply.length > EP_ANSWER_DIRTY && call->reply.kind < EP_FAILED_DIED && !is_dirty(env))
         return collect_later(env, term);
     ref->call = NULL;
     ERL_NIF_TERM answer = ep_answer(env, ref->lane, call, &call->reply);
@@ -308,8 +306,7 @@ PY_NIF(await_nif)
 
     if (atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_PARKED) {
         call->env = enif_alloc_env();
-        call->message =
-            enif_make_tuple2(call->env, am_py_done, enif_make_copy(call->env, argv[1]));
+        call->message = enif_make_tuple2(call->env, am_py_done, enif_make_copy(call->env, argv[1]));
         if (ep_call_move(call, EP_CALL_PARKED, EP_CALL_WAITING))
             return am_waiting;
         enif_free_env(call->env);

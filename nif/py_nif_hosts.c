@@ -160,8 +160,8 @@ PY_NIF(lane_attach_nif)
         || enif_get_atom(env, argv[3], mode, sizeof(mode), ERL_NIF_LATIN1) == 0)
         return enif_make_badarg(env);
     bool owngil = strcmp(mode, "owngil") == 0;
-    return ok_or_error(
-        env, ep_lane_attach(lane, host, index, owngil ? EP_MODE_OWNGIL : EP_MODE_WORKER));
+    return ok_or_error(env,
+                       ep_lane_attach(lane, host, index, owngil ? EP_MODE_OWNGIL : EP_MODE_WORKER));
 }
 
 /* lane_close(Lane, Reason :: atom()) -> ok */
@@ -262,7 +262,7 @@ PY_NIF(counters_nif)
         launchers++;
     pthread_mutex_unlock(&vm->lock);
 
-    ERL_NIF_TERM keys[] = {am_lost_wake, am_violations, am_late_replies,  am_kicks, am_doorbells,
+    ERL_NIF_TERM keys[] = {am_lost_wake, am_violations, am_late_replies, am_kicks, am_doorbells,
                            am_hosts,     am_launchers,  am_wait_backend, am_cpus};
     ERL_NIF_TERM values[] = {
         enif_make_uint64(env, atomic_load(&vm->lost_wake)),

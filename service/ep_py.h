@@ -90,7 +90,7 @@ struct ep_py_interrupt {
     ep_atomic_u64 running; /* lane: call id, or EP_PY_CALL_NONE */
     ep_atomic_u32 state;   /* interrupters at work; top bit: one has struck */
     pthread_mutex_t mutex;
-    pthread_cond_t idle;           /* no interrupter is at work */
+    pthread_cond_t idle;           /* an interrupter, or the call, has ended */
     struct ep_py_context *context; /* of the running call; written by the lane before running */
 };
 

@@ -13,18 +13,42 @@
  * and if Python code has put another handler there, an asynchronous exception
  * does, set by a thread of its own because it has to wait for the GIL, which
  * nobody may ever give.
+ *
+ * A SIGINT that arrives between Python's last look at its signals and the entry
+ * of a blocking system call does not end that call. So the same thread goes on
+ * to kick: a signal without any meaning, at growing intervals, which ends the
+ * system call and makes Python look again. It cannot raise a second exception,
+ * as a second SIGINT would.
  */
 
 #define STRUCK 0x80000000u
 #define STACK_SIZE (256u << 10)
+#define SIGNAL_KICK (SIGRTMAX - 2)
+#define KICKS 10 /* 1 ms, 2 ms, 4 ms ... about a second */
 
 struct strike {
     struct ep_py_interrupt *interrupt;
     uint64_t call_id;
 };
 
+static void ignore_kick(int signal)
+{
+    (void)signal;
+}
+
+/* Only the interrupter kicks, so the handler is there before the first kick. */
+static void install_kick(void)
+{
+    struct sigaction action = {.sa_handler = ignore_kick}; /* no SA_RESTART */
+
+    (void)sigaction(SIGNAL_KICK, &action, NULL);
+}
+
 void ep_py_interrupt_init(struct ep_py_interrupt *interrupt)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    (void)pthread_once(&once, install_kick);
     atomic_init(&interrupt->running, EP_PY_CALL_NONE);
     atomic_init(&interrupt->state, 0);
     (void)pthread_mutex_init(&interrupt->mutex, NULL);
@@ -67,6 +91,7 @@ static void settle(struct ep_py_interrupt *interrupt)
 
     PyThreadState *tstate = PyEval_SaveThread();
     (void)pthread_mutex_lock(&interrupt->mutex);
+    (void)pthread_cond_broadcast(&interrupt->idle); /* who kicks can stop */
     while ((atomic_load_explicit(&interrupt->state, memory_order_seq_cst) & ~STRUCK) != 0)
         (void)pthread_cond_wait(&interrupt->idle, &interrupt->mutex);
     (void)pthread_mutex_unlock(&interrupt->mutex);
@@ -100,7 +125,7 @@ static void release(struct ep_py_interrupt *interrupt)
 {
     (void)pthread_mutex_lock(&interrupt->mutex);
     (void)atomic_fetch_sub_explicit(&interrupt->state, 1, memory_order_seq_cst);
-    (void)pthread_cond_signal(&interrupt->idle);
+    (void)pthread_cond_broadcast(&interrupt->idle);
     (void)pthread_mutex_unlock(&interrupt->mutex);
 }
 
@@ -120,6 +145,35 @@ static bool is_default_handler(void)
     return is_default;
 }
 
+/* Whether the handler is still ours: the default action would kill. */
+static bool can_kick(void)
+{
+    struct sigaction action;
+
+    return sigaction(SIGNAL_KICK, NULL, &action) == 0 && action.sa_handler == ignore_kick;
+}
+
+static void kick(const struct strike *strike, pthread_t thread)
+{
+    struct ep_py_interrupt *interrupt = strike->interrupt;
+    struct timespec at;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &at);
+    (void)pthread_mutex_lock(&interrupt->mutex);
+    for (int i = 0; i < KICKS && is_running(interrupt, strike->call_id) && can_kick(); i++) {
+        (void)pthread_kill(thread, SIGNAL_KICK);
+        at.tv_nsec += 1000000L << i;
+        at.tv_sec += at.tv_nsec / 1000000000L;
+        at.tv_nsec %= 1000000000L;
+        /* The end of the call cuts this short. */
+        while (is_running(interrupt, strike->call_id)
+               && pthread_cond_clockwait(&interrupt->idle, &interrupt->mutex, CLOCK_MONOTONIC, &at)
+                      == 0)
+            continue;
+    }
+    (void)pthread_mutex_unlock(&interrupt->mutex);
+}
+
 static void *strike_with_gil(void *user)
 {
     struct strike strike = *(struct strike *)user;
@@ -135,6 +189,8 @@ static void *strike_with_gil(void *user)
         (void)PyThreadState_SetAsyncExc(context->thread_id, PyExc_KeyboardInterrupt);
     PyThreadState_Clear(tstate);
     PyThreadState_DeleteCurrent();
+    if (by_signal)
+        kick(&strike, (pthread_t)context->thread_id);
 
 release_interrupt:
     release(strike.interrupt);
@@ -189,4 +245,5 @@ void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id)
         free(strike);
         release(interrupt);
     }
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the thread frees it. */
 }

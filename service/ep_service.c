@@ -54,7 +54,7 @@ static int read_token(const char *hex, uint8_t ret_token[16])
 {
     if (strlen(hex) != 32)
         return -EINVAL;
-    for (int i = 0; i < 16; i++) {
+    for (size_t i = 0; i < 16; i++) {
         int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
         if (high < 0 || low < 0)
             return -EINVAL;
@@ -262,5 +262,6 @@ int main(int argc, char **argv)
     if (send_event(&service, &ready, NULL) == 0)
         run(&service);
     clean_up(&service);
+    free(service.table.workers);
     return EXIT_SUCCESS;
 }

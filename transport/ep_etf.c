@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <stdbool.h>
 
 enum tag {
     TAG_HANDLE = 1, /* ours: kind u8, size u16, seal, bytes */

@@ -71,15 +71,15 @@ struct ep_slot {
     uint16_t kind;           /* enum ep_kind */
     uint16_t flags;          /* EP_FLAG_ */
     uint8_t data[EP_INLINE_MAX];
-    uint64_t env_id;         /* with EP_FLAG_ENV: namespace; else the shared one of the context */
-    uint64_t block;          /* with EP_FLAG_BLOCK: offset in the writer's slab */
+    uint64_t env_id; /* with EP_FLAG_ENV: namespace; else the shared one of the context */
+    uint64_t block;  /* with EP_FLAG_BLOCK: offset in the writer's slab */
     uint64_t reserved[2];
 };
 
 #define EP_FLAG_BLOCK 0x1u     /* the payload lies in a slab block, not in data */
 #define EP_FLAG_KWARGS 0x2u    /* EP_CALL: a map of keyword arguments follows the list */
 #define EP_FLAG_TRACEBACK 0x4u /* the caller wants the traceback of an exception */
-#define EP_FLAG_ENV 0x8u /* env_id is set */
+#define EP_FLAG_ENV 0x8u       /* env_id is set */
 #define EP_FLAG_ALL 0xFu
 
 /* What a message is. Payloads are terms of the external term format without
@@ -154,8 +154,8 @@ struct ep_lane_b {
 static_assert(sizeof(struct ep_slot) == 256, "a slot is four cache lines");
 static_assert(offsetof(struct ep_slot, data) == 32, "a small payload shares the first line");
 static_assert(sizeof(struct ep_layout_header) == 64, "header of A");
-static_assert(sizeof(struct ep_lane_a) == 4 * EP_CACHE_LINE, "one line per word");
-static_assert(sizeof(struct ep_lane_b) == 5 * EP_CACHE_LINE, "one line per word");
+static_assert(sizeof(struct ep_lane_a) == (size_t)4 * EP_CACHE_LINE, "one line per word");
+static_assert(sizeof(struct ep_lane_b) == (size_t)5 * EP_CACHE_LINE, "one line per word");
 static_assert(sizeof(ep_atomic_u64) == 8 && sizeof(ep_atomic_u32) == 4, "atomics without a lock");
 #endif
 

@@ -79,7 +79,7 @@ eval(Code) ->
     (context(), text()) -> result().
 eval(Code, Locals) when is_map(Locals) ->
     eval(Code, Locals, ?DEFAULT_MS);
-eval(Target, Code) when is_pid(Target); is_atom(Target) ->
+eval(Target, Code) when is_pid(Target) ->
     eval(Target, Code, #{}, infinity);
 eval(_, _) ->
     error(badarg).
@@ -89,10 +89,6 @@ eval(_, _) ->
     (text(), map(), timeout() | opts()) -> result();
     (context(), text(), map()) -> result().
 eval(Target, Code, Locals) when is_pid(Target), is_map(Locals) ->
-    eval(Target, Code, Locals, infinity);
-eval(Target, Code, Locals) when
-    is_atom(Target), is_map(Locals), not is_integer(Code), not is_map(Code)
-->
     eval(Target, Code, Locals, infinity);
 eval(Code, Locals, Options) when is_map(Locals) ->
     Checked = py_request:options(Options, #{timeout => ?DEFAULT_MS, traceback => false}),

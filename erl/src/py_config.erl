@@ -19,7 +19,8 @@
     spin_us := auto | 0..1000
 }.
 -type context() :: #{
-    own_process := boolean(),
+    %% default: worker contexts have a process of their own, owngil contexts share
+    own_process := boolean() | default,
     kill_after := timeout(),
     python := binary(),
     spin_us := auto | 0..1000
@@ -174,6 +175,7 @@ check(python, Value) ->
         {error, Why} -> bad(python, Value, Why)
     end.
 
+-spec bad(atom(), term(), iodata()) -> no_return().
 bad(Key, Value, Why) ->
     Sentence = unicode:characters_to_binary([atom_to_list(Key), ": ", Why]),
     throw({bad_config, Key, Value, Sentence}).

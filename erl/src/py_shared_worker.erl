@@ -18,7 +18,7 @@ start_link() ->
 
 %% @doc Attaches the lane of the calling context to a process that is shared with
 %% the contexts of the same mode and settings.
--spec attach(py_nif:lane(), py:context_mode(), py_config:context(), pid()) -> ok.
+-spec attach(py_nif:lane(), py:context_mode(), py_context:settings(), pid()) -> ok.
 attach(Lane, Mode, Settings, Context) ->
     gen_server:call(?MODULE, {attach, Lane, Mode, Settings, Context}, infinity).
 

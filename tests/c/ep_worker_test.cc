@@ -446,6 +446,20 @@ TEST_F(WorkerTest, InterruptsALoopAndASleep)
     }
 }
 
+TEST_F(WorkerTest, InterruptsASleepAtWhateverMomentItBegins)
+{
+    EXPECT_EQ("", vm_->exec("import time"));
+    for (uint64_t id = 1; id <= 500; id++) {
+        ASSERT_NO_FATAL_FAILURE(start_endless("time.sleep(60)", id));
+        for (uint64_t i = 0; i < (id % 50) * 20; i++)
+            (void)vm_->taken(1); /* a different moment each time */
+        vm_->interrupt(1, id);
+        Reply reply = vm_->receive(1);
+        ASSERT_EQ(id, reply.call_id);
+        ASSERT_EQ(EP_ERROR_INTERRUPTED, static_cast<int>(reply.aux));
+    }
+}
+
 TEST_F(WorkerTest, InterruptsOnOtherLanesAndUnderAnotherHandler)
 {
     ASSERT_NO_FATAL_FAILURE(start(2));

@@ -1,0 +1,109 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Removes one ordering edge of transport/ at a time and checks that a test notices.
+# Relaxed stores and loads are seen by ThreadSanitizer where data depends on them, and by the lock-step tests where two
+# sides look at each other. Exit: 0 good, 1 a mutant survived, 77 no compiler or no GoogleTest.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+CC=${CC:-cc} CXX=${CXX:-c++}
+if ! echo '#include <gtest/gtest.h>' | "$CXX" -E -x c++ - >/dev/null 2>&1; then
+    echo "skipped: no C++ compiler with GoogleTest (Debian: apt-get install g++ libgtest-dev)"
+    exit 77
+fi
+
+# ThreadSanitizer of older compilers cannot start where the kernel places libraries too randomly.
+fixed=$(setarch -R true 2>/dev/null && echo 'setarch -R' || true)
+modules='ep_ring ep_bell ep_slab ep_lane ep_seg ep_cpu'
+good=0 bad=0
+
+# objects TREE FLAGS: builds the modules as they are and the three tests.
+objects() {
+    mkdir -p "$work/$1"
+    for m in $modules; do
+        "$CC" -std=c17 -g -O2 $2 -I"$root/transport" -c "$root/transport/$m.c" -o "$work/$1/$m.o"
+    done
+    for t in ep_ring_test ep_slab_test ep_lane_wake_test; do
+        "$CXX" -std=c++17 -g -O2 $2 -I"$root/transport" -I"$root/tests/c" -c "$root/tests/c/$t.cc" -o "$work/$1/$t.o"
+    done
+}
+
+# run TREE FLAGS TEST FILTER MODULE SED: whether the test passes with that module changed; 2 if nothing changed.
+run() {
+    sed -E "$6" "$root/transport/$5.c" >"$work/$5.c"
+    if [ -n "$6" ] && cmp -s "$work/$5.c" "$root/transport/$5.c"; then
+        return 2
+    fi
+    "$CC" -std=c17 -g -O2 $2 -I"$root/transport" -c "$work/$5.c" -o "$work/mutant.o"
+    local others=()
+    for m in $modules; do
+        [ "$m" = "$5" ] || others+=("$work/$1/$m.o")
+    done
+    "$CXX" $2 "$work/$1/$3.o" "$work/mutant.o" "${others[@]}" -o "$work/test" -lgtest_main -lgtest -lpthread
+    timeout 60 $fixed "$work/test" --gtest_filter="$4" >"$work/log" 2>&1
+}
+
+# mutant NAME TREE FLAGS TEST FILTER MODULE SED
+mutant() {
+    local name=$1 rc=0
+    shift
+    run "$@" || rc=$?
+    case $rc in
+    0) echo "BAD   $name: no test noticed"; bad=$((bad + 1)) ;;
+    2) echo "BAD   $name: the edge is not where this script looks for it"; bad=$((bad + 1)) ;;
+    *) echo "good  $name"; good=$((good + 1)) ;;
+    esac
+}
+
+tsan=-fsanitize=thread
+objects tsan "$tsan"
+objects plain ''
+
+for t in ep_ring_test ep_slab_test ep_lane_wake_test; do
+    if run tsan "$tsan" $t '*' ep_ring '' && run plain '' $t '*' ep_ring ''; then
+        good=$((good + 1))
+    else
+        echo "BAD   $t fails without any mutant"
+        bad=$((bad + 1))
+    fi
+done
+
+relax() {
+    echo "/$1/s/memory_order_[a-z_]+/memory_order_relaxed/"
+}
+release() {
+    echo "/$1/s/memory_order_[a-z_]+/memory_order_$2/"
+}
+
+# Data: one side relaxed, under ThreadSanitizer, both sides on one mapping.
+mutant 'P1 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'store.*slot->seq')"
+mutant 'P2 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'load.*slot->seq')"
+mutant 'C1 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'store.*shared_head')"
+mutant 'C2 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'load.*tx->peer_head')"
+mutant 'R1 relaxed' tsan "$tsan" ep_slab_test '*AcrossThreads' ep_slab "$(relax 'store.*tx->tail')"
+mutant 'R2 relaxed' tsan "$tsan" ep_slab_test '*AcrossThreads' ep_slab "$(relax 'load.*rx->tail')"
+mutant 'P1 before the slot is filled' plain '' ep_ring_test '*' ep_ring \
+    '/\*ret_slot = slot;/s/.*/if (tx->tail != ~0ull) { atomic_store(\&slot->seq, tx->tail + 1); } *ret_slot = slot;/'
+
+# Wake-ups: what a processor does with weaker orders. On x86 only stores are delayed.
+wake='*Calls*:*NeverLoses*'
+if [ "$(uname -m)" = x86_64 ]; then
+    mutant 'W2 store only released' plain '' ep_lane_wake_test "$wake" ep_bell \
+        "$(release 'store.*rx->generation, memory_order_seq' release)"
+    mutant 'W1 store only released' plain '' ep_lane_wake_test "$wake" ep_ring "$(release 'store.*slot->seq' release)"
+    mutant 'S1 store only released' plain '' ep_lane_wake_test "$wake" ep_ring "$(release 'store.*shared_head' release)"
+fi
+mutant 'a bell that is answered once only' plain '' ep_lane_wake_test "$wake" ep_bell \
+    's/word == tx->answered/tx->answered != 0/'
+mutant 'rearming keeps the generation' plain '' ep_lane_wake_test "$wake" ep_bell \
+    's/ep_bell_is_armed\(rx\) \? 2 : 1/ep_bell_is_armed(rx) ? 0 : 1/'
+mutant 'waking does not change the futex word' plain '' ep_lane_wake_test "$wake" ep_bell \
+    '/atomic_fetch_add_explicit/d'
+mutant 'arming is not announced' plain '' ep_lane_wake_test "$wake" ep_bell '/^    announce\(rx\);/d'
+
+echo "$good passed, $bad failed"
+[ "$bad" = 0 ]
