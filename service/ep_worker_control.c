@@ -134,11 +134,13 @@ static void *serve_control(void *user)
         uint32_t value = ep_futex_value(control.futex);
         ep_bell_arm(&control.park);
         int rc = ep_ring_peek(&control.call, &slot);
-        if (rc == -EAGAIN) {
+        if (rc == -EAGAIN)
             ep_futex_wait(control.futex, value, -1);
-            ep_bell_disarm(&control.park);
+        /* Also without a sleep: the VM answers each arming once, so the next sleep
+         * needs a new one. */
+        ep_bell_disarm(&control.park);
+        if (rc == -EAGAIN)
             continue;
-        }
         if (rc < 0)
             ep_worker_die(EP_EXIT_PROTOCOL, "the control ring makes no sense");
 

@@ -15,15 +15,6 @@ uint64_t ep_clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-void ep_cpu_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* Reads "quota period" (v2) or one number per file (v1); 0: no limit or no file. */
 static unsigned quota_cpus(void)
 {

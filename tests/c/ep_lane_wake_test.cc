@@ -222,7 +222,7 @@ protected:
 // Lock-step: no later message can make up for a wake-up that was lost.
 TEST_P(LaneWakeTest, NeverLosesAWakeUpForACallOrItsResult)
 {
-    const uint64_t kCalls = 60000 / kScale;
+    const uint64_t kCalls = 12000 / kScale;
     std::atomic<bool> lost{false};
 
     std::thread worker([&] {
@@ -256,7 +256,7 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForACallOrItsResult)
 // With one slot, the worker waits for room before almost every response.
 TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheResponseRing)
 {
-    const uint64_t kMessages = 60000 / kScale;
+    const uint64_t kMessages = 12000 / kScale;
     std::atomic<bool> lost{false};
     pair_.vm.response.mask = pair_.worker.response.mask = 0;
 
@@ -286,7 +286,7 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheResponseRing)
 // With one block, the worker waits for it to come back before every response.
 TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheSlab)
 {
-    const uint64_t kMessages = 40000 / kScale;
+    const uint64_t kMessages = 12000 / kScale;
     std::atomic<bool> lost{false};
     ep_slab_init(&pair_.worker.slab, EP_PAGE);
 
@@ -332,7 +332,7 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheSlab)
 // A full pipeline in both directions: order, contents, and the reuse of slots.
 TEST_P(LaneWakeTest, DeliversEverythingOnceWhenManyCallsAreOnTheirWay)
 {
-    const uint64_t kCalls = 100000 / kScale;
+    const uint64_t kCalls = 50000 / kScale;
     std::atomic<bool> lost{false};
 
     std::thread worker([&] {
@@ -367,10 +367,175 @@ TEST_P(LaneWakeTest, DeliversEverythingOnceWhenManyCallsAreOnTheirWay)
     EXPECT_EQ(wrong, 0u);
 }
 
+// The edges W1-W2 and S1-S2 by themselves: in each round one side publishes and
+// looks at the bell while the other arms it and looks at the source. Whatever the
+// processor does, one of them must see the other.
+class LaneEdgeTest : public testing::TestWithParam<LanePair::Mapping> {
+protected:
+    class Meeting {
+    public:
+        // Leaves when both sides are there, at nearly the same moment.
+        void Enter(int side, uint64_t round)
+        {
+            at_[side].round.store(round, std::memory_order_release);
+            for (int i = 0; at_[1 - side].round.load(std::memory_order_acquire) < round; i++) {
+                if (i > 2000)
+                    std::this_thread::yield();
+            }
+        }
+
+    private:
+        struct alignas(64) Place {
+            std::atomic<uint64_t> round{0};
+        };
+        Place at_[2];
+    };
+
+    // publish() returns whether it has to ring, arm() whether it found something;
+    // again() prepares the next round. Returns how often both missed.
+    template <typename Publish, typename Arm, typename Again>
+    static uint64_t CountMisses(Publish publish, Arm arm, Again again)
+    {
+        const uint64_t kRounds = 200000 / kScale;
+        Meeting meeting;
+        bool rings = false;
+
+        std::thread publisher([&] {
+            std::minstd_rand random(3);
+            for (uint64_t i = 0; i < kRounds; i++) {
+                meeting.Enter(0, 2 * i + 1);
+                Dawdle(random() % 32);
+                rings = publish();
+                meeting.Enter(0, 2 * i + 2);
+            }
+        });
+        std::minstd_rand random(4);
+        uint64_t misses = 0;
+        for (uint64_t i = 0; i < kRounds; i++) {
+            meeting.Enter(1, 2 * i + 1);
+            Dawdle(random() % 32);
+            bool found = arm();
+            meeting.Enter(1, 2 * i + 2);
+            misses += !found && !rings;
+            again();
+        }
+        publisher.join();
+        return misses;
+    }
+
+    static void Dawdle(uint32_t n)
+    {
+        for (uint32_t i = 0; i < n; i++)
+            std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+
+    static void Push(ep_ring_tx *ring)
+    {
+        ep_slot *slot;
+        EXPECT_EQ(ep_ring_reserve(ring, &slot), 0);
+        slot->flags = 0;
+        slot->length = 0;
+        ep_ring_commit(ring);
+    }
+
+    LanePair pair_{GetParam()};
+    ep_lane_vm &vm_ = pair_.vm;
+    ep_lane_worker &worker_ = pair_.worker;
+};
+
+TEST_P(LaneEdgeTest, ACallIsSeenOrItsBellIs)
+{
+    const ep_slot *slot;
+    EXPECT_EQ(CountMisses(
+                  [&] {
+                      Push(&vm_.call);
+                      return ep_bell_must_ring(&vm_.park);
+                  },
+                  [&] {
+                      ep_bell_arm(&worker_.park);
+                      return ep_ring_peek(&worker_.call, &slot) == 0;
+                  },
+                  [&] {
+                      ep_ring_advance(&worker_.call);
+                      ep_ring_publish_head(&worker_.call);
+                      ep_bell_disarm(&worker_.park);
+                  }),
+              0u);
+}
+
+TEST_P(LaneEdgeTest, AResponseIsSeenOrItsBellIs)
+{
+    ep_msg msg;
+    EXPECT_EQ(CountMisses(
+                  [&] {
+                      Push(&worker_.response);
+                      return ep_bell_must_ring(&worker_.response_bell);
+                  },
+                  [&] {
+                      ep_bell_arm(&vm_.response_bell);
+                      return ep_ring_copy(&vm_.response, &msg) == 0;
+                  },
+                  [&] {
+                      ep_ring_advance(&vm_.response);
+                      ep_ring_publish_head(&vm_.response);
+                      ep_bell_disarm(&vm_.response_bell);
+                  }),
+              0u);
+}
+
+TEST_P(LaneEdgeTest, RoomInTheResponseRingIsSeenOrItsBellIs)
+{
+    vm_.response.mask = worker_.response.mask = 0;
+    Push(&worker_.response); // full with one
+    EXPECT_EQ(CountMisses(
+                  [&] {
+                      ep_ring_advance(&vm_.response);
+                      ep_ring_publish_head(&vm_.response);
+                      return ep_bell_must_ring(&vm_.space);
+                  },
+                  [&] {
+                      ep_slot *slot;
+                      ep_bell_arm(&worker_.space);
+                      return ep_ring_reserve(&worker_.response, &slot) == 0;
+                  },
+                  [&] {
+                      Push(&worker_.response);
+                      ep_bell_disarm(&worker_.space);
+                  }),
+              0u);
+}
+
+TEST_P(LaneEdgeTest, RoomInTheSlabIsSeenOrItsBellIs)
+{
+    uint64_t block;
+    ep_slab_init(&worker_.slab, EP_PAGE);
+    ASSERT_EQ(ep_slab_alloc(&worker_.slab, 1, &block), 0); // full with one
+    EXPECT_EQ(CountMisses(
+                  [&] {
+                      ep_reclaim_push(&vm_.reclaim_tx, 0);
+                      return ep_bell_must_ring(&vm_.space);
+                  },
+                  [&] {
+                      ep_bell_arm(&worker_.space);
+                      return ep_reclaim_collect(&worker_.reclaim_rx, &worker_.slab) == 1;
+                  },
+                  [&] {
+                      (void)ep_reclaim_collect(&worker_.reclaim_rx, &worker_.slab);
+                      EXPECT_EQ(ep_slab_alloc(&worker_.slab, 1, &block), 0);
+                      ep_bell_disarm(&worker_.space);
+                  }),
+              0u);
+}
+
+std::string NameOf(const testing::TestParamInfo<LanePair::Mapping> &info)
+{
+    return info.param == LanePair::kTwo ? "Two" : "One";
+}
+
+INSTANTIATE_TEST_SUITE_P(Mappings, LaneEdgeTest, testing::Values(LanePair::kTwo, LanePair::kOne),
+                         NameOf);
 INSTANTIATE_TEST_SUITE_P(Mappings, LaneWakeTest, testing::Values(LanePair::kTwo, LanePair::kOne),
-                         [](const testing::TestParamInfo<LanePair::Mapping> &info) {
-                             return info.param == LanePair::kTwo ? "Two" : "One";
-                         });
+                         NameOf);
 
 // A process that answers calls until it is killed.
 [[noreturn]] void RunWorker(int fd_a, int fd_b, int doorbell)

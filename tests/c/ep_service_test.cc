@@ -242,7 +242,7 @@ TEST_F(ServiceTest, StartsWorkersWithACleanState)
     int pidfd;
     int out = spawn(1,
                     "set -- $(cat /proc/$$/stat); echo $5 >&3; "
-                    "grep -E 'Sig(Blk|Ign)' /proc/$$/status | tr -d '\\n\\t' >&3; echo >&3; "
+                    "grep -E 'Sig(Blk|Ign)' /proc/self/status | tr -d '\\n\\t' >&3; echo >&3; "
                     "ulimit -c >&3",
                     &pid, &pidfd);
     EXPECT_EQ(std::to_string(pid), read_line(out)); /* its own process group */

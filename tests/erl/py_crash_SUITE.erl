@@ -141,9 +141,17 @@ kill_and_revive(Ctx) ->
     case py_context:call(Ctx, os, getpid, []) of
         {ok, OsPid} ->
             ok = py_test:kill(OsPid),
-            ok = py_test:wait_for_exit([OsPid], ?START_MS);
+            ok = py_test:wait_for_exit([OsPid], ?START_MS),
+            ok = py_test:wait_until(fun() -> serves_again(Ctx, OsPid) end, ?START_MS);
         {error, {worker_died, _}} ->
             kill_and_revive(Ctx)
+    end.
+
+%% The VM may not have noticed yet: then this call is one that died with the process.
+serves_again(Ctx, Former) ->
+    case py_context:call(Ctx, os, getpid, []) of
+        {ok, OsPid} -> OsPid =/= Former;
+        {error, {worker_died, #{os_pid := Former}}} -> false
     end.
 
 call_until(Stop, Ctx, N, {Good, Died}) ->

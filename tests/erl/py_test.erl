@@ -91,13 +91,16 @@ in_vm(Peer, M, F, Args) ->
 %% --- callers --------------------------------------------------------------------------
 
 %% For end_per_testcase/2, which runs in the process of the case: nothing may be left
-%% in its mailbox, and no wake-up may have been lost.
+%% in its mailbox, no wake-up may have been lost, and no worker process may have been
+%% found to break the protocol.
 clean() ->
     {messages, Messages} = process_info(self(), messages),
-    LostWake = maps:get(lost_wake, py_nif:counters()),
-    case {Messages, LostWake} of
-        {[], 0} -> ok;
-        _ -> {fail, {left, Messages, {lost_wake, LostWake}}}
+    #{lost_wake := LostWake, violations := Violations} = py_nif:counters(),
+    Before = persistent_term:get({?MODULE, violations}, 0),
+    ok = persistent_term:put({?MODULE, violations}, Violations),
+    case {Messages, LostWake, Violations =< Before} of
+        {[], 0, true} -> ok;
+        _ -> {fail, {left, Messages, {lost_wake, LostWake}, {violations, Before, Violations}}}
     end.
 
 badarg(Fun) ->
