@@ -153,9 +153,13 @@ idle_share() ->
     Workers = [py_test:os_pid(C) || C <- Contexts],
     %% One second after the last call, as the figure is defined.
     receive after 1000 -> ok end,
+    %% The quietest of three windows: what else the machine does only adds.
+    lists:min([window(Workers) || _ <- lists:seq(1, 3)]).
+
+window(Workers) ->
     Vm0 = py_test:cpu_ns(py_test:vm_pid()),
     Workers0 = lists:sum([py_test:cpu_ns(P) || P <- Workers]),
-    {Ms, _} = py_test:elapsed(fun() -> receive after 5000 -> ok end end),
+    {Ms, _} = py_test:elapsed(fun() -> receive after 3000 -> ok end end),
     Workers1 = lists:sum([py_test:cpu_ns(P) || P <- Workers]),
     Vm1 = py_test:cpu_ns(py_test:vm_pid()),
     {(Workers1 - Workers0) / (Ms * 1.0e6) * 100, (Vm1 - Vm0) / (Ms * 1.0e6) * 100}.
