@@ -137,7 +137,7 @@ uses_no_processor_time_when_idle(_Config) ->
     Peer = py_test:start_vm(#{}),
     try
         {Workers, Vm} = py_test:in_vm(Peer, ?MODULE, idle_share, []),
-        ct:pal("idle: workers ~.4f %, VM ~.4f % of a CPU", [Workers, Vm]),
+        ct:pal("idle: workers ~.4f %, VM ~.4f % of a CPU more than without us", [Workers, Vm]),
         ?assert(Workers < 0.2, Workers),
         ?assert(Vm < 0.2, Vm)
     after
@@ -145,6 +145,8 @@ uses_no_processor_time_when_idle(_Config) ->
     end.
 
 idle_share() ->
+    %% A VM that does nothing wakes up now and then; that is not ours.
+    {_, Bare} = lists:min([window([]) || _ <- lists:seq(1, 3)]),
     _ = application:load(erlang_python),
     ok = application:set_env(erlang_python, num_contexts, 8),
     {ok, _} = application:ensure_all_started(erlang_python),
@@ -154,12 +156,13 @@ idle_share() ->
     %% One second after the last call, as the figure is defined.
     receive after 1000 -> ok end,
     %% The quietest of three windows: what else the machine does only adds.
-    lists:min([window(Workers) || _ <- lists:seq(1, 3)]).
+    {Ours, Vm} = lists:min([window(Workers) || _ <- lists:seq(1, 3)]),
+    {Ours, Vm - Bare}.
 
 window(Workers) ->
     Vm0 = py_test:cpu_ns(py_test:vm_pid()),
     Workers0 = lists:sum([py_test:cpu_ns(P) || P <- Workers]),
-    {Ms, _} = py_test:elapsed(fun() -> receive after 3000 -> ok end end),
+    {Ms, _} = py_test:elapsed(fun() -> receive after 2000 -> ok end end),
     Workers1 = lists:sum([py_test:cpu_ns(P) || P <- Workers]),
     Vm1 = py_test:cpu_ns(py_test:vm_pid()),
     {(Workers1 - Workers0) / (Ms * 1.0e6) * 100, (Vm1 - Vm0) / (Ms * 1.0e6) * 100}.
