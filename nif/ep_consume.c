@@ -81,6 +81,12 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, const struct ep_m
 {
     struct ep_host *host = lane->host;
 
+    if (lane->closed) {
+        /* STOPPED, or the reply to a call that failed when the context ended. */
+        ep_call_release_block(lane, host, msg);
+        atomic_fetch_add_explicit(&lane->vm->late_replies, 1, memory_order_relaxed);
+        return 0;
+    }
     if (msg->kind == EP_KIND_STARTED || msg->kind == EP_KIND_STOPPED) {
         report_lane(lane, caller_env, msg);
         ep_call_release_block(lane, host, msg);

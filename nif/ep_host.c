@@ -115,6 +115,7 @@ int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPi
     memset(host, 0, sizeof(*host));
     host->vm = vm;
     host->owner = *owner;
+    host->launcher_id = launcher->id;
     host->n_lanes = options->lanes;
     host->doorbell = host->control = host->pidfd = -1;
     atomic_init(&host->kill_pidfd, -1);

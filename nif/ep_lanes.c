@@ -182,21 +182,48 @@ void ep_lane_set_unavailable(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NI
     pthread_mutex_unlock(&lane->producer);
 }
 
+/* Keeps the worker from starting what waits in the ring. Returns the ids of what it
+ * may be running: the call that it took last, and the one after, if it missed the
+ * mark. Under the producer and the consumer lock, attached. */
+static unsigned cancel_calls(struct ep_lane *lane, uint64_t ids[2])
+{
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < lane->n_calls; i++) {
+        struct ep_call *call = ep_call_at(lane, i);
+        if (is_open(call) && call->in_ring)
+            (void)ep_ring_cancel(&lane->shm.call, call->position, ep_call_id(call));
+    }
+    uint64_t taken = ep_ring_taken(&lane->shm.call);
+    for (uint32_t i = 0; i < lane->n_calls && n < 2; i++) {
+        struct ep_call *call = ep_call_at(lane, i);
+        if (is_open(call) && call->in_ring && call->position - taken + 1 < 2)
+            ids[n++] = ep_call_id(call);
+    }
+    return n;
+}
+
 void ep_lane_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM reason)
 {
     struct ep_msg msg = {.kind = EP_FAILED_CONTEXT};
     struct ep_host *host = NULL;
+    uint64_t ids[2];
+    unsigned n_ids = 0;
 
     pthread_mutex_lock(&lane->producer);
     if (lane->state != EP_LANE_CLOSED) {
         if (lane->state == EP_LANE_ATTACHED) {
             host = lane->host;
             enif_keep_resource(host);
-            send_plain(lane, EP_KIND_STOP, 0);
         }
         lane->close_reason = reason;
         lane->state = EP_LANE_CLOSED;
         ep_consumer_enter(lane);
+        lane->closed = true; /* before STOP, which is answered */
+        if (host != NULL) {
+            n_ids = cancel_calls(lane, ids);
+            send_plain(lane, EP_KIND_STOP, 0);
+        }
         fail_calls(lane, caller_env, &msg, 0);
         ep_consumer_exit(lane);
         clear_queue(lane);
@@ -208,6 +235,8 @@ void ep_lane_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM rea
     /* The rings stay mapped until the process ends or the lane is collected; the
      * number is not used again in this process. */
     pthread_mutex_lock(&host->lock);
+    for (unsigned i = 0; i < n_ids; i++)
+        ep_host_control(host, EP_KIND_INTERRUPT, lane->index, ids[i]);
     bool listed = host->lanes[lane->index] == lane;
     if (listed)
         host->lanes[lane->index] = NULL;

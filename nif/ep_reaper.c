@@ -129,7 +129,7 @@ static void launcher_gone(struct ep_vm *vm, struct ep_launcher *launcher)
      * process that was never spawned has none. */
     for (struct ep_host *host = vm->hosts, *next; host != NULL; host = next) {
         next = host->next;
-        if (host->pidfd < 0)
+        if (host->launcher_id == launcher->id && host->pidfd < 0)
             ep_reaper_bury(vm, host);
     }
     ErlNifEnv *env = enif_alloc_env();

@@ -125,7 +125,8 @@ struct ep_lane {
     _Alignas(EP_CACHE_LINE) _Atomic uint32_t consumer; /* 0 or 1, see ep_consume.h */
     struct ep_spin spin;                               /* of callers; races are harmless */
     uint64_t published; /* response position that the worker knows of */
-    uint32_t notices;   /* STARTED and STOPPED still to come; under the consumer lock */
+    uint32_t notices;   /* STARTED still to come; under the consumer lock */
+    bool closed;        /* what still comes is late; under the consumer lock */
     uint64_t unread_at; /* check(): response position that was unread */
     uint64_t unread_since_ns;
 
@@ -146,6 +147,7 @@ struct ep_host {
     struct ep_vm *vm;
     struct ep_host *next; /* under vm->lock */
     uint64_t id;
+    uint64_t launcher_id;
     uint32_t n_lanes; /* control lane included */
     ErlNifPid owner;
     struct ep_seg a, b;

@@ -13,6 +13,7 @@
     every_call_is_answered_once_over_a_hundred_kills/1,
     callers_are_told_when_their_context_process_is_killed/1,
     callers_are_told_when_their_context_stops/1,
+    stopping_a_context_leaves_the_others_of_its_process/1,
     everything_comes_back_after_the_launcher_was_killed/1,
     the_application_stops_with_a_busy_worker/1,
     a_killed_vm_leaves_nothing_behind/1
@@ -34,6 +35,7 @@ all() ->
         every_call_is_answered_once_over_a_hundred_kills,
         callers_are_told_when_their_context_process_is_killed,
         callers_are_told_when_their_context_stops,
+        stopping_a_context_leaves_the_others_of_its_process,
         everything_comes_back_after_the_launcher_was_killed,
         the_application_stops_with_a_busy_worker,
         a_killed_vm_leaves_nothing_behind
@@ -202,6 +204,24 @@ callers_are_told_when_their_context_stops(Config) ->
     {error, {context_died, shutdown}} = py_test:result_of(Caller),
     ok = py_test:wait_for_exit([OsPid], ?START_MS),
     ok = py_context:stop(Ctx).
+
+stopping_a_context_leaves_the_others_of_its_process(Config) ->
+    Busy = py_test:marker(Config, "busy"),
+    [{ok, One}, {ok, Two}] = [
+        py_context:start_link(N, worker, #{own_process => false})
+     || N <- [1, 2]
+    ],
+    OsPid = py_test:os_pid(One),
+    OsPid = py_test:os_pid(Two),
+    Caller = py_test:spawn_caller(fun() -> py:call(One, ep_probe, spin_until_interrupted, [Busy]) end),
+    ok = py_test:wait_for_file(Busy),
+    ok = py_context:stop(One),
+    {error, {context_died, shutdown}} = py_test:result_of(Caller),
+    %% The one that ran is interrupted, and the process goes on.
+    ok = py_test:wait_for_file(<<Busy/binary, ".interrupted">>),
+    [OsPid = py_test:os_pid(Two) || _ <- lists:seq(1, 100)],
+    ok = py_context:stop(Two),
+    ok = py_test:wait_for_exit([OsPid], ?START_MS).
 
 everything_comes_back_after_the_launcher_was_killed(Config) ->
     Busy = py_test:marker(Config, "busy"),
