@@ -184,7 +184,7 @@ raises_badarg_on_misuse_before_anything_runs(Config) ->
         fun() -> py:call(ep_probe, mark, [Mark], #{}, #{bogus => 1}) end,
         fun() -> py:call(ep_probe, mark, [Mark], #{}, #{timeout => soon}) end,
         fun() -> py:call(ep_probe, mark, [Mark], #{}, #{kwargs => #{}}) end,
-        fun() -> py:call(ep_probe, mark, [Mark], #{}, #{traceback => maybe}) end,
+        fun() -> py:call(ep_probe, mark, [Mark], #{}, #{traceback => perhaps}) end,
         fun() -> py:call(Ctx, ep_probe, mark, [Mark], #{kwargs => []}) end,
         fun() -> py:call(Ctx, ep_probe, mark, Mark) end,
         fun() -> py:call(no_such_pool, ep_probe, mark, [Mark]) end,
