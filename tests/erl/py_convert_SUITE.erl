@@ -496,7 +496,8 @@ keeps_integers_within_the_limit_of_the_vm(_Config) ->
             {error, {'OverflowError', "result" ++ _}} = py:eval("[1, -(1 << 5000000)]");
         false ->
             {ok, Larger} = py:eval("1 << 5000000"),
-            true = Larger =:= 1 bsl 5000000
+            %% A function call, for OTP 27 refuses the constant.
+            true = Larger =:= erlang:'bsl'(id(1), 5000000)
     end.
 
 treats_a_nul_in_a_name_as_a_python_error(_Config) ->
@@ -605,8 +606,8 @@ returns_array_scalars_as_numbers(_Config) ->
 
 returns_arrays_in_containers(_Config) ->
     ok = py:exec("import numpy as np"),
-    {ok, #{<<"a">> := [1, 2], <<"b">> := {[0.0], 3}}} =
-        py:eval("{'a': np.array([1, 2]), 'b': (np.zeros(1), np.int32(3))}"),
+    {ok, #{<<"a">> := [1, 2], <<"b">> := {[1.0], 3}}} =
+        py:eval("{'a': np.array([1, 2]), 'b': (np.ones(1), np.int32(3))}"),
     {ok, [[2.0, 4.0]]} = py:call(numpy, multiply, [[[1.0, 2.0]], 2]).
 
 %% --- generated terms ------------------------------------------------------------------
@@ -688,3 +689,6 @@ nest(_Kind, 0, Acc) -> Acc;
 nest(list, N, Acc) -> nest(list, N - 1, [Acc]);
 nest(tuple, N, Acc) -> nest(tuple, N - 1, {Acc});
 nest(dict, N, Acc) -> nest(dict, N - 1, #{<<"k">> => Acc}).
+
+id(X) ->
+    X.
