@@ -26,12 +26,15 @@
 
 #define PORT_IN 3
 #define PORT_OUT 4
+#define SWEEP_AGAIN_MS 20
+#define SWEEPS_AGAIN 50
 #define CLEANUP_LIMIT_NS 1000000000u
 
 struct service {
     int socket;
     int signals;
     struct ep_service_table table;
+    unsigned sweeps; /* still to come, because one met a process that it could not judge */
 };
 
 static _Noreturn void die(const char *what)
@@ -190,7 +193,7 @@ static int serve_signals(struct service *service)
         if (rc == 1 && (rc = send_event(service, &event, NULL)) < 0)
             return rc;
     }
-    ep_service_sweep(&service->table, false);
+    service->sweeps = ep_service_sweep(&service->table, false) ? SWEEPS_AGAIN : 0;
     return 0;
 }
 
@@ -205,8 +208,11 @@ static void run(struct service *service)
             {.fd = service->signals, .events = POLLIN},
             {.fd = PORT_IN, .events = POLLIN},
         };
-        if (poll(fds, 3, -1) < 0 && errno != EINTR)
+        int n = poll(fds, 3, service->sweeps > 0 ? SWEEP_AGAIN_MS : -1);
+        if (n < 0 && errno != EINTR)
             return;
+        if (n == 0)
+            service->sweeps = ep_service_sweep(&service->table, false) ? service->sweeps - 1 : 0;
         if (fds[2].revents != 0 && read(PORT_IN, rubbish, sizeof(rubbish)) <= 0)
             return;
         if (fds[1].revents != 0)

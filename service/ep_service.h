@@ -53,8 +53,9 @@ int ep_service_spawn(struct ep_service_table *table, const struct ep_control_req
  * -EAGAIN if no child is dead, -ECHILD if there is none at all. */
 int ep_service_reap(struct ep_service_table *table, struct ep_control_event *ret_event);
 
-/* Kills the orphans of dead workers; with everybody set, all children. */
-void ep_service_sweep(const struct ep_service_table *table, bool everybody);
+/* Kills the orphans of dead workers; with everybody set, all children. Returns whether
+ * it has to be repeated soon, for a child could not be judged yet. */
+bool ep_service_sweep(const struct ep_service_table *table, bool everybody);
 
 #ifdef __cplusplus
 }

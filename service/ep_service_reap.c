@@ -55,7 +55,8 @@ static ssize_t read_file(const char *path, char *ret_text, size_t size)
     return (ssize_t)n;
 }
 
-/* The worker that the process descends from: its pid, or 0 if it does not say. */
+/* The worker that the process descends from: its pid, 0 if it does not say, or -1 if
+ * there is nothing to read, as in the middle of an execve. */
 static pid_t mark_of(pid_t pid)
 {
     static const char name[] = "\0" EP_SERVICE_MARK "=";
@@ -66,34 +67,39 @@ static pid_t mark_of(pid_t pid)
     text[0] = '\0';
     ssize_t size = read_file(path, text + 1, sizeof(text) - 1);
     if (size <= 0)
-        return 0;
+        return -1;
     const char *at = memmem(text, (size_t)size + 1, name, sizeof(name) - 1);
     return at == NULL ? 0 : (pid_t)strtol(at + sizeof(name) - 1, NULL, 10);
 }
 
-static bool is_abandoned(const struct ep_service_table *table, pid_t pid)
+static bool is_abandoned(const struct ep_service_table *table, pid_t pid, bool *ret_unsure)
 {
     if (ep_service_find(table, getpgid(pid)) != NULL)
         return false;
     pid_t worker = mark_of(pid);
-    return worker != 0 ? ep_service_find(table, worker) == NULL : table->count == 0;
+    if (worker < 0 && table->count > 0) {
+        *ret_unsure = true;
+        return false;
+    }
+    return worker > 0 ? ep_service_find(table, worker) == NULL : table->count == 0;
 }
 
-void ep_service_sweep(const struct ep_service_table *table, bool everybody)
+bool ep_service_sweep(const struct ep_service_table *table, bool everybody)
 {
+    bool unsure = false;
     static char text[1 << 16];
     char *at = text, *end;
 
     /* What does not fit in one reading comes with the next SIGCHLD. */
     if (read_file("/proc/thread-self/children", text, sizeof(text)) <= 0)
-        return;
+        return false;
     for (;; at = end) {
         pid_t pid = (pid_t)strtol(at, &end, 10);
         if (end == at)
-            return;
+            return unsure;
         if (pid <= 1)
             continue;
-        if (everybody || (ep_service_find(table, pid) == NULL && is_abandoned(table, pid)))
+        if (everybody || (ep_service_find(table, pid) == NULL && is_abandoned(table, pid, &unsure)))
             (void)kill(pid, SIGKILL);
     }
 }
