@@ -58,14 +58,24 @@ is_started() ->
 %% @doc The context of the calling process; binds it.
 -spec get_context() -> py:context().
 get_context() ->
-    element(1, bound()).
+    {Ctx, _Lane} = bound(),
+    case is_live(Ctx) of
+        true -> Ctx;
+        false -> get_context()
+    end.
 
 %% @doc Number N of the pool, from 1.
 -spec get_context(pos_integer() | py:text()) -> py:context().
 get_context(N) when is_integer(N), N > 0 ->
     case persistent_term:get(?POOL, undefined) of
-        Slots when is_tuple(Slots), N =< tuple_size(Slots) -> element(1, element(N, Slots));
-        _ -> error(badarg)
+        Slots when is_tuple(Slots), N =< tuple_size(Slots) ->
+            {Ctx, _Lane} = element(N, Slots),
+            case is_live(Ctx) of
+                true -> Ctx;
+                false -> get_context(N)
+            end;
+        _ ->
+            error(badarg)
     end;
 get_context(default) ->
     get_context();
@@ -161,18 +171,17 @@ handle_call({start, Settings}, _From, State) ->
     end;
 handle_call(stop, _From, State = #state{pool = Pool}) ->
     ok = stop_pool(Pool),
-    {reply, ok, State#state{pool = undefined}}.
+    {reply, ok, State#state{pool = undefined}};
+handle_call({ended, Ctx}, _From, State) ->
+    {reply, ok, ended(Ctx, noproc, State)}.
 
 -spec handle_cast(term(), #state{}) -> no_return().
 handle_cast(Request, _State) ->
     error({unexpected, Request}).
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({'DOWN', _, process, Pid, Reason}, State = #state{pool = Pool = #pool{}}) ->
-    case number_of(Pid, Pool) of
-        none -> {noreply, State};
-        Number -> {noreply, State#state{pool = replace(Number, Reason, Pool)}}
-    end;
+handle_info({'DOWN', _, process, Pid, Reason}, State) ->
+    {noreply, ended(Pid, Reason, State)};
 handle_info(_Late, State) ->
     {noreply, State}.
 
@@ -181,6 +190,22 @@ terminate(_Reason, #state{pool = Pool}) ->
     stop_pool(Pool).
 
 %% Internal
+
+%% One that has just been killed is replaced before this returns.
+is_live(Ctx) ->
+    is_process_alive(Ctx) orelse
+        begin
+            ok = gen_server:call(?MODULE, {ended, Ctx}, infinity),
+            false
+        end.
+
+ended(Ctx, Reason, State = #state{pool = Pool = #pool{}}) ->
+    case number_of(Ctx, Pool) of
+        none -> State;
+        Number -> State#state{pool = replace(Number, Reason, Pool)}
+    end;
+ended(_Ctx, _Reason, State) ->
+    State.
 
 bind(Slots) ->
     N = (erlang:system_info(scheduler_id) - 1) rem tuple_size(Slots) + 1,

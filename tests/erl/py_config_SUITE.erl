@@ -15,6 +15,8 @@
     works_without_spinning/1,
     works_with_either_wait_backend/1,
     refuses_an_unknown_wait_backend/1,
+    uses_epoll_where_io_uring_is_blocked/1,
+    says_so_when_a_blocked_io_uring_is_demanded/1,
     the_nif_loads_again_after_a_purge_while_calls_run/1,
     a_second_load_of_the_nif_says_what_to_do/1
 ]).
@@ -32,6 +34,8 @@ all() ->
         works_without_spinning,
         works_with_either_wait_backend,
         refuses_an_unknown_wait_backend,
+        uses_epoll_where_io_uring_is_blocked,
+        says_so_when_a_blocked_io_uring_is_demanded,
         the_nif_loads_again_after_a_purge_while_calls_run,
         a_second_load_of_the_nif_says_what_to_do
     ].
@@ -162,6 +166,27 @@ refuses_an_unknown_wait_backend(_Config) ->
     try
         Text = py_test:in_vm(Peer, ?MODULE, load_failure, []),
         ?assertMatch({match, _}, re:run(Text, "EP_WAIT"))
+    after
+        py_test:stop_vm(Peer)
+    end.
+
+uses_epoll_where_io_uring_is_blocked(_Config) ->
+    without_io_uring([], fun(Peer) ->
+        ?assertEqual({epoll, 0}, py_test:in_vm(Peer, ?MODULE, backend, []))
+    end).
+
+says_so_when_a_blocked_io_uring_is_demanded(_Config) ->
+    without_io_uring([{"EP_WAIT", "io_uring"}], fun(Peer) ->
+        Text = py_test:in_vm(Peer, ?MODULE, load_failure, []),
+        ?assertMatch({match, _}, re:run(Text, "io_uring"))
+    end).
+
+without_io_uring(Env, Fun) ->
+    Script = filename:join(py_test:python_dir(), "without_io_uring.py"),
+    Exec = {os:find_executable("python3"), [Script, os:find_executable("erl")]},
+    Peer = py_test:start_vm(#{exec => Exec, env => Env}),
+    try
+        Fun(Peer)
     after
         py_test:stop_vm(Peer)
     end.
