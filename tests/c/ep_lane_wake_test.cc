@@ -16,6 +16,7 @@
 #include <cstring>
 #include <poll.h>
 #include <random>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -37,6 +38,44 @@ constexpr uint64_t kScale = 1;
 constexpr uint64_t kScale = 1;
 #endif
 
+// Keeps two threads on two CPUs, where there are two: the tests are about what
+// happens at the same time, and the kernel likes to put friends on one CPU.
+class TwoCpus {
+public:
+    TwoCpus()
+    {
+        CPU_ZERO(&before_);
+        (void)sched_getaffinity(0, sizeof(before_), &before_);
+        Pin(0);
+    }
+
+    ~TwoCpus()
+    {
+        (void)sched_setaffinity(0, sizeof(before_), &before_);
+    }
+
+    // Called by the second thread.
+    void PinOther() const
+    {
+        Pin(1);
+    }
+
+private:
+    void Pin(int which) const
+    {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&before_) > 1; cpu++) {
+            if (CPU_ISSET(cpu, &before_) && which-- == 0)
+                CPU_SET(cpu, &one);
+        }
+        if (CPU_COUNT(&one) == 1)
+            (void)sched_setaffinity(0, sizeof(one), &one);
+    }
+
+    cpu_set_t before_;
+};
+
 // Waits a little before each step, so that arming and publishing meet at every
 // distance from each other.
 class Jitter {
@@ -47,7 +86,8 @@ public:
 
     uint32_t Next()
     {
-        return random_() % 64;
+        uint32_t n = random_() % 64;
+        return random_() % 16 == 0 ? 32 * n : n; // as long as it takes to wake somebody
     }
 
     void Wait()
@@ -85,6 +125,7 @@ public:
             ep_bell_rearm(bell);
             if (ready())
                 break;
+            jitter_.Wait();
             uint64_t start = ep_clock_ns();
             ep_futex_wait(lane_->futex, value, kLostNs);
             if (ep_clock_ns() - start >= static_cast<uint64_t>(kLostNs))
@@ -225,7 +266,9 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForACallOrItsResult)
     const uint64_t kCalls = 12000 / kScale;
     std::atomic<bool> lost{false};
 
+    TwoCpus cpus;
     std::thread worker([&] {
+        cpus.PinOther();
         const ep_slot *call;
         ep_slot *response;
         for (uint64_t i = 0; i < kCalls && !lost; i++) {
@@ -260,7 +303,9 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheResponseRing)
     std::atomic<bool> lost{false};
     pair_.vm.response.mask = pair_.worker.response.mask = 0;
 
+    TwoCpus cpus;
     std::thread worker([&] {
+        cpus.PinOther();
         for (uint64_t i = 0; i < kMessages && !lost; i++) {
             ep_slot *slot;
             if (!worker_.Reserve(&slot)) {
@@ -290,7 +335,9 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheSlab)
     std::atomic<bool> lost{false};
     ep_slab_init(&pair_.worker.slab, EP_PAGE);
 
+    TwoCpus cpus;
     std::thread worker([&] {
+        cpus.PinOther();
         for (uint64_t i = 0; i < kMessages && !lost; i++) {
             uint64_t block = 0;
             auto ready = [&] {
@@ -335,7 +382,9 @@ TEST_P(LaneWakeTest, DeliversEverythingOnceWhenManyCallsAreOnTheirWay)
     const uint64_t kCalls = 50000 / kScale;
     std::atomic<bool> lost{false};
 
+    TwoCpus cpus;
     std::thread worker([&] {
+        cpus.PinOther();
         for (uint64_t i = 0; i < kCalls && !lost; i++) {
             const ep_slot *call;
             ep_slot *response;
@@ -397,36 +446,62 @@ protected:
     static uint64_t CountMisses(Publish publish, Arm arm, Again again)
     {
         const uint64_t kRounds = 200000 / kScale;
+        constexpr uint32_t kDelay = 512, kDelayMax = 8 * kDelay;
         Meeting meeting;
         bool rings = false;
+        Line lines[kLines];
 
+        TwoCpus cpus;
         std::thread publisher([&] {
+            cpus.PinOther();
             std::minstd_rand random(3);
             for (uint64_t i = 0; i < kRounds; i++) {
                 meeting.Enter(0, 2 * i + 1);
-                Dawdle(random() % 32);
+                Dawdle(kDelay + random() % 256);
+                Touch(lines, i % 2 == 0 ? 0 : random() % (kLines + 1));
                 rings = publish();
                 meeting.Enter(0, 2 * i + 2);
             }
         });
         std::minstd_rand random(4);
         uint64_t misses = 0;
+        uint32_t delay = kDelay;
         for (uint64_t i = 0; i < kRounds; i++) {
             meeting.Enter(1, 2 * i + 1);
-            Dawdle(random() % 32);
+            Dawdle(delay + random() % 256);
             bool found = arm();
             meeting.Enter(1, 2 * i + 2);
             misses += !found && !rings;
+            // Come later if this came first, and the other way round: so the two
+            // meet as often as they can, whatever each of them has to do.
+            if (rings && !found && delay < kDelayMax)
+                delay += 8;
+            else if (found && !rings && delay > 0)
+                delay -= 8;
             again();
+            Touch(lines, kLines);
         }
         publisher.join();
         return misses;
     }
 
+    // Stores to lines that the other side has in its cache: what is stored after
+    // them stays for a while in the processor that stored it.
+    static constexpr uint32_t kLines = 8;
+    struct alignas(64) Line {
+        std::atomic<uint64_t> value{0};
+    };
+
+    static void Touch(Line *lines, uint32_t n)
+    {
+        for (uint32_t i = 0; i < n; i++)
+            lines[i].value.store(1, std::memory_order_relaxed);
+    }
+
     static void Dawdle(uint32_t n)
     {
         for (uint32_t i = 0; i < n; i++)
-            std::atomic_signal_fence(std::memory_order_seq_cst);
+            __asm__ volatile("");
     }
 
     static void Push(ep_ring_tx *ring)

@@ -20,6 +20,7 @@ fi
 fixed=$(setarch -R true 2>/dev/null && echo 'setarch -R' || true)
 modules='ep_ring ep_bell ep_slab ep_lane ep_seg ep_cpu'
 good=0 bad=0
+limit=100
 
 # objects TREE FLAGS: builds the modules as they are and the three tests.
 objects() {
@@ -46,14 +47,18 @@ run() {
     done
     "$CXX" $2 "$work/$1/$3.o" "$work/mutant.o" "${others[@]}" -o "$work/test" -lgtest_main -lgtest -lpthread ||
         return 3
-    timeout 15 $fixed "$work/test" --gtest_filter="$4" >"$work/log" 2>&1
+    timeout "$limit" $fixed "$work/test" --gtest_filter="$4" >"$work/log" 2>&1
 }
 
 # mutant NAME TREE FLAGS TEST FILTER MODULE SED
 mutant() {
-    local name=$1 rc=0
+    local name=$1 rc=0 try
     shift
-    run "$@" || rc=$?
+    for try in 1 2 3 4 5 6 7 8 9 10; do # which order a processor shows is chance
+        rc=0
+        run "$@" || rc=$?
+        [ "$rc" = 0 ] || break
+    done
     case $rc in
     0) echo "BAD   $name: no test noticed"; bad=$((bad + 1)) ;;
     2) echo "BAD   $name: the edge is not where this script looks for it"; bad=$((bad + 1)) ;;
@@ -75,6 +80,8 @@ for t in ep_ring_test ep_slab_test ep_lane_wake_test; do
     fi
 done
 
+limit=15
+
 relax() {
     echo "/$1/s/memory_order_[a-z_]+/memory_order_relaxed/"
 }
@@ -94,12 +101,11 @@ mutant 'P1 before the slot is filled' plain '' ep_ring_test '*' ep_ring \
 
 # Wake-ups: what a processor does with weaker orders. x86 delays stores only, behind the loads that follow.
 if [ "$(uname -m)" = x86_64 ]; then
-    edge='*LaneEdge*'
-    mutant 'W1 store only released' plain '' ep_lane_wake_test "$edge" ep_ring "$(release 'store.*slot->seq' release)"
-    mutant 'W2 store only released' plain '' ep_lane_wake_test "$edge" ep_bell \
+    mutant 'W1 store only released' plain '' ep_lane_wake_test '*ACall*:*AResponse*Bell*' ep_ring "$(release 'store.*slot->seq' release)"
+    mutant 'W2 store only released' plain '' ep_lane_wake_test '*ACall*:*AResponse*Bell*' ep_bell \
         "$(release 'store.*memory_order_seq_cst' release)"
-    mutant 'S1 store only released' plain '' ep_lane_wake_test "$edge" ep_ring "$(release 'store.*shared_head' release)"
-    mutant 'R1 store only released' plain '' ep_lane_wake_test "$edge" ep_slab "$(release 'store.*tx->tail' release)"
+    mutant 'S1 store only released' plain '' ep_lane_wake_test '*RoomInTheResponse*Bell*' ep_ring "$(release 'store.*shared_head' release)"
+    mutant 'R1 store only released' plain '' ep_lane_wake_test '*RoomInTheSlab*Bell*' ep_slab "$(release 'store.*tx->tail' release)"
 fi
 # A lost wake-up hangs, so the time limit is what ends these.
 wake='*LaneWake*NeverLoses*/Two'
