@@ -119,9 +119,6 @@ static int exception(ErlNifEnv *env, struct ep_lane *lane, const struct ep_msg *
         *ret_term = error_tuple(env, enif_make_tuple2(env, am_stop_iteration, am_none));
         return 0;
     case EP_ERROR_INTERRUPTED: *ret_term = error_tuple(env, am_interrupted); return 0;
-    case EP_ERROR_WRONG_INTERPRETER:
-        *ret_term = error_tuple(env, am_env_wrong_interpreter);
-        return 0;
     default: break;
     }
     if (!ep_atom_from_worker(lane->vm, env, name.data, name.count, &type))

@@ -13,17 +13,15 @@
 /* A table, and one that the formatter would indent anew each time. */
 /* clang-format off */
 #define EP_ATOMS(X) \
-    X(ok) X(error) X(true) X(false) X(none) X(nil) \
-    X(undefined) X(bytes) X(pending) X(waiting) X(done) X(cancelled) \
-    X(timeout) X(interrupted) X(stop_iteration) X(worker_died) X(worker_unavailable) X(context_died) \
-    X(context) X(os_pid) X(reason) X(started) X(kill_after) X(py_done) \
-    X(py_lane) X(py_host) X(py_launcher) X(failed) X(down) X(spawned) \
-    X(spawn_failed) X(ready) X(exited) X(gone) X(stopped) X(nan) \
-    X(infinity) X(neg_infinity) X(overloaded) X(env_wrong_interpreter) X(killed) X(shutdown) \
-    X(protocol_violation) X(unknown) X(io_uring) X(epoll) X(lost_wake) X(violations) \
-    X(late_replies) X(kicks) X(doorbells) X(wait_backend) X(hosts) X(launchers) \
-    X(cpus) X(TypeError) X(ValueError) X(MemoryError) X(RecursionError) X(OverflowError) \
-    X(active) X(inactive) X(noproc)
+    X(ok) X(error) X(true) X(false) X(none) X(undefined) \
+    X(pending) X(waiting) X(done) X(cancelled) X(interrupted) X(stop_iteration) \
+    X(worker_died) X(worker_unavailable) X(context_died) X(context) X(os_pid) X(reason) \
+    X(started) X(kill_after) X(py_done) X(py_lane) X(py_host) X(py_launcher) \
+    X(failed) X(spawned) X(ready) X(exited) X(gone) X(stopped) \
+    X(overloaded) X(env_wrong_interpreter) X(killed) X(protocol_violation) X(unknown) X(io_uring) \
+    X(epoll) X(lost_wake) X(violations) X(late_replies) X(kicks) X(doorbells) \
+    X(wait_backend) X(hosts) X(launchers) X(cpus) X(TypeError) X(ValueError) \
+    X(MemoryError) X(RecursionError) X(OverflowError) X(noproc)
 /* clang-format on */
 
 #define EP_ATOM_DECLARE(name) extern ERL_NIF_TERM am_##name;

@@ -357,7 +357,8 @@ void ep_lane_kill(struct ep_lane *lane, enum ep_kill_reason reason)
     enif_release_resource(host);
 }
 
-void ep_lane_interrupt(struct ep_lane *lane, uint64_t call_id)
+/* Interrupts the call with that id, if it runs. */
+static void interrupt(struct ep_lane *lane, uint64_t call_id)
 {
     struct ep_host *host = keep_host(lane);
 
@@ -393,7 +394,7 @@ bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call 
     pthread_mutex_unlock(&lane->producer);
 
     /* It may run already: interrupt it, and let the context watch it. */
-    ep_lane_interrupt(lane, id);
+    interrupt(lane, id);
     ErlNifEnv *env = enif_alloc_env();
     ERL_NIF_TERM what = enif_make_tuple2(env, am_cancelled, enif_make_uint64(env, id));
     (void)enif_send(caller_env, &lane->owner, env, enif_make_tuple2(env, am_py_lane, what));

@@ -41,9 +41,6 @@ void ep_lane_kill(struct ep_lane *lane, enum ep_kill_reason reason);
 /* Gives up a call: true if it will never answer, false if it has answered. */
 bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call);
 
-/* Interrupts the call with that id, if it runs. */
-void ep_lane_interrupt(struct ep_lane *lane, uint64_t call_id);
-
 /* Whether a call that was given up has started and occupies the worker. */
 bool ep_lane_is_running(struct ep_lane *lane, uint64_t call_id);
 

@@ -160,7 +160,6 @@ static ErlNifFunc functions[] = {
     {"lane_attach", 4, lane_attach_nif, 0},
     {"lane_close", 2, lane_close_nif, 0},
     {"lane_set_unavailable", 2, lane_set_unavailable_nif, 0},
-    {"lane_interrupt", 2, lane_interrupt_nif, 0},
     {"lane_is_running", 2, lane_is_running_nif, 0},
     {"lane_kill", 1, lane_kill_nif, 0},
     {"counters", 0, counters_nif, 0},

@@ -40,7 +40,6 @@ PY_NIF(lane_new_nif);
 PY_NIF(lane_attach_nif);
 PY_NIF(lane_close_nif);
 PY_NIF(lane_set_unavailable_nif);
-PY_NIF(lane_interrupt_nif);
 PY_NIF(lane_is_running_nif);
 PY_NIF(lane_kill_nif);
 PY_NIF(counters_nif);

@@ -188,19 +188,6 @@ PY_NIF(lane_set_unavailable_nif)
     return am_ok;
 }
 
-/* lane_interrupt(Lane, CallId) -> ok */
-PY_NIF(lane_interrupt_nif)
-{
-    struct ep_lane *lane;
-    ErlNifUInt64 id;
-
-    (void)argc;
-    if (!get_lane(env, argv[0], &lane) || !enif_get_uint64(env, argv[1], &id))
-        return enif_make_badarg(env);
-    ep_lane_interrupt(lane, id);
-    return am_ok;
-}
-
 /* lane_is_running(Lane, CallId) -> boolean() */
 PY_NIF(lane_is_running_nif)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "ep_py_internal.h"
+#include "ep_thread.h"
 
 #include <signal.h>
 #include <stdatomic.h>
@@ -208,25 +209,6 @@ static void send_signal(const struct ep_py_context *context)
         (void)pthread_kill((pthread_t)context->thread_id, SIGINT);
 }
 
-static int start_thread(struct strike *strike)
-{
-    pthread_attr_t attr;
-    pthread_t thread;
-    sigset_t all, before;
-
-    int rc = pthread_attr_init(&attr);
-    if (rc != 0)
-        return -rc;
-    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&thread, &attr, strike_with_gil, strike);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attr);
-    return -rc;
-}
-
 void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id)
 {
     (void)atomic_fetch_add_explicit(&interrupt->state, 1, memory_order_seq_cst);
@@ -240,7 +222,7 @@ void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id)
     struct strike *strike = malloc(sizeof(*strike));
     if (strike != NULL)
         *strike = (struct strike){.interrupt = interrupt, .call_id = call_id};
-    if (strike == NULL || start_thread(strike) < 0) {
+    if (strike == NULL || ep_thread_start(strike_with_gil, strike, STACK_SIZE, false) < 0) {
         /* Out of threads: the VM kills what does not stop. */
         free(strike);
         release(interrupt);

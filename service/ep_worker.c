@@ -36,28 +36,6 @@ bool ep_worker_is_stopping(const struct ep_worker *w)
     return atomic_load_explicit(&w->is_stopping, memory_order_seq_cst) != 0;
 }
 
-int ep_worker_thread_start(void *(*run)(void *), void *user, size_t stack_size, bool with_signals)
-{
-    pthread_attr_t attr;
-    pthread_t thread;
-    sigset_t all, before;
-
-    int rc = pthread_attr_init(&attr);
-    if (rc != 0)
-        return -rc;
-    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    (void)pthread_attr_setstacksize(&attr, stack_size);
-    /* Threads that run no Python leave all signals to those that do. */
-    (void)sigfillset(&all);
-    if (!with_signals)
-        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&thread, &attr, run, user);
-    if (!with_signals)
-        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attr);
-    return -rc;
-}
-
 /* Moves an fd to where neither close loops over small numbers nor the reuse of
  * the lowest number by other files touch it. */
 static int move_up(int fd)

@@ -23,6 +23,7 @@
 #include "ep_lane.h"
 #include "ep_py.h"
 #include "ep_seg.h"
+#include "ep_thread.h"
 
 #include <pthread.h>
 
@@ -77,9 +78,6 @@ void ep_worker_ring_doorbell(struct ep_worker *worker, struct ep_lane_worker *la
 
 /* Publishes HELLO and starts the control thread and the watcher of the socket. */
 int ep_worker_control_start(struct ep_worker *worker);
-
-/* Starts a thread without signals of its own. Returns 0 or a negative errno. */
-int ep_worker_thread_start(void *(*run)(void *), void *user, size_t stack_size, bool with_signals);
 
 bool ep_worker_is_stopping(const struct ep_worker *worker);
 

@@ -93,7 +93,7 @@ static void open_lane(struct ep_worker *worker, uint32_t index)
     (void)pthread_mutex_lock(&worker->mutex);
     worker->running_lanes++;
     (void)pthread_mutex_unlock(&worker->mutex);
-    if (ep_worker_thread_start(run_lane, lane, EP_WORKER_STACK_SIZE, true) < 0)
+    if (ep_thread_start(run_lane, lane, EP_WORKER_STACK_SIZE, true) < 0)
         ep_worker_die(EP_EXIT_CANNOT_START, "no thread for another lane");
 }
 
@@ -110,7 +110,7 @@ static _Noreturn void shut_down(struct ep_worker *worker)
 {
     struct timespec pause = {.tv_nsec = 2000000};
 
-    if (ep_worker_thread_start(watchdog, NULL, HELPER_STACK_SIZE, false) < 0)
+    if (ep_thread_start(watchdog, NULL, HELPER_STACK_SIZE, false) < 0)
         _exit(EP_EXIT_ASKED);
     atomic_store_explicit(&worker->is_stopping, 1, memory_order_seq_cst);
     for (uint32_t i = 1; i < worker->n_lanes; i++)
@@ -176,9 +176,9 @@ static void say_hello(struct ep_worker *worker)
 int ep_worker_control_start(struct ep_worker *worker)
 {
     ep_lane_worker_attach(&control, worker->a.mem, worker->b.mem, worker->n_lanes, 0);
-    int rc = ep_worker_thread_start(watch_socket, worker, HELPER_STACK_SIZE, false);
+    int rc = ep_thread_start(watch_socket, worker, HELPER_STACK_SIZE, false);
     if (rc < 0)
         return rc;
     say_hello(worker);
-    return ep_worker_thread_start(serve_control, worker, HELPER_STACK_SIZE, false);
+    return ep_thread_start(serve_control, worker, HELPER_STACK_SIZE, false);
 }

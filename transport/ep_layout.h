@@ -45,7 +45,7 @@ typedef _Atomic uint32_t ep_atomic_u32;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 1u
+#define EP_LAYOUT_VERSION 2u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -113,8 +113,7 @@ enum ep_error {
     EP_ERROR_EXCEPTION = 0,
     EP_ERROR_STOP_ITERATION = 1,
     EP_ERROR_INTERRUPTED = 2,
-    EP_ERROR_WRONG_INTERPRETER = 3,
-    EP_ERROR_MAX = 3,
+    EP_ERROR_MAX = 2,
 };
 
 /* Header of A, written before the worker exists and constant from then on. */

@@ -22,7 +22,6 @@
     lane_attach/4,
     lane_close/2,
     lane_set_unavailable/2,
-    lane_interrupt/2,
     lane_is_running/2,
     lane_kill/1,
     counters/0,
@@ -119,10 +118,6 @@ lane_close(_Lane, _Reason) ->
 
 -spec lane_set_unavailable(lane(), term()) -> ok.
 lane_set_unavailable(_Lane, _Reason) ->
-    ?NOT_LOADED.
-
--spec lane_interrupt(lane(), non_neg_integer()) -> ok.
-lane_interrupt(_Lane, _CallId) ->
     ?NOT_LOADED.
 
 -spec lane_is_running(lane(), non_neg_integer()) -> boolean().

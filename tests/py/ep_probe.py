@@ -39,8 +39,9 @@ def spin(path):
 
 
 def spin_until_interrupted(path):
-    mark(path)
+    # The mark inside the try: whoever waits for it may interrupt at once.
     try:
+        mark(path)
         while True:
             pass
     except KeyboardInterrupt:
