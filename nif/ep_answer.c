@@ -58,7 +58,7 @@ static ERL_NIF_TERM died(ErlNifEnv *env, struct ep_lane *lane, const struct ep_m
     ERL_NIF_TERM keys[4] = {am_context, am_os_pid, am_reason, am_started};
     ERL_NIF_TERM values[4] = {
         enif_make_pid(env, &lane->owner),
-        enif_make_int64(env, (int64_t)msg->env_id),
+        enif_make_int64(env, (int64_t)msg->subject),
         ep_answer_exit_reason(env, (int64_t)msg->block),
         msg->aux != 0 ? am_true : am_false,
     };
@@ -151,17 +151,76 @@ static int value(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_
     return rc;
 }
 
+/* An integer, for a call a name, and a list. */
+static int callback(ErlNifEnv *env, struct ep_lane *lane, const struct ep_msg *msg,
+                    struct ep_etf_cursor *cursor, const struct ep_source *source,
+                    ERL_NIF_TERM call_ref, ERL_NIF_TERM *ret_term)
+{
+    struct ep_etf_token question;
+    ERL_NIF_TERM terms[2];
+    int rc = ep_etf_next(cursor, &question);
+
+    if (rc < 0 || question.type != EP_ETF_INT)
+        return -EPROTO;
+    /* Question 0 is a call; see py_callback.erl. */
+    if (question.integer == 0) {
+        rc = ep_term_decode(lane->vm, env, cursor, source, &terms[0]);
+        if (rc < 0)
+            return rc;
+    }
+    rc = ep_term_decode(lane->vm, env, cursor, source, &terms[1]);
+    if (rc < 0)
+        return rc;
+    if (question.integer == 0)
+        terms[1] = enif_make_tuple2(env, terms[0], terms[1]);
+    *ret_term =
+        enif_make_tuple5(env, am_callback, call_ref, enif_make_uint64(env, msg->subject),
+                         enif_make_int64(env, question.integer), terms[1]);
+    return 0;
+}
+
+/* What was wrong with the contents of a callback goes back to Python, which the
+ * caller has to do: an answer for it instead of a question. */
+static ERL_NIF_TERM unconverted(ErlNifEnv *env, const struct ep_msg *msg, ERL_NIF_TERM call_ref,
+                                int rc)
+{
+    ERL_NIF_TERM type = rc == -EEXIST      ? am_ValueError
+                        : rc == -EOVERFLOW ? am_OverflowError
+                                           : am_MemoryError;
+    const char *why = rc == -EEXIST      ? "args: two keys of a dict become the same key"
+                      : rc == -EOVERFLOW ? "args: int too large for the Erlang VM"
+                                         : "args: no memory";
+    ERL_NIF_TERM text;
+
+    memcpy(enif_make_new_binary(env, strlen(why), &text), why, strlen(why));
+    return enif_make_tuple5(env, am_callback, call_ref, enif_make_uint64(env, msg->subject), am_raise,
+                            enif_make_tuple2(env, type, text));
+}
+
+static int decode_reply(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
+                        const struct ep_msg *msg, struct ep_etf_cursor *cursor,
+                        const struct ep_source *source, ERL_NIF_TERM call_ref,
+                        ERL_NIF_TERM *ret_term)
+{
+    switch (msg->kind) {
+    case EP_KIND_RESULT: return value(env, lane, op, cursor, source, ret_term);
+    case EP_KIND_CALLBACK: return callback(env, lane, msg, cursor, source, call_ref, ret_term);
+    default: return exception(env, lane, msg, cursor, ret_term);
+    }
+}
+
 /* bytes are private memory: nobody else writes them any more. */
 static ERL_NIF_TERM decode(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
                            const struct ep_msg *msg, const struct ep_source *source,
-                           struct ep_host *host)
+                           struct ep_host *host, ERL_NIF_TERM call_ref)
 {
     struct ep_etf_cursor cursor;
     ERL_NIF_TERM term;
 
     ep_etf_cursor_init(&cursor, source->start, source->size);
-    int rc = msg->kind == EP_KIND_RESULT ? value(env, lane, op, &cursor, source, &term)
-                                         : exception(env, lane, msg, &cursor, &term);
+    int rc = decode_reply(env, lane, op, msg, &cursor, source, call_ref, &term);
+    if ((rc == -EEXIST || rc == -EOVERFLOW || rc == -ENOMEM) && msg->kind == EP_KIND_CALLBACK)
+        return unconverted(env, msg, call_ref, rc);
     if (rc == 0 && cursor.at != cursor.end)
         rc = -EPROTO;
     switch (rc) {
@@ -177,7 +236,7 @@ static ERL_NIF_TERM decode(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
     struct ep_msg failed = {.kind = EP_FAILED_DIED, .aux = 1};
     failed.block = (uint64_t)EP_EXIT_VALUE_VIOLATION;
     if (host != NULL) {
-        failed.env_id = (uint64_t)atomic_load(&host->os_pid);
+        failed.subject = (uint64_t)atomic_load(&host->os_pid);
         ep_host_kill(host, EP_KILL_VIOLATION);
     } else {
         ep_lane_kill(lane, EP_KILL_VIOLATION);
@@ -185,32 +244,37 @@ static ERL_NIF_TERM decode(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
     return died(env, lane, &failed);
 }
 
-static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
-                                 const struct ep_msg *msg)
+static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
+                                 struct ep_reply *reply, ERL_NIF_TERM call_ref)
 {
+    const struct ep_msg *msg = &reply->msg;
     struct ep_source source = {.size = msg->length};
-    struct ep_host *host = call->reply_host;
+    struct ep_host *host = reply->host;
     ERL_NIF_TERM term;
 
     /* One copy, straight into a binary that the result may refer to. */
     unsigned char *bytes = enif_make_new_binary(env, msg->length, &source.source_term);
     if (bytes != NULL)
-        memcpy(bytes, call->reply_payload, msg->length);
+        memcpy(bytes, reply->payload, msg->length);
     ep_call_release_block(lane, host, msg);
     if (bytes != NULL) {
         source.start = bytes;
-        term = decode(env, lane, call->op, msg, &source, host);
+        term = decode(env, lane, op, msg, &source, host, call_ref);
+    } else if (msg->kind == EP_KIND_CALLBACK) {
+        term = unconverted(env, msg, call_ref, -ENOMEM);
     } else {
         term = python_error(env, am_MemoryError, "result: no memory");
     }
-    call->reply_host = NULL;
+    reply->host = NULL;
     enif_release_resource(host);
     return term;
 }
 
-ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
-                       const struct ep_msg *msg)
+ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_reply *reply,
+                       ERL_NIF_TERM call_ref)
 {
+    const struct ep_msg *msg = &reply->msg;
+
     switch (msg->kind) {
     case EP_FAILED_DIED: return died(env, lane, msg);
     case EP_FAILED_UNAVAILABLE: return unavailable(env, lane);
@@ -218,8 +282,8 @@ ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *cal
     case EP_KIND_DROPPED: return error_tuple(env, am_cancelled);
     default: break;
     }
-    if (call->reply_host != NULL)
-        return answer_block(env, lane, call, msg);
+    if (reply->host != NULL)
+        return answer_block(env, lane, op, reply, call_ref);
     struct ep_source source = {.start = msg->data, .size = msg->length};
-    return decode(env, lane, call->op, msg, &source, NULL);
+    return decode(env, lane, op, msg, &source, NULL, call_ref);
 }

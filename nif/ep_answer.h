@@ -13,10 +13,10 @@
 /* From this size on an answer is made on a dirty scheduler. */
 #define EP_ANSWER_DIRTY (64u << 10)
 
-/* Makes {ok, Value}, ok or {error, Reason} of a reply to call, and hands back what
- * the reply holds. msg is call->reply or the caller's own copy. */
-ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
-                       const struct ep_msg *msg);
+/* Makes {ok, Value}, ok or {error, Reason} of a reply, and hands back what the reply
+ * holds. Of a callback: {callback, CallRef, Number, Question, Arguments}. */
+ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_reply *reply,
+                       ERL_NIF_TERM call_ref);
 
 /* The answer to a request that could not be submitted: a result of ep_submit(). */
 ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, int error);

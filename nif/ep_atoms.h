@@ -21,7 +21,9 @@
     X(overloaded) X(env_wrong_interpreter) X(killed) X(protocol_violation) X(unknown) X(io_uring) \
     X(epoll) X(lost_wake) X(violations) X(late_replies) X(kicks) X(doorbells) \
     X(wait_backend) X(hosts) X(launchers) X(cpus) X(TypeError) X(ValueError) \
-    X(MemoryError) X(RecursionError) X(OverflowError) X(noproc)
+    X(MemoryError) X(RecursionError) X(OverflowError) X(noproc) X(callback) X(value) \
+    X(raise) X(py_slot) X(held) X(ended) X(waits) X(runs) X(not_running) X(queue) X(run) X(reply) \
+    X(calls) X(errors) X(timeouts)
 /* clang-format on */
 
 #define EP_ATOM_DECLARE(name) extern ERL_NIF_TERM am_##name;

@@ -109,31 +109,29 @@ void ep_call_release_block(struct ep_lane *lane, struct ep_host *host, const str
     pthread_mutex_unlock(&lane->reclaim);
 }
 
-void ep_call_keep_payload(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *msg)
+void ep_reply_take(struct ep_lane *lane, const struct ep_msg *msg, struct ep_reply *ret_reply)
 {
-    call->reply_host = NULL;
-    if (msg->kind >= EP_FAILED_DIED || (msg->flags & EP_FLAG_BLOCK) == 0)
+    bool is_failure = msg->kind >= EP_FAILED_DIED;
+    bool in_block = !is_failure && (msg->flags & EP_FLAG_BLOCK) != 0;
+
+    if (&ret_reply->msg != msg)
+        memcpy(&ret_reply->msg, msg,
+               offsetof(struct ep_msg, data) + (is_failure || in_block ? 0 : msg->length));
+    ret_reply->host = NULL;
+    if (!in_block)
         return;
     enif_keep_resource(lane->host);
-    call->reply_host = lane->host;
-    call->reply_payload = lane->shm.peer_slab_mem + msg->block;
+    ret_reply->host = lane->host;
+    ret_reply->payload = lane->shm.peer_slab_mem + msg->block;
 }
 
-void ep_call_store(struct ep_call *call, const struct ep_msg *msg)
+void ep_reply_drop(struct ep_lane *lane, struct ep_reply *reply)
 {
-    size_t inline_size =
-        msg->kind >= EP_FAILED_DIED || (msg->flags & EP_FLAG_BLOCK) != 0 ? 0 : msg->length;
-
-    memcpy(&call->reply, msg, offsetof(struct ep_msg, data) + inline_size);
-}
-
-void ep_call_drop_reply(struct ep_lane *lane, struct ep_call *call)
-{
-    if (call->reply_host == NULL)
+    if (reply->host == NULL)
         return;
-    ep_call_release_block(lane, call->reply_host, &call->reply);
-    enif_release_resource(call->reply_host);
-    call->reply_host = NULL;
+    ep_call_release_block(lane, reply->host, &reply->msg);
+    enif_release_resource(reply->host);
+    reply->host = NULL;
 }
 
 static void unpark(struct ep_lane *lane)
@@ -163,7 +161,7 @@ static bool deliver_waiting(struct ep_lane *lane, ErlNifEnv *caller_env, struct 
 static bool is_open(enum ep_call_state state)
 {
     return state == EP_CALL_SPINNING || state == EP_CALL_PARKED || state == EP_CALL_WAITING
-           || state == EP_CALL_ABANDONED;
+           || state == EP_CALL_BUSY || state == EP_CALL_ABANDONED;
 }
 
 bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call,
@@ -173,13 +171,16 @@ bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call
      * another open one, so the entry is safe to write until the move below. */
     if (!is_open(atomic_load_explicit(&call->state, memory_order_acquire)))
         return false;
-    ep_call_store(call, msg);
-    ep_call_keep_payload(lane, call, msg);
+    ep_reply_take(lane, msg, &call->reply);
 
     for (;;) {
         switch (atomic_load_explicit(&call->state, memory_order_acquire)) {
         case EP_CALL_SPINNING:
             if (ep_call_move(call, EP_CALL_SPINNING, EP_CALL_DONE))
+                return true;
+            break;
+        case EP_CALL_BUSY:
+            if (ep_call_move(call, EP_CALL_BUSY, EP_CALL_DONE))
                 return true;
             break;
         case EP_CALL_PARKED:
@@ -193,7 +194,12 @@ bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call
                 return true;
             break;
         default: /* EP_CALL_ABANDONED */
-            ep_call_drop_reply(lane, call);
+            ep_reply_drop(lane, &call->reply);
+            if (msg->kind == EP_KIND_CALLBACK) {
+                /* Nobody runs it; the call still has to end. */
+                atomic_store_explicit(&lane->refused, ep_call_id(call), memory_order_relaxed);
+                return true;
+            }
             unpark(lane);
             atomic_fetch_add_explicit(&lane->vm->late_replies, 1, memory_order_relaxed);
             ep_call_free(lane, call);

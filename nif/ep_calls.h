@@ -32,11 +32,12 @@ struct ep_call *ep_call_at(struct ep_lane *lane, uint32_t i);
 bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call,
                      const struct ep_msg *msg);
 
-/* The steps of it for a caller that takes its reply itself: keeps the host whose
- * block holds the payload; copies the message into the entry; gives both up. */
-void ep_call_keep_payload(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *msg);
-void ep_call_store(struct ep_call *call, const struct ep_msg *msg);
-void ep_call_drop_reply(struct ep_lane *lane, struct ep_call *call);
+/* Takes a message out of the consumer's hands: keeps the host whose block holds
+ * the payload. ret_reply->msg may be msg itself. */
+void ep_reply_take(struct ep_lane *lane, const struct ep_msg *msg, struct ep_reply *ret_reply);
+
+/* Hands the payload's block back, unread or read. */
+void ep_reply_drop(struct ep_lane *lane, struct ep_reply *reply);
 
 /* One compare-and-swap of the state. */
 bool ep_call_move(struct ep_call *call, enum ep_call_state from, enum ep_call_state to);

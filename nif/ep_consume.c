@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_consume.h"
 
+#include "ep_answer.h"
 #include "ep_atoms.h"
 #include "ep_calls.h"
 #include "ep_host.h"
@@ -61,7 +62,8 @@ static void report_lane(struct ep_lane *lane, ErlNifEnv *caller_env, const struc
 
 static bool is_reply(uint16_t kind)
 {
-    return kind == EP_KIND_RESULT || kind == EP_KIND_ERROR || kind == EP_KIND_DROPPED;
+    return kind == EP_KIND_RESULT || kind == EP_KIND_ERROR || kind == EP_KIND_DROPPED
+           || kind == EP_KIND_CALLBACK;
 }
 
 /* Judges the copy of a message. The payload is judged when it is decoded. */
@@ -76,9 +78,21 @@ static int check(struct ep_lane *lane, const struct ep_msg *msg)
     return ep_lane_vm_payload(&lane->shm, msg, &unused);
 }
 
-static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, const struct ep_msg *msg,
+/* The caller's own reply, which it found itself. */
+static int take_own(struct ep_lane *lane, struct ep_call *call, struct ep_reply *reply)
+{
+    enum ep_call_state next =
+        reply->msg.kind == EP_KIND_CALLBACK ? EP_CALL_BUSY : EP_CALL_TAKEN;
+
+    ep_reply_take(lane, &reply->msg, reply);
+    /* From SPINNING only the consumer moves it, which is us. */
+    return ep_call_move(call, EP_CALL_SPINNING, next) ? 1 : -EPROTO;
+}
+
+static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *reply,
                   struct ep_call *mine, struct ep_call *call)
 {
+    const struct ep_msg *msg = &reply->msg;
     struct ep_host *host = lane->host;
 
     if (lane->closed) {
@@ -102,19 +116,18 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, const struct ep_m
         atomic_fetch_add_explicit(&lane->vm->late_replies, 1, memory_order_relaxed);
         return 0;
     }
-    if (call == mine) {
-        ep_call_keep_payload(lane, call, msg);
-        return 1;
-    }
+    if (call == mine && msg->length <= EP_ANSWER_DIRTY)
+        return take_own(lane, call, reply);
     /* A second reply to a call that has one is a lie. */
     return ep_call_deliver(lane, caller_env, call, msg) ? 0 : -EPROTO;
 }
 
 int ep_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,
-             struct ep_msg *ret_msg)
+             struct ep_reply *ret_reply)
 {
-    struct ep_msg local;
-    struct ep_msg *msg = ret_msg != NULL ? ret_msg : &local;
+    struct ep_reply local;
+    struct ep_reply *reply = ret_reply != NULL ? ret_reply : &local;
+    struct ep_msg *msg = &reply->msg;
     int rc = 0;
 
     if (lane->host == NULL)
@@ -130,7 +143,7 @@ int ep_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,
         if (rc < 0)
             break;
         ep_ring_advance(&lane->shm.response);
-        rc = handle(lane, caller_env, msg, mine, ep_call_find(lane, msg->call_id));
+        rc = handle(lane, caller_env, reply, mine, ep_call_find(lane, msg->call_id));
     }
 
     /* The worker needs to hear of room before the ring is full, not at once. What
@@ -177,6 +190,8 @@ void ep_consumer_leave(struct ep_lane *lane, ErlNifEnv *caller_env)
      * the producer lock comes before the consumer lock. */
     if (atomic_load_explicit(&lane->n_queued, memory_order_relaxed) > 0)
         ep_lane_flush(lane);
+    if (atomic_load_explicit(&lane->refused, memory_order_relaxed) != 0)
+        ep_lane_refuse(lane);
 }
 
 void ep_consumer_ensure(struct ep_lane *lane, ErlNifEnv *caller_env)

@@ -29,11 +29,13 @@ void ep_consumer_enter(struct ep_lane *lane);
 /* Gives up the lock without looking back: after detaching. */
 void ep_consumer_exit(struct ep_lane *lane);
 
-/* Takes what is there. A reply for mine (may be NULL) goes to *ret_msg and ends
- * the draining: returns 1, and mine->reply_host is kept if it lies in a block. 0: nothing (more) there. -EPROTO: the worker broke the
- * protocol and has been killed. */
+/* Takes what is there. A reply for mine (may be NULL) goes to *ret_reply and ends
+ * the draining: returns 1; the call is TAKEN then, or BUSY with a callback. One that
+ * a dirty scheduler has to decode is stored in its entry like a stranger's.
+ * 0: nothing (more) there.  -EPROTO: the worker broke the protocol and has been
+ * killed. */
 int ep_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,
-             struct ep_msg *ret_msg);
+             struct ep_reply *ret_reply);
 
 /* Leaves the consumer role by the rule above; drains for others while at it. */
 void ep_consumer_leave(struct ep_lane *lane, ErlNifEnv *caller_env);

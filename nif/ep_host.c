@@ -104,6 +104,24 @@ static int send_spawn(struct ep_launcher *launcher, struct ep_host *host,
     return rc;
 }
 
+/* Under vm->lock. */
+static void write_epoch(struct ep_host *host)
+{
+    ep_atomic_u64 *word = (ep_atomic_u64 *)((uint8_t *)host->a.mem + EP_NAMES_EPOCH_OFFSET);
+
+    /* Release: whoever sees the new epoch finds the new names. */
+    atomic_store_explicit(word, host->vm->names_epoch, memory_order_release);
+}
+
+void ep_host_publish_names(struct ep_vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->names_epoch++;
+    for (struct ep_host *host = vm->hosts; host != NULL; host = host->next)
+        write_epoch(host);
+    pthread_mutex_unlock(&vm->lock);
+}
+
 int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPid *owner,
                   const struct ep_host_options *options, struct ep_host **ret_host)
 {
@@ -134,6 +152,7 @@ int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPi
     host->id = vm->next_id++;
     host->next = vm->hosts;
     vm->hosts = host;
+    write_epoch(host);
     enif_keep_resource(host);
     pthread_mutex_unlock(&vm->lock);
 
@@ -168,14 +187,15 @@ void ep_host_kill(struct ep_host *host, enum ep_kill_reason reason)
         (void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
 }
 
-void ep_host_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint64_t call_id)
+void ep_host_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint64_t call_id,
+                     uint64_t subject)
 {
     struct ep_slot *slot;
 
     /* Full only when 256 commands wait: a worker in that state is past helping. */
     if (host->dead || ep_ring_reserve(&host->control_lane.call, &slot) < 0)
         return;
-    ep_slot_begin(slot, kind, 0, aux, call_id);
+    ep_slot_begin(slot, kind, 0, (uint8_t)aux, call_id, subject);
     (void)ep_ring_commit(&host->control_lane.call);
     if (ep_bell_must_ring(&host->control_lane.park))
         ep_futex_wake(host->control_lane.futex);

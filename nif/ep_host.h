@@ -31,11 +31,15 @@ struct ep_host_options {
 int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPid *owner,
                   const struct ep_host_options *options, struct ep_host **ret_host);
 
+/* Tells every worker process that the names of callbacks have changed. */
+void ep_host_publish_names(struct ep_vm *vm);
+
 /* Kills the process, for the first reason given. Any thread, no lock needed. */
 void ep_host_kill(struct ep_host *host, enum ep_kill_reason reason);
 
 /* Sends a message on the control lane. Under host->lock. */
-void ep_host_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint64_t call_id);
+void ep_host_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint64_t call_id,
+                     uint64_t subject);
 
 /* The reaper: takes replies of all lanes and news of the control lane. */
 void ep_host_drain(struct ep_host *host);

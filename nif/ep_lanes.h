@@ -41,7 +41,15 @@ void ep_lane_kill(struct ep_lane *lane, enum ep_kill_reason reason);
 /* Gives up a call: true if it will never answer, false if it has answered. */
 bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call);
 
-/* Whether a call that was given up has started and occupies the worker. */
-bool ep_lane_is_running(struct ep_lane *lane, uint64_t call_id);
+/* Interrupts a call, wherever it is; 0: the one that runs. Returns whether there is
+ * such a call. */
+bool ep_lane_interrupt(struct ep_lane *lane, uint64_t call_id);
+
+/* How far a call is that was given up. RUNS: it occupies the worker at this moment. */
+enum ep_progress { EP_PROGRESS_ENDED, EP_PROGRESS_WAITS, EP_PROGRESS_RUNS };
+enum ep_progress ep_lane_progress(struct ep_lane *lane, uint64_t call_id);
+
+/* Whether no request runs or waits for an answer, as the worker says. */
+bool ep_lane_is_idle(struct ep_lane *lane);
 
 #endif

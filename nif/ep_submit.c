@@ -3,6 +3,7 @@
 
 #include "ep_calls.h"
 #include "ep_consume.h"
+#include "ep_stats.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,55 +12,100 @@
 /* From here on a payload is copied into its block without holding the lock. */
 #define STAGE_MIN (64u << 10)
 
+/* Namespaces that are dropped in one message, and how many are worth waking an idle
+ * worker for. */
+#define DROPS_MAX 65536u
+#define DROPS_KICK 64u
+
 /* A block that was filled before the request is published. */
 struct staged {
     struct ep_host *host; /* kept; NULL if nothing is staged */
     uint64_t block;
 };
 
-static void fill_head(struct ep_slot *slot, const struct ep_msg *head)
+static uint64_t in_ring(const struct ep_ring_tx *ring)
 {
-    ep_slot_begin(slot, (enum ep_kind)head->kind, head->flags, head->aux, head->call_id);
-    ep_slot_set_env(slot, head->env_id);
+    return ring->tail - ep_ring_taken(ring);
 }
 
-/* Publishes one request. Under the producer lock, attached.
- * -EAGAIN: no slot or no block free at the moment. */
-static int publish(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head,
-                   const uint8_t *bytes, size_t length, const struct staged *staged)
+/* Whether the urgent ring may take one more of that kind: there is always room for
+ * what a waiting lane needs to go on. */
+static bool has_urgent_room(const struct ep_ring_tx *ring, uint16_t kind)
+{
+    switch (kind) {
+    case EP_KIND_ANSWER:
+    case EP_KIND_CANCEL: return true;
+    case EP_KIND_ENV_DROP: return in_ring(ring) < EP_URGENT_SLOTS / 4;
+    default: return in_ring(ring) < EP_URGENT_SLOTS / 2; /* requests */
+    }
+}
+
+/* Puts the payload into the slot, or into a block. Under the producer lock. */
+static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8_t *bytes,
+                         size_t length, const struct staged *staged)
 {
     struct ep_lane_vm *shm = &lane->shm;
-    struct ep_slot *slot;
     uint64_t block = 0;
 
-    int rc = ep_ring_reserve(&shm->call, &slot);
-    if (rc < 0)
-        return rc;
-    fill_head(slot, head);
     slot->length = (uint32_t)length;
     if (length <= EP_INLINE_MAX) {
-        memcpy(slot->data, bytes, length);
-    } else {
-        if (staged != NULL && staged->host == lane->host) {
-            block = staged->block;
-        } else {
-            if (ep_reclaim_collect(&shm->reclaim_rx, &shm->slab) < 0)
-                return -EPROTO;
-            rc = ep_slab_alloc(&shm->slab, length, &block);
-            if (rc < 0)
-                return rc;
-            memcpy(shm->slab_mem + block, bytes, length);
-        }
-        ep_slot_set_block(slot, block);
+        if (length > 0)
+            memcpy(slot->data, bytes, length);
+        return 0;
     }
-    call->in_ring = true;
-    call->position = ep_ring_commit(&shm->call);
+    if (staged != NULL && staged->host == lane->host) {
+        block = staged->block;
+    } else {
+        if (ep_reclaim_collect(&shm->reclaim_rx, &shm->slab) < 0)
+            return -EPROTO;
+        int rc = ep_slab_alloc(&shm->slab, length, &block);
+        if (rc < 0)
+            return rc;
+        memcpy(shm->slab_mem + block, bytes, length);
+    }
+    ep_slot_set_block(slot, block);
     return 0;
 }
 
-static int enqueue(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head,
-                   const uint8_t *bytes, size_t length)
+/* Publishes one message. Under the producer lock, attached.
+ * -EAGAIN: no slot or no block free at the moment. */
+static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
+                   const struct ep_msg *head, const uint8_t *bytes, size_t length,
+                   const struct staged *staged)
 {
+    struct ep_ring_tx *ring = urgent ? &lane->shm.urgent : &lane->shm.call;
+    struct ep_slot *slot;
+
+    if (urgent && !has_urgent_room(ring, head->kind))
+        return -EAGAIN;
+    int rc = ep_ring_reserve(ring, &slot);
+    if (rc < 0)
+        return rc;
+    ep_slot_begin(slot, (enum ep_kind)head->kind, (uint8_t)head->flags, (uint8_t)head->aux,
+                  head->call_id, head->subject);
+    if ((head->flags & EP_FLAG_TIMED) != 0)
+        slot->stamp = head->stamp;
+    rc = place_payload(lane, slot, bytes, length, staged);
+    if (rc < 0)
+        return rc;
+    uint64_t position = ep_ring_commit(ring);
+    if (call != NULL) {
+        call->place = urgent ? EP_PLACE_URGENT : EP_PLACE_CALL;
+        call->position = position;
+    }
+    return 0;
+}
+
+void ep_queue_init(struct ep_queue *queue)
+{
+    queue->first = NULL;
+    queue->last = &queue->first;
+}
+
+static int enqueue(struct ep_lane *lane, bool urgent, struct ep_call *call,
+                   const struct ep_msg *head, const uint8_t *bytes, size_t length)
+{
+    struct ep_queue *queue = urgent ? &lane->urgent : &lane->calls;
     struct ep_queued *queued = malloc(sizeof(*queued) + length);
 
     if (queued == NULL)
@@ -68,24 +114,25 @@ static int enqueue(struct ep_lane *lane, struct ep_call *call, const struct ep_m
     queued->call = call;
     memcpy(&queued->head, head, offsetof(struct ep_msg, data));
     queued->length = length;
-    memcpy(queued->bytes, bytes, length);
-    call->in_ring = false;
-    *lane->queue_last = queued;
-    lane->queue_last = &queued->next;
+    if (length > 0)
+        memcpy(queued->bytes, bytes, length);
+    if (call != NULL)
+        call->place = EP_PLACE_QUEUE;
+    *queue->last = queued;
+    queue->last = &queued->next;
     atomic_fetch_add_explicit(&lane->n_queued, 1, memory_order_relaxed);
     return 0;
 }
 
+/* Tells of all namespaces that are no longer needed, in one message. */
 static void send_drops(struct ep_lane *lane)
 {
-    struct ep_slot *slot;
-    struct ep_msg head = {.kind = EP_KIND_ENV_DROP}; /* env_id follows */
+    struct ep_msg head = {.kind = EP_KIND_ENV_DROP};
+    size_t n = lane->n_drops < DROPS_MAX ? lane->n_drops : DROPS_MAX;
+    const uint64_t *last = lane->drops + lane->n_drops - n;
 
-    while (lane->n_drops > 0 && ep_ring_reserve(&lane->shm.urgent, &slot) == 0) {
-        head.env_id = lane->drops[--lane->n_drops];
-        fill_head(slot, &head);
-        (void)ep_ring_commit(&lane->shm.urgent);
-    }
+    if (publish(lane, true, NULL, &head, (const uint8_t *)last, n * sizeof(*last), NULL) == 0)
+        lane->n_drops -= n;
 }
 
 static void kick(struct ep_lane *lane)
@@ -96,38 +143,105 @@ static void kick(struct ep_lane *lane)
     atomic_fetch_add_explicit(&lane->vm->kicks, 1, memory_order_relaxed);
 }
 
-void ep_lane_flush(struct ep_lane *lane)
+static void flush(struct ep_lane *lane, bool urgent)
 {
-    pthread_mutex_lock(&lane->producer);
-    while (lane->queue_first != NULL && lane->state == EP_LANE_ATTACHED) {
-        struct ep_queued *queued = lane->queue_first;
-        if (publish(lane, queued->call, &queued->head, queued->bytes, queued->length, NULL) < 0)
+    struct ep_queue *queue = urgent ? &lane->urgent : &lane->calls;
+
+    while (queue->first != NULL) {
+        struct ep_queued *queued = queue->first;
+        if (publish(lane, urgent, queued->call, &queued->head, queued->bytes, queued->length, NULL)
+            < 0)
             break;
-        lane->queue_first = queued->next;
-        if (lane->queue_first == NULL)
-            lane->queue_last = &lane->queue_first;
+        queue->first = queued->next;
+        if (queue->first == NULL)
+            queue->last = &queue->first;
         atomic_fetch_sub_explicit(&lane->n_queued, 1, memory_order_relaxed);
         free(queued);
     }
-    if (lane->state == EP_LANE_ATTACHED)
+}
+
+void ep_lane_flush(struct ep_lane *lane)
+{
+    pthread_mutex_lock(&lane->producer);
+    if (lane->state == EP_LANE_ATTACHED) {
+        flush(lane, true);
+        flush(lane, false);
         kick(lane);
+    }
     pthread_mutex_unlock(&lane->producer);
 }
 
-bool ep_queue_remove(struct ep_lane *lane, struct ep_call *call)
+static bool remove_from(struct ep_queue *queue, const struct ep_call *call)
 {
-    for (struct ep_queued **at = &lane->queue_first; *at != NULL; at = &(*at)->next) {
+    for (struct ep_queued **at = &queue->first; *at != NULL; at = &(*at)->next) {
         struct ep_queued *queued = *at;
         if (queued->call != call)
             continue;
         *at = queued->next;
         if (*at == NULL)
-            lane->queue_last = at;
-        atomic_fetch_sub_explicit(&lane->n_queued, 1, memory_order_relaxed);
+            queue->last = at;
         free(queued);
         return true;
     }
     return false;
+}
+
+bool ep_queue_remove(struct ep_lane *lane, struct ep_call *call)
+{
+    if (!remove_from(&lane->calls, call) && !remove_from(&lane->urgent, call))
+        return false;
+    atomic_fetch_sub_explicit(&lane->n_queued, 1, memory_order_relaxed);
+    return true;
+}
+
+/* Sends on the urgent ring, or queues. Under the producer lock, attached. */
+static int send_urgent(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head,
+                       const uint8_t *bytes, size_t length)
+{
+    int rc = lane->urgent.first == NULL ? publish(lane, true, call, head, bytes, length, NULL)
+                                        : -EAGAIN;
+    if (rc == -EAGAIN)
+        rc = enqueue(lane, true, call, head, bytes, length);
+    if (rc == 0)
+        kick(lane);
+    return rc;
+}
+
+uint64_t ep_lane_send_cancel(struct ep_lane *lane, uint64_t call_id)
+{
+    struct ep_msg head = {.kind = EP_KIND_CANCEL, .call_id = call_id};
+
+    head.subject = ++lane->interrupts;
+    if (lane->state == EP_LANE_ATTACHED)
+        (void)send_urgent(lane, NULL, &head, NULL, 0);
+    return head.subject;
+}
+
+int ep_submit_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number,
+                     enum ep_answer how, const struct ep_buf *payload)
+{
+    struct ep_msg head = {.kind = EP_KIND_ANSWER, .aux = how, .subject = number};
+    int rc = 0;
+
+    head.call_id = ep_call_id(call);
+    pthread_mutex_lock(&lane->producer);
+    /* No longer BUSY: it has ended without the answer. */
+    bool is_busy = ep_call_move(call, EP_CALL_BUSY, EP_CALL_SPINNING);
+    if (is_busy && lane->state == EP_LANE_ATTACHED)
+        rc = send_urgent(lane, NULL, &head, payload->data, payload->length);
+    pthread_mutex_unlock(&lane->producer);
+    return rc < 0 ? rc : is_busy;
+}
+
+void ep_lane_refuse(struct ep_lane *lane)
+{
+    uint64_t id = atomic_exchange(&lane->refused, 0);
+
+    if (id == 0)
+        return;
+    pthread_mutex_lock(&lane->producer);
+    (void)ep_lane_send_cancel(lane, id);
+    pthread_mutex_unlock(&lane->producer);
 }
 
 /* Copies a large payload into a block of the lane's present worker process. */
@@ -136,7 +250,7 @@ static void stage(struct ep_lane *lane, const struct ep_buf *payload, struct sta
     uint8_t *at = NULL;
 
     pthread_mutex_lock(&lane->producer);
-    if (lane->state == EP_LANE_ATTACHED && lane->queue_first == NULL
+    if (lane->state == EP_LANE_ATTACHED && lane->calls.first == NULL
         && ep_reclaim_collect(&lane->shm.reclaim_rx, &lane->shm.slab) >= 0
         && ep_slab_alloc(&lane->shm.slab, payload->length, &ret_staged->block) == 0) {
         ret_staged->host = lane->host;
@@ -168,27 +282,34 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     if (call == NULL)
         return -ENOBUFS;
     call->op = request->op;
+    call->is_timed = ep_stats_is_sampled(request->urgent ? &lane->shm.urgent : &lane->shm.call);
     (void)enif_self(env, &call->caller);
 
     struct ep_msg head;
     head.aux = 0;
     head.call_id = ep_call_id(call);
-    head.env_id = request->env_id;
+    head.subject = request->env_id;
     head.kind = request->kind;
     head.flags = request->flags;
+    if (call->is_timed) {
+        head.flags |= EP_FLAG_TIMED;
+        head.stamp = call->sent_ns = ep_clock_ns();
+    }
 
     int rc = -EAGAIN;
+    struct ep_queue *queue = request->urgent ? &lane->urgent : &lane->calls;
     if (lane->state == EP_LANE_ATTACHED) {
         if (lane->n_drops > 0)
             send_drops(lane);
-        if (lane->queue_first == NULL)
-            rc = publish(lane, call, &head, payload->data, payload->length, staged);
+        if (queue->first == NULL)
+            rc = publish(lane, request->urgent, call, &head, payload->data, payload->length,
+                         staged);
         if (rc == 0)
             kick(lane);
     }
     if (rc < 0) {
         unstage(lane, staged);
-        rc = enqueue(lane, call, &head, payload->data, payload->length);
+        rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);
     }
     if (rc < 0) {
         ep_call_free(lane, call);
@@ -233,11 +354,11 @@ void ep_lane_drop_env(struct ep_lane *lane, uint64_t env_id)
         /* Out of memory: the namespace stays until the worker process ends. */
         if (lane->n_drops < lane->max_drops)
             lane->drops[lane->n_drops++] = env_id;
-        send_drops(lane);
-        /* An idle worker is not woken for one of them, but for a ring half full. */
-        if (lane->n_drops > 0
-            || lane->shm.urgent.tail - ep_ring_taken(&lane->shm.urgent) > EP_URGENT_SLOTS / 2)
+        /* An idle worker is not woken for one of them; the next request tells. */
+        if (lane->n_drops >= DROPS_KICK) {
+            send_drops(lane);
             kick(lane);
+        }
     }
     pthread_mutex_unlock(&lane->producer);
 }
@@ -262,8 +383,8 @@ static bool become_spinner(struct ep_vm *vm)
 #define FREE_POLLS 48
 
 /* Looks once. Returns true if the wait is over, with *ret_mine. */
-static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call, struct ep_msg *ret_msg,
-                 bool *consumer, bool *ret_mine)
+static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                 struct ep_reply *ret_reply, bool *consumer, bool *ret_mine)
 {
     if (!*consumer && ep_consumer_try(lane)) {
         *consumer = true;
@@ -272,7 +393,7 @@ static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call, str
         atomic_store_explicit(&lane->armed, 0, memory_order_relaxed);
     }
     if (*consumer) {
-        int rc = ep_drain(lane, env, call, ret_msg);
+        int rc = ep_drain(lane, env, call, ret_reply);
         if (rc != 0) {
             *ret_mine = rc > 0;
             return true;
@@ -283,10 +404,10 @@ static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call, str
 
 /* Returns whether the reply came, to the caller (*ret_mine) or to its entry. */
 static bool spin_loop(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call, uint32_t budget,
-                      struct ep_msg *ret_msg, bool *consumer, bool *ret_mine)
+                      struct ep_reply *ret_reply, bool *consumer, bool *ret_mine)
 {
     for (unsigned polls = 0; polls < FREE_POLLS; polls++) {
-        if (look(lane, env, call, ret_msg, consumer, ret_mine))
+        if (look(lane, env, call, ret_reply, consumer, ret_mine))
             return true;
         ep_cpu_relax();
     }
@@ -297,7 +418,7 @@ static bool spin_loop(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call
     bool over = false;
     do {
         for (unsigned polls = 0; polls < POLLS_PER_LOOK && !over; polls++) {
-            over = look(lane, env, call, ret_msg, consumer, ret_mine);
+            over = look(lane, env, call, ret_reply, consumer, ret_mine);
             ep_cpu_relax();
         }
     } while (!over && ep_clock_ns() - start < budget);
@@ -306,14 +427,14 @@ static bool spin_loop(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call
 }
 
 bool ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
-                       struct ep_msg *ret_msg)
+                       struct ep_reply *ret_reply)
 {
     bool consumer = false, mine = false;
     /* Races between callers on lane->spin are harmless. */
-    uint32_t budget = call->in_ring ? ep_spin_budget(&lane->spin) : 0;
+    uint32_t budget = call->place != EP_PLACE_QUEUE ? ep_spin_budget(&lane->spin) : 0;
 
     if (budget > 0) {
-        if (spin_loop(lane, env, call, budget, ret_msg, &consumer, &mine))
+        if (spin_loop(lane, env, call, budget, ret_reply, &consumer, &mine))
             ep_spin_hit(&lane->spin);
         else
             ep_spin_miss(&lane->spin);

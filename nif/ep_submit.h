@@ -21,6 +21,7 @@ struct ep_request {
     enum ep_op op;
     uint16_t kind;
     uint16_t flags;
+    bool urgent; /* made in a callback: a lane that waits for an answer runs it */
     uint64_t env_id;
     const struct ep_buf *payload;
 };
@@ -31,11 +32,25 @@ struct ep_request {
 int ep_submit(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
               struct ep_call **ret_call);
 
-/* Spins for the reply within the lane's budget. True: *ret_msg is the reply, and
- * the entry is still the caller's, in SPINNING. False: the entry is PARKED or
- * DONE already. */
+/* Spins for the reply within the lane's budget. True: *ret_reply is the reply, and
+ * the call is the caller's, TAKEN or BUSY. False: it is PARKED or DONE already. */
 bool ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
-                       struct ep_msg *ret_msg);
+                       struct ep_reply *ret_reply);
+
+/* Answers the callback with that number, of a BUSY call; spin for the reply then.
+ * Returns 1; 0: the call is DONE already, and the answer was dropped; or a negative
+ * errno, and the call is SPINNING all the same. */
+int ep_submit_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number,
+                     enum ep_answer how, const struct ep_buf *payload);
+
+/* Interrupts a call that waits for an answer. Returns the number of the interrupt,
+ * which an INTERRUPT on the control lane has to carry, too. Under the producer lock. */
+uint64_t ep_lane_send_cancel(struct ep_lane *lane, uint64_t call_id);
+
+/* Interrupts the call whose callback found its caller gone. */
+void ep_lane_refuse(struct ep_lane *lane);
+
+void ep_queue_init(struct ep_queue *queue);
 
 /* Sends what waits in the queue, as far as there is room. */
 void ep_lane_flush(struct ep_lane *lane);

@@ -17,6 +17,7 @@
  *                   queue, lane->state, and (with the consumer lock) attachment
  *   lane->consumer  response ring and its bell; only tried, except by the reaper
  *   lane->reclaim   the ring that hands blocks back
+ *   slots.lock      who waits for a slot
  * None is ever held while Python runs or while a term is converted.
  *
  * Threads  scheduler threads enter through NIFs; one reaper thread per VM.
@@ -33,7 +34,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define EP_VM_VERSION 1u /* bump when a structure below changes: no hot upgrade then */
+#define EP_VM_VERSION 2u /* bump when a structure below changes: no hot upgrade then */
 
 /* What a caller asked for; decides the shape of its answer. */
 enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
@@ -43,13 +44,18 @@ enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
  * exactly once:
  *
  *   FREE -> SPINNING              submit, by the caller
- *   SPINNING -> FREE              the caller took its reply from the ring itself
+ *   SPINNING -> TAKEN             the caller took its reply from the ring itself
+ *   SPINNING -> BUSY              ... and it is a callback, which the caller runs
  *   SPINNING -> DONE              another consumer stored the reply
  *   SPINNING -> PARKED            the caller gives up spinning
  *   PARKED -> WAITING             the caller has named the message it waits for
  *   PARKED, WAITING -> DONE       reply or failure stored; WAITING gets its message
+ *   DONE -> BUSY                  the caller collected, and it is a callback
+ *   BUSY -> SPINNING              the caller has answered the callback
+ *   BUSY -> DONE                  an end that did not wait for the answer
  *   PARKED, WAITING -> ABANDONED  timeout, or the caller died
- *   DONE -> FREE                  the caller collected
+ *   BUSY, DONE -> ABANDONED       the same in, or before, a callback
+ *   TAKEN, DONE -> FREE           the caller has what it needs
  *   ABANDONED -> FREE             the late reply was dropped
  */
 enum ep_call_state {
@@ -58,39 +64,55 @@ enum ep_call_state {
     EP_CALL_PARKED,
     EP_CALL_WAITING,
     EP_CALL_ABANDONED,
+    EP_CALL_BUSY,
+    EP_CALL_TAKEN,
     EP_CALL_DONE,
 };
 
 /* Outcomes that no worker sent; they stand where a reply has its kind. */
 enum ep_failure {
-    EP_FAILED_DIED = 0x100, /* aux: started; env_id: os pid; block: exit value */
+    EP_FAILED_DIED = 0x100, /* aux: started; subject: os pid; block: exit value */
     EP_FAILED_UNAVAILABLE,  /* reason: lane->reason */
     EP_FAILED_CONTEXT,      /* reason: lane->close_reason */
 };
+
+/* A reply in the hands of whoever took it from the ring. */
+struct ep_reply {
+    struct ep_host *host;   /* kept while the payload lies in a block of it; else NULL */
+    const uint8_t *payload; /* the block, in memory that the worker can still write */
+    struct ep_msg msg;
+};
+
+/* Where a request is. */
+enum ep_place { EP_PLACE_QUEUE, EP_PLACE_CALL, EP_PLACE_URGENT };
 
 struct ep_call {
     _Atomic uint32_t state; /* enum ep_call_state */
     uint32_t index;
     _Atomic uint32_t generation; /* changes whenever the entry becomes free */
     enum ep_op op;
-    bool in_ring;      /* published, or still in the waiting queue */
-    uint64_t position; /* in the call ring */
+    enum ep_place place; /* published on that ring, or still in a waiting queue */
+    bool is_timed;
+    uint64_t position; /* in the ring */
+    uint64_t sent_ns;  /* is_timed */
     ErlNifPid caller;
-    ErlNifEnv *env; /* holds message; kept for the next call of this entry */
+    ErlNifEnv *env; /* holds message */
     ERL_NIF_TERM message;
-    struct ep_host *reply_host;   /* kept while the reply lies in a block of it */
-    const uint8_t *reply_payload; /* the block, in memory that the worker can still write */
-    struct ep_msg reply;          /* valid in DONE */
+    struct ep_reply reply; /* valid in DONE */
     struct ep_call *next_free;
 };
 
 /* A request that waits in private memory for room or for a worker process. */
 struct ep_queued {
     struct ep_queued *next;
-    struct ep_call *call;
-    struct ep_msg head; /* data and length unused */
+    struct ep_call *call; /* NULL: an answer or a cancel */
+    struct ep_msg head;   /* data and length unused */
     size_t length;
     uint8_t bytes[];
+};
+
+struct ep_queue {
+    struct ep_queued *first, **last;
 };
 
 enum ep_lane_state {
@@ -98,6 +120,19 @@ enum ep_lane_state {
     EP_LANE_ATTACHED,
     EP_LANE_UNAVAILABLE, /* the worker process does not start: requests fail */
     EP_LANE_CLOSED,      /* the context ended: requests fail */
+};
+
+/* How long something took, by powers of two of microseconds. Counts are estimates:
+ * most calls are not timed, see ep_stats.h. */
+#define EP_HIST_BUCKETS 32u
+struct ep_hist {
+    _Atomic uint64_t count, sum_us, max_us;
+    _Atomic uint64_t buckets[EP_HIST_BUCKETS]; /* [i]: below 2^i us */
+};
+
+struct ep_stats {
+    _Atomic uint64_t calls, errors, timeouts;
+    struct ep_hist queue, run, reply;
 };
 
 #define EP_CALL_CHUNK 256u
@@ -112,7 +147,8 @@ struct ep_lane {
     enum ep_lane_state state;
     struct ep_host *host; /* kept; written under producer and consumer lock */
     uint32_t index;
-    struct ep_queued *queue_first, **queue_last;
+    struct ep_queue calls, urgent; /* what waits for room in a ring */
+    uint64_t interrupts;           /* sent so far */
     uint64_t *drops; /* namespaces to drop that found the urgent ring full */
     size_t n_drops, max_drops;
     struct ep_call *free_calls; /* private to the producer */
@@ -133,8 +169,11 @@ struct ep_lane {
     _Alignas(EP_CACHE_LINE) _Atomic(struct ep_call *) freed; /* pushed by anyone */
     _Atomic uint32_t parked;                                 /* calls that nobody spins for */
     _Atomic uint32_t armed;                                  /* the response bell is armed */
-    _Atomic uint32_t n_queued;                               /* length of the waiting queue */
+    _Atomic uint32_t n_queued;                               /* length of both queues */
+    _Atomic uint64_t refused; /* a call whose callback nobody can run any more; 0 */
     _Atomic uint64_t next_env_id;
+
+    EP_ALIGNED struct ep_stats stats;
 
     pthread_mutex_t reclaim;
     struct ep_bell_tx block_bell; /* the worker waits for a block; see shm.space */
@@ -180,6 +219,14 @@ struct ep_launcher {
     uint8_t token[16];
 };
 
+/* Who may run a request: see ep_slots.h. */
+struct ep_slots {
+    _Atomic uint64_t word; /* waiting << 32 | in use */
+    _Atomic uint32_t max;
+    pthread_mutex_t lock;
+    struct ep_slot_ref *first, **last; /* who waits, in order of arrival */
+};
+
 struct ep_vm {
     uint32_t version; /* EP_VM_VERSION; first, so that any instance can read it */
     _Atomic uint32_t refs;
@@ -196,6 +243,8 @@ struct ep_vm {
     bool reaper_runs;
     _Atomic bool stop;
 
+    struct ep_slots slots;
+    uint64_t names_epoch; /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
     _Atomic uint32_t spinners;
     _Atomic uint32_t max_atoms;
     _Atomic uint32_t atoms_made;
@@ -212,10 +261,10 @@ struct ep_env {
 struct ep_call_ref {
     struct ep_lane *lane; /* kept */
     struct ep_call *call; /* NULL once collected */
-    uint32_t generation;
+    bool has_slot;
 };
 
 extern ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type,
-    *ep_call_type;
+    *ep_call_type, *ep_slot_type;
 
 #endif

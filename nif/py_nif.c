@@ -14,12 +14,14 @@
 #include "ep_host.h"
 #include "ep_lanes.h"
 #include "ep_reaper.h"
+#include "ep_slots.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
 
-ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type, *ep_call_type;
+ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type, *ep_call_type,
+    *ep_slot_type;
 
 struct ep_vm *py_nif_vm(ErlNifEnv *env)
 {
@@ -56,6 +58,7 @@ static bool open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
         {&ep_launcher_type, "ep_launcher", {.dtor = ep_launcher_destroy}},
         {&ep_env_type, "ep_env", {.dtor = py_nif_env_destroy}},
         {&ep_call_type, "ep_call", {.dtor = py_nif_call_ref_destroy}},
+        {&ep_slot_type, "ep_slot", {.dtor = ep_slot_ref_destroy}},
     };
 
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
@@ -78,6 +81,7 @@ static struct ep_vm *create_vm(void)
     vm->cpus = ep_cpu_count();
     atomic_init(&vm->refs, 1);
     atomic_init(&vm->max_atoms, 10000);
+    ep_slots_init(&vm->slots, UINT32_MAX);
     pthread_mutex_init(&vm->lock, NULL);
     if (getrandom(vm->seal_key, sizeof(vm->seal_key), 0) != sizeof(vm->seal_key)
         || ep_reaper_start(vm) < 0) {
@@ -160,7 +164,17 @@ static ErlNifFunc functions[] = {
     {"lane_attach", 4, lane_attach_nif, 0},
     {"lane_close", 2, lane_close_nif, 0},
     {"lane_set_unavailable", 2, lane_set_unavailable_nif, 0},
-    {"lane_is_running", 2, lane_is_running_nif, 0},
+    {"lane_progress", 2, lane_progress_nif, 0},
+    {"lane_interrupt", 2, lane_interrupt_nif, 0},
+    {"lane_is_idle", 1, lane_is_idle_nif, 0},
+    {"lane_stats", 1, lane_stats_nif, 0},
+    {"names_changed", 0, names_changed_nif, 0},
+    {"answer", 4, answer_nif, 0},
+    {"call_id", 1, call_id_nif, 0},
+    {"slot_acquire", 1, slot_acquire_nif, 0},
+    {"slot_release", 1, slot_release_nif, 0},
+    {"slots", 0, slots_nif, 0},
+    {"set_max_slots", 1, set_max_slots_nif, 0},
     {"lane_kill", 1, lane_kill_nif, 0},
     {"counters", 0, counters_nif, 0},
     {"set_max_atoms", 1, set_max_atoms_nif, 0},

@@ -6,6 +6,8 @@
 #include "ep_calls.h"
 #include "ep_consume.h"
 #include "ep_lanes.h"
+#include "ep_slots.h"
+#include "ep_stats.h"
 #include "ep_submit.h"
 #include "ep_term.h"
 
@@ -17,6 +19,11 @@
  * about a quarter of a millisecond. */
 #define TERMS_MAX 5000u
 #define BYTES_MAX (256u << 10)
+
+/* Flags of a request, beside those that the wire has. */
+#define FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
+#define FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
+#define FLAGS_ALL (EP_FLAG_TRACEBACK | FLAG_NESTED | FLAG_HAS_SLOT)
 
 /* A lane unread for this long although somebody waits has lost a wake-up. */
 #define LOST_WAKE_NS 200000000u
@@ -70,16 +77,24 @@ static int get_env_id(ErlNifEnv *env, ERL_NIF_TERM term, const struct ep_lane *l
     return namespace->lane == lane ? 0 : -EXDEV;
 }
 
+static void release_slot(struct ep_call_ref *ref, ErlNifEnv *env)
+{
+    if (ref->has_slot)
+        ep_slots_release(&ref->lane->vm->slots, env);
+    ref->has_slot = false;
+}
+
 static void abandon(struct ep_call_ref *ref, ErlNifEnv *env)
 {
     if (ref->call == NULL)
         return;
     if (!ep_lane_cancel(ref->lane, env, ref->call)) {
         /* Answered, and nobody collects. */
-        ep_call_drop_reply(ref->lane, ref->call);
+        ep_reply_drop(ref->lane, &ref->call->reply);
         ep_call_free(ref->lane, ref->call);
     }
     ref->call = NULL;
+    release_slot(ref, env);
 }
 
 void py_nif_call_ref_destroy(ErlNifEnv *env, void *object)
@@ -92,44 +107,50 @@ void py_nif_call_ref_destroy(ErlNifEnv *env, void *object)
     enif_release_resource(ref->lane);
 }
 
-static ERL_NIF_TERM make_call_ref(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call)
+static ERL_NIF_TERM make_call_ref(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
+                                  bool has_slot)
 {
     struct ep_call_ref *ref = enif_alloc_resource(ep_call_type, sizeof(*ref));
 
     enif_keep_resource(lane);
-    *ref = (struct ep_call_ref){.lane = lane, .call = call};
+    *ref = (struct ep_call_ref){.lane = lane, .call = call, .has_slot = has_slot};
     ERL_NIF_TERM term = enif_make_resource(env, ref);
     enif_release_resource(ref);
     return term;
 }
 
-static ERL_NIF_TERM collect_later(ErlNifEnv *env, ERL_NIF_TERM ref)
+static void count(struct ep_lane *lane, const struct ep_call *call, const struct ep_reply *reply)
 {
-    return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &ref);
+    ep_stats_ended(&lane->stats, call, &reply->msg);
 }
 
 /* Sends a request and waits a moment. {pending, Call} if the moment is over. */
-static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, const struct ep_request *request)
+static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, const struct ep_request *request,
+                        bool has_slot)
 {
+    struct ep_slots *slots = &lane->vm->slots;
     struct ep_call *call;
-    struct ep_msg msg;
+    struct ep_reply reply;
 
     int rc = ep_submit(lane, env, request, &call);
-    if (rc < 0)
+    if (rc < 0) {
+        if (has_slot)
+            ep_slots_release(slots, env);
         return ep_answer_refused(env, lane, rc);
+    }
 
-    if (ep_spin_for_reply(lane, env, call, &msg)) {
-        if (msg.length > EP_ANSWER_DIRTY && !is_dirty(env)) {
-            ep_call_store(call, &msg);
-            (void)ep_call_move(call, EP_CALL_SPINNING, EP_CALL_DONE);
-            return collect_later(env, make_call_ref(env, lane, call));
-        }
-        ERL_NIF_TERM answer = ep_answer(env, lane, call, &msg);
+    if (ep_spin_for_reply(lane, env, call, &reply)) {
+        if (reply.msg.kind == EP_KIND_CALLBACK)
+            return ep_answer(env, lane, call->op, &reply, make_call_ref(env, lane, call, has_slot));
+        count(lane, call, &reply);
+        ERL_NIF_TERM answer = ep_answer(env, lane, call->op, &reply, 0);
         ep_call_free(lane, call);
+        if (has_slot)
+            ep_slots_release(slots, env);
         return answer;
     }
     (void)enif_consume_timeslice(env, (int)(1 + lane->spin.max_ns / 10000));
-    return enif_make_tuple2(env, am_pending, make_call_ref(env, lane, call));
+    return enif_make_tuple2(env, am_pending, make_call_ref(env, lane, call, has_slot));
 }
 
 struct encoding {
@@ -224,7 +245,7 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     uint64_t env_id;
 
     if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane)
-        || !enif_get_uint(env, argv[argc - 1], &flags) || (flags & ~EP_FLAG_TRACEBACK) != 0)
+        || !enif_get_uint(env, argv[argc - 1], &flags) || (flags & ~FLAGS_ALL) != 0)
         return enif_make_badarg(env);
     int rc = get_env_id(env, argv[1], lane, &env_id);
     if (rc == -EXDEV)
@@ -233,7 +254,12 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         return enif_make_badarg(env);
 
     struct ep_request req = {
-        .op = op, .kind = (uint16_t)ops[op].kind, .flags = (uint16_t)flags, .env_id = env_id};
+        .op = op,
+        .kind = (uint16_t)ops[op].kind,
+        .flags = (uint16_t)(flags & EP_FLAG_TRACEBACK),
+        .urgent = (flags & FLAG_NESTED) != 0,
+        .env_id = env_id,
+    };
     encoding_init(&encoding, env, lane);
     switch (op) {
     case EP_OP_CALL: rc = put_arguments(&encoding, argv, &req.flags); break;
@@ -248,13 +274,20 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     if (rc < 0)
         return encoding_failed(env, &encoding, rc);
 
+    /* Last, so that nothing above has to give it back. */
+    bool wants_slot = (flags & (FLAG_NESTED | FLAG_HAS_SLOT)) == 0;
+    if (wants_slot && !ep_slots_try(&lane->vm->slots)) {
+        ep_buf_finish(&encoding.buf);
+        return am_overloaded;
+    }
     req.payload = &encoding.buf;
-    ERL_NIF_TERM result = run(env, lane, &req);
+    ERL_NIF_TERM result = run(env, lane, &req, wants_slot);
     ep_buf_finish(&encoding.buf);
     return result;
 }
 
-/* call(Lane, Env, Module, Function, Args, Kwargs, Flags) -> {pending, Call} | Answer */
+/* call(Lane, Env, Module, Function, Args, Kwargs, Flags) ->
+ *     {pending, Call} | {callback, Call, Number, Question, Arguments} | overloaded | Answer */
 PY_NIF(call_nif)
 {
     return request(env, argc, argv, EP_OP_CALL);
@@ -277,16 +310,33 @@ static bool get_call_ref(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *
     return enif_get_resource(env, term, ep_call_type, (void **)ret_ref) && (*ret_ref)->call != NULL;
 }
 
-static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref)
+static ERL_NIF_TERM finish(ErlNifEnv *env, struct ep_call_ref *ref, struct ep_reply *reply)
 {
     struct ep_call *call = ref->call;
 
-    if (call->reply.length > EP_ANSWER_DIRTY && call->reply.kind < EP_FAILED_DIED && !is_dirty(env))
-        return collect_later(env, term);
+    count(ref->lane, call, reply);
     ref->call = NULL;
-    ERL_NIF_TERM answer = ep_answer(env, ref->lane, call, &call->reply);
+    ERL_NIF_TERM answer = ep_answer(env, ref->lane, call->op, reply, 0);
     ep_call_free(ref->lane, call);
+    release_slot(ref, env);
     return answer;
+}
+
+/* The call is DONE. */
+static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref)
+{
+    struct ep_call *call = ref->call;
+    struct ep_reply reply;
+
+    if (call->reply.msg.length > EP_ANSWER_DIRTY && call->reply.msg.kind < EP_FAILED_DIED
+        && !is_dirty(env))
+        return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &term);
+    /* A callback leaves the call open, so its entry may be written again. */
+    reply = call->reply;
+    if (reply.msg.kind != EP_KIND_CALLBACK)
+        return finish(env, ref, &reply);
+    (void)ep_call_move(call, EP_CALL_DONE, EP_CALL_BUSY);
+    return ep_answer(env, ref->lane, call->op, &reply, term);
 }
 
 /* await(Call, Tag) -> waiting | Answer. After waiting the message {py_done, Tag}
@@ -327,6 +377,129 @@ PY_NIF(collect_nif)
     return collect(env, argv[0], ref);
 }
 
+/* class, reason, text, stack trace of {Class, Reason, Printed, Text, Stack}. */
+static int put_failure(struct encoding *encoding, ERL_NIF_TERM term)
+{
+    struct ep_encoder *encoder = &encoding->encoder;
+    const ERL_NIF_TERM *parts;
+    int arity;
+
+    if (!enif_get_tuple(encoder->env, term, &arity, &parts) || arity != 5)
+        return -EBADMSG;
+    int rc = ep_term_encode(encoder, parts[0], "class", false, &encoding->fault);
+    if (rc < 0)
+        return rc;
+    size_t start = encoding->buf.length;
+    rc = ep_term_encode(encoder, parts[1], "reason", false, &encoding->fault);
+    if (rc < 0 && rc != -E2BIG && encoding->buf.error == 0) {
+        /* A reason that Python cannot have arrives in print. */
+        encoding->buf.length = start;
+        rc = ep_term_encode(encoder, parts[2], "reason", false, &encoding->fault);
+    }
+    if (rc == 0)
+        rc = ep_term_encode(encoder, parts[3], "text", false, &encoding->fault);
+    return rc < 0 ? rc : ep_term_encode(encoder, parts[4], "stacktrace", false, &encoding->fault);
+}
+
+/* Name and message of {Type, Text}. */
+static int put_exception(struct encoding *encoding, ERL_NIF_TERM term)
+{
+    const ERL_NIF_TERM *parts;
+    int arity;
+
+    if (!enif_get_tuple(encoding->encoder.env, term, &arity, &parts) || arity != 2
+        || put_text(encoding, parts[0], "type") < 0)
+        return -EBADMSG;
+    return put_text(encoding, parts[1], "message");
+}
+
+/* What could not be encoded is raised in Python. */
+static void put_fault(struct encoding *encoding)
+{
+    const char *message = encoding->fault.message;
+
+    ep_buf_finish(&encoding->buf);
+    ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_SLAB_SIZE);
+    (void)ep_term_encode_text(&encoding->encoder, encoding->fault.type);
+    ep_etf_put_binary(&encoding->buf, message, strlen(message));
+}
+
+static int put_answer(struct encoding *encoding, ERL_NIF_TERM how, ERL_NIF_TERM term,
+                      enum ep_answer *ret_how)
+{
+    int rc;
+
+    if (enif_is_identical(how, am_value)) {
+        *ret_how = EP_ANSWER_VALUE;
+        rc = ep_term_encode(&encoding->encoder, term, "result", false, &encoding->fault);
+    } else if (enif_is_identical(how, am_failed)) {
+        *ret_how = EP_ANSWER_FAILED;
+        rc = put_failure(encoding, term);
+    } else {
+        *ret_how = EP_ANSWER_RAISE;
+        rc = put_exception(encoding, term);
+    }
+    if (rc == 0 || rc == -E2BIG || rc == -EBADMSG)
+        return rc;
+    put_fault(encoding);
+    *ret_how = EP_ANSWER_RAISE;
+    return 0;
+}
+
+static int send_answer(struct ep_call_ref *ref, uint64_t number, enum ep_answer how,
+                       struct encoding *encoding)
+{
+    int rc = ep_submit_answer(ref->lane, ref->call, number, how, &encoding->buf);
+    if (rc >= 0)
+        return rc;
+    /* It is SPINNING now, and Python waits: interrupted is better than for ever. */
+    (void)ep_lane_interrupt(ref->lane, ep_call_id(ref->call));
+    return 1;
+}
+
+/* answer(Call, Number, value | failed | raise, Term) -> as call/7. Answers the callback
+ * that the call waits for. */
+PY_NIF(answer_nif)
+{
+    struct ep_call_ref *ref;
+    struct encoding encoding;
+    struct ep_reply reply;
+    ErlNifUInt64 number;
+    enum ep_answer how;
+
+    if (!get_call_ref(env, argv[0], &ref) || !enif_get_uint64(env, argv[1], &number))
+        return enif_make_badarg(env);
+    encoding_init(&encoding, env, ref->lane);
+    int rc = put_answer(&encoding, argv[2], argv[3], &how);
+    if (rc < 0) {
+        ep_buf_finish(&encoding.buf);
+        return rc == -E2BIG ? enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND,
+                                                answer_nif, argc, argv)
+                            : enif_make_badarg(env);
+    }
+    rc = send_answer(ref, number, how, &encoding);
+    ep_buf_finish(&encoding.buf);
+    if (rc == 0)
+        return collect(env, argv[0], ref);
+
+    if (!ep_spin_for_reply(ref->lane, env, ref->call, &reply))
+        return enif_make_tuple2(env, am_pending, argv[0]);
+    if (reply.msg.kind == EP_KIND_CALLBACK)
+        return ep_answer(env, ref->lane, ref->call->op, &reply, argv[0]);
+    return finish(env, ref, &reply);
+}
+
+/* call_id(Call) -> integer(). For lane_interrupt/2 and lane_progress/2. */
+PY_NIF(call_id_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    return enif_make_uint64(env, ep_call_id(ref->call));
+}
+
 /* cancel(Call) -> cancelled | done. done: {py_done, Tag} is or will be there. */
 PY_NIF(cancel_nif)
 {
@@ -338,6 +511,8 @@ PY_NIF(cancel_nif)
     if (!ep_lane_cancel(ref->lane, env, ref->call))
         return am_done;
     ref->call = NULL;
+    release_slot(ref, env);
+    ep_stats_timed_out(&ref->lane->stats);
     return am_cancelled;
 }
 

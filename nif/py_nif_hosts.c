@@ -126,7 +126,7 @@ PY_NIF(host_shutdown_nif)
     if (!enif_get_resource(env, argv[0], ep_host_type, (void **)&host))
         return enif_make_badarg(env);
     pthread_mutex_lock(&host->lock);
-    ep_host_control(host, EP_KIND_SHUTDOWN, 0, 0);
+    ep_host_control(host, EP_KIND_SHUTDOWN, 0, 0, 0);
     pthread_mutex_unlock(&host->lock);
     return am_ok;
 }
@@ -188,8 +188,8 @@ PY_NIF(lane_set_unavailable_nif)
     return am_ok;
 }
 
-/* lane_is_running(Lane, CallId) -> boolean() */
-PY_NIF(lane_is_running_nif)
+/* lane_progress(Lane, CallId) -> ended | waits | runs */
+PY_NIF(lane_progress_nif)
 {
     struct ep_lane *lane;
     ErlNifUInt64 id;
@@ -197,7 +197,43 @@ PY_NIF(lane_is_running_nif)
     (void)argc;
     if (!get_lane(env, argv[0], &lane) || !enif_get_uint64(env, argv[1], &id))
         return enif_make_badarg(env);
-    return ep_lane_is_running(lane, id) ? am_true : am_false;
+    switch (ep_lane_progress(lane, id)) {
+    case EP_PROGRESS_RUNS: return am_runs;
+    case EP_PROGRESS_WAITS: return am_waits;
+    default: return am_ended;
+    }
+}
+
+/* lane_interrupt(Lane, CallId) -> ok | not_running. CallId 0: what runs. */
+PY_NIF(lane_interrupt_nif)
+{
+    struct ep_lane *lane;
+    ErlNifUInt64 id;
+
+    (void)argc;
+    if (!get_lane(env, argv[0], &lane) || !enif_get_uint64(env, argv[1], &id))
+        return enif_make_badarg(env);
+    return ep_lane_interrupt(lane, id) ? am_ok : am_not_running;
+}
+
+/* lane_is_idle(Lane) -> boolean(). Whether its thread runs no request any more. */
+PY_NIF(lane_is_idle_nif)
+{
+    struct ep_lane *lane;
+
+    (void)argc;
+    if (!get_lane(env, argv[0], &lane))
+        return enif_make_badarg(env);
+    return ep_lane_is_idle(lane) ? am_true : am_false;
+}
+
+/* names_changed() -> ok. Every worker looks names of callbacks up again. */
+PY_NIF(names_changed_nif)
+{
+    (void)argc;
+    (void)argv;
+    ep_host_publish_names(py_nif_vm(env));
+    return am_ok;
 }
 
 /* lane_kill(Lane) -> ok. Kills the worker process because a call overran. */

@@ -72,6 +72,38 @@ void ep_py_context_drop_env(struct ep_py_context *context, uint64_t env_id);
  * the main interpreter's, from the main thread, detached before and after. */
 void ep_py_run_atexit(struct ep_py_context *context);
 
+/* --- callbacks ----------------------------------------------------------------- */
+
+/* What Erlang said. The payload is lent until release(). */
+struct ep_py_answer {
+    uint32_t aux; /* enum ep_answer */
+    size_t length;
+    const uint8_t *payload;
+    uint64_t block; /* the channel's */
+    bool has_block;
+    uint8_t data[EP_INLINE_MAX];
+};
+
+/* The way from Python code to Erlang and back. A lane thread that runs a request
+ * has one of its own; all other threads share one. */
+struct ep_py_channel {
+    /* Whether a request runs in this thread that can ask. */
+    bool (*is_open)(const struct ep_py_channel *channel);
+    /* Asks and waits; attached before and after. Other requests may run meanwhile,
+     * in this thread. -EINTR: the call is to be interrupted.  -ECANCELED: the
+     * process ends.  -ENOMEM, -EMSGSIZE: no room for the question. */
+    int (*ask)(struct ep_py_channel *channel, const struct ep_buf *question,
+               struct ep_py_answer *ret_answer);
+    void (*release)(struct ep_py_channel *channel, struct ep_py_answer *answer);
+};
+
+/* Sets the channel of the calling thread; NULL: the shared one again. */
+void ep_py_channel_set(struct ep_py_channel *channel);
+
+/* Sets the channel of all other threads, once, before any of them runs, and the
+ * word that changes with the names of callbacks. */
+void ep_py_channel_set_shared(struct ep_py_channel *channel, const ep_atomic_u64 *names_epoch);
+
 /* --- interrupt ---------------------------------------------------------------- */
 
 #define EP_PY_CALL_NONE UINT64_MAX
@@ -86,12 +118,15 @@ void ep_py_run_atexit(struct ep_py_context *context);
  * that the call is over, or the lane sees that somebody is interrupting it,
  * waits for him, and takes back what he left behind.
  */
+#define EP_PY_INTERRUPTS 64 /* under way at a time */
+
 struct ep_py_interrupt {
     ep_atomic_u64 running; /* lane: call id, or EP_PY_CALL_NONE */
     ep_atomic_u32 state;   /* interrupters at work; top bit: one has struck */
     pthread_mutex_t mutex;
     pthread_cond_t idle;           /* an interrupter, or the call, has ended */
     struct ep_py_context *context; /* of the running call; written by the lane before running */
+    ep_atomic_u64 claimed[EP_PY_INTERRUPTS];
 };
 
 void ep_py_interrupt_init(struct ep_py_interrupt *interrupt);
@@ -100,11 +135,16 @@ void ep_py_interrupt_init(struct ep_py_interrupt *interrupt);
 void ep_py_interrupt_begin(struct ep_py_interrupt *interrupt, struct ep_py_context *context,
                            uint64_t call_id);
 
-/* Lane, attached: from here on it cannot; nothing is left behind. */
-void ep_py_interrupt_end(struct ep_py_interrupt *interrupt);
+/* Lane, attached: from here on it cannot; nothing is left behind. Returns whether
+ * an interrupt was on its way: a call that goes on later owes it an exception. */
+bool ep_py_interrupt_end(struct ep_py_interrupt *interrupt);
 
-/* Control thread: interrupts the call if it runs at this moment. Never blocks. */
-void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id);
+/* The VM sends each interrupt on two ways; whoever gets true for its number acts. */
+bool ep_py_interrupt_claim(struct ep_py_interrupt *interrupt, uint64_t number);
+
+/* Control thread: interrupts the call if it runs at this moment. number 0: not
+ * sent on another way. Never blocks. */
+void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id, uint64_t number);
 
 /* --- request ------------------------------------------------------------------ */
 

@@ -139,10 +139,10 @@ static int decode_args(struct ep_py_context *context, struct ep_py_request *requ
         if (is_string)
             value = PyLong_FromLong(string[i]);
         else
-            rc = ep_py_decode(context, cursor, &value);
+            rc = ep_py_decode(&context->codec, cursor, &value);
         if (rc == 0 && value == NULL) {
-            context->place.is_closed = false; /* which argument is worth saying */
-            ep_py_place_index(&context->place, i);
+            context->codec.place.is_closed = false; /* which argument is worth saying */
+            ep_py_place_index(&context->codec.place, i);
             rc = RAISED;
         }
         if (rc == 0) {
@@ -186,12 +186,12 @@ static int decode_kwargs(struct ep_py_context *context, struct ep_py_request *re
         if (key == NULL)
             return rc < 0 ? rc : RAISED;
         PyTuple_SET_ITEM(request->kwnames, i, key);
-        rc = ep_py_decode(context, cursor, &value);
+        rc = ep_py_decode(&context->codec, cursor, &value);
         if (rc < 0)
             return rc;
         if (value == NULL) {
-            context->place.is_closed = false;
-            ep_py_place_key(&context->place, key);
+            context->codec.place.is_closed = false;
+            ep_py_place_key(&context->codec.place, key);
             return RAISED;
         }
         request->args[request->n_all++] = value;
@@ -273,10 +273,10 @@ static int decode_locals(struct ep_py_context *context, struct ep_py_request *re
         PyObject *key = decode_key(cursor, &rc);
         if (key == NULL)
             return rc < 0 ? rc : RAISED;
-        rc = ep_py_decode(context, cursor, &value);
+        rc = ep_py_decode(&context->codec, cursor, &value);
         if (rc == 0 && value == NULL) {
-            context->place.is_closed = false;
-            ep_py_place_key(&context->place, key);
+            context->codec.place.is_closed = false;
+            ep_py_place_key(&context->codec.place, key);
             rc = RAISED;
         }
         if (rc == 0 && PyDict_SetItem(request->second, key, value) < 0)
@@ -322,10 +322,10 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     request->first = request->second = request->kwnames = request->result = NULL;
     request->args = request->own_args + 1;
     request->n_args = request->n_all = 0;
-    ep_py_place_clear(&context->place);
+    ep_py_place_clear(&context->codec.place);
     ep_etf_cursor_init(&cursor, payload, slot->length);
 
-    env = ep_py_env_get(context, ep_slot_env(slot));
+    env = ep_py_env_get(context, slot->subject);
     request->env = Py_XNewRef(env);
     if (env == NULL)
         return 0;
@@ -444,8 +444,8 @@ void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *r
     if (!request->has_failed) {
         if (request->kind == EP_KIND_EXEC)
             return;
-        ep_py_place_clear(&context->place);
-        if (ep_py_encode(context, buf, request->result) == 0)
+        ep_py_place_clear(&context->codec.place);
+        if (ep_py_encode(&context->codec, buf, request->result) == 0)
             return;
         request->root = "result";
         /* What was written so far goes; a failed buffer becomes usable again. */
@@ -455,7 +455,7 @@ void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *r
         ep_buf_finish(buf);
         ep_buf_init(buf, lent, capacity, limit);
     }
-    ep_py_error_encode(buf, request->flags, request->root, &context->place, ret_reply);
+    ep_py_error_encode(buf, request->flags, request->root, &context->codec.place, ret_reply);
 }
 
 void ep_py_request_finish(struct ep_py_request *request)

@@ -10,7 +10,7 @@
  */
 
 struct decoder {
-    struct ep_py_context *context;
+    struct ep_py_codec *codec;
     struct ep_etf_cursor *cursor;
     int error; /* 0, or -EPROTO */
 };
@@ -171,9 +171,9 @@ static PyObject *decode_big(const struct ep_etf_token *token)
 static PyObject *decode_handle(struct decoder *d, const struct ep_etf_token *token)
 {
     if (token->kind == EP_HANDLE_PID)
-        return ep_py_handle_new(d->context->types.pid, token);
+        return ep_py_handle_new(d->codec->types.pid, token);
     if (token->kind == EP_HANDLE_REF)
-        return ep_py_handle_new(d->context->types.ref, token);
+        return ep_py_handle_new(d->codec->types.ref, token);
     d->error = -EPROTO;
     return NULL;
 }
@@ -185,7 +185,7 @@ static bool is_too_deep(struct decoder *d, unsigned depth)
     if (depth < EP_ETF_DEPTH_MAX)
         return false;
     PyErr_Format(PyExc_RecursionError, "more than %u levels", EP_ETF_DEPTH_MAX);
-    d->context->place.is_closed = true;
+    d->codec->place.is_closed = true;
     return true;
 }
 
@@ -207,7 +207,7 @@ static PyObject *decode_list(struct decoder *d, uint32_t count, unsigned depth)
     for (uint32_t i = 0; i < count; i++) {
         PyObject *item = decode(d, depth + 1);
         if (item == NULL) {
-            ep_py_place_index(&d->context->place, i);
+            ep_py_place_index(&d->codec->place, i);
             goto fail;
         }
         PyList_SET_ITEM(list, i, item);
@@ -249,7 +249,7 @@ static PyObject *decode_tuple(struct decoder *d, uint32_t count, unsigned depth)
     for (uint32_t i = 0; i < count; i++) {
         PyObject *item = decode(d, depth + 1);
         if (item == NULL) {
-            ep_py_place_index(&d->context->place, i);
+            ep_py_place_index(&d->codec->place, i);
             goto fail;
         }
         PyTuple_SET_ITEM(tuple, i, item);
@@ -271,7 +271,7 @@ static int decode_pair(struct decoder *d, PyObject *dict, unsigned depth)
         return -1;
     PyObject *value = decode(d, depth + 1);
     if (value == NULL) {
-        ep_py_place_key(&d->context->place, key);
+        ep_py_place_key(&d->codec->place, key);
         goto release_key;
     }
     Py_ssize_t before = PyDict_GET_SIZE(dict);
@@ -328,9 +328,9 @@ static PyObject *decode(struct decoder *d, unsigned depth)
     return NULL;
 }
 
-int ep_py_decode(struct ep_py_context *context, struct ep_etf_cursor *cursor, PyObject **ret_value)
+int ep_py_decode(struct ep_py_codec *codec, struct ep_etf_cursor *cursor, PyObject **ret_value)
 {
-    struct decoder d = {.context = context, .cursor = cursor};
+    struct decoder d = {.codec = codec, .cursor = cursor};
 
     *ret_value = decode(&d, 0);
     if (d.error != 0)

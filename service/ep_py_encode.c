@@ -11,7 +11,7 @@
  */
 
 struct encoder {
-    struct ep_py_context *context;
+    struct ep_py_codec *codec;
     struct ep_buf *buf;
 };
 
@@ -25,7 +25,7 @@ static int fail_size(struct encoder *e, size_t size)
         PyErr_NoMemory();
         return -1;
     }
-    e->context->place.is_closed = true;
+    e->codec->place.is_closed = true;
     PyErr_Format(PyExc_MemoryError,
                  "%s%zu bytes do not fit in the %u bytes of shared memory of a context",
                  size > EP_SLAB_SIZE ? "" : "more than ",
@@ -43,7 +43,7 @@ static int enter(struct encoder *e, unsigned depth, size_t count)
 {
     if (depth >= EP_ETF_DEPTH_MAX) {
         PyErr_Format(PyExc_RecursionError, "more than %u levels", EP_ETF_DEPTH_MAX);
-        e->context->place.is_closed = true;
+        e->codec->place.is_closed = true;
         return -1;
     }
     /* Every element takes at least a byte. */
@@ -205,7 +205,7 @@ static int encode_list(struct encoder *e, PyObject *list, unsigned depth)
         int rc = encode(e, item, depth + 1);
         Py_DECREF(item);
         if (rc < 0) {
-            ep_py_place_index(&e->context->place, (size_t)i);
+            ep_py_place_index(&e->codec->place, (size_t)i);
             return -1;
         }
     }
@@ -222,7 +222,7 @@ static int encode_tuple(struct encoder *e, PyObject *tuple, unsigned depth)
     ep_etf_put_tuple(e->buf, (uint32_t)count);
     for (Py_ssize_t i = 0; i < count; i++) {
         if (encode(e, PyTuple_GET_ITEM(tuple, i), depth + 1) < 0) {
-            ep_py_place_index(&e->context->place, (size_t)i);
+            ep_py_place_index(&e->codec->place, (size_t)i);
             return -1;
         }
     }
@@ -251,7 +251,7 @@ static int encode_iterable(struct encoder *e, PyObject *value, unsigned depth)
         int rc = n < count ? encode(e, item, depth + 1) : 0;
         Py_DECREF(item);
         if (rc < 0) {
-            ep_py_place_index(&e->context->place, (size_t)n);
+            ep_py_place_index(&e->codec->place, (size_t)n);
             break;
         }
         n++;
@@ -352,7 +352,7 @@ static int encode_pair(struct encoder *e, PyObject *key, PyObject *value, unsign
         *ret_span = (struct key_span){.start = start, .size = e->buf->length - start};
     if (encode(e, value, depth + 1) == 0)
         return 0;
-    ep_py_place_key(&e->context->place, key);
+    ep_py_place_key(&e->codec->place, key);
     return -1;
 }
 
@@ -455,9 +455,9 @@ static int encode_subclass(struct encoder *e, PyObject *value, unsigned depth)
 {
     PyTypeObject *type = Py_TYPE(value);
 
-    if (type == e->context->types.pid)
+    if (type == e->codec->types.pid)
         return encode_handle(e, value, EP_HANDLE_PID);
-    if (type == e->context->types.ref)
+    if (type == e->codec->types.ref)
         return encode_handle(e, value, EP_HANDLE_REF);
     if (PyUnicode_Check(value))
         return encode_str(e, value);
@@ -507,9 +507,9 @@ static int encode(struct encoder *e, PyObject *value, unsigned depth)
     return encode_subclass(e, value, depth);
 }
 
-int ep_py_encode(struct ep_py_context *context, struct ep_buf *buf, PyObject *value)
+int ep_py_encode(struct ep_py_codec *codec, struct ep_buf *buf, PyObject *value)
 {
-    struct encoder e = {.context = context, .buf = buf};
+    struct encoder e = {.codec = codec, .buf = buf};
 
     return encode(&e, value, 0);
 }

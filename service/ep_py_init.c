@@ -239,7 +239,7 @@ static int fill(struct ep_py_context *context)
     PyObject *module = PyImport_ImportModule("_erlang");
     if (module == NULL)
         return -1;
-    int rc = ep_py_module_types(module, &context->types);
+    int rc = ep_py_module_types(module, &context->codec.types);
     Py_DECREF(module);
     if (rc < 0)
         return rc;

@@ -42,6 +42,27 @@ PyMODINIT_FUNC ep_py_module_init(void);
 int ep_py_module_types(PyObject *module, struct ep_py_types *ret_types);
 PyObject *ep_py_handle_new(PyTypeObject *type, const struct ep_etf_token *token);
 
+/* --- questions to Erlang ---------------------------------------------------------- */
+
+/* The numbers stand in erl/src/py_callback.erl, too. */
+enum ep_py_question {
+    EP_PY_CALL = 0,
+    EP_PY_IS_REGISTERED = 1,
+    EP_PY_STATE_GET = 2,
+    EP_PY_STATE_SET = 3,
+    EP_PY_STATE_INCR = 4,
+    EP_PY_STATE_DECR = 5,
+    EP_PY_STATE_DELETE = 6,
+    EP_PY_STATE_KEYS = 7,
+    EP_PY_STATE_CLEAR = 8,
+};
+
+extern PyMethodDef ep_py_callback_methods[];
+
+/* Asks and waits. name: NULL unless the question has one. New. */
+PyObject *ep_py_ask(PyObject *module, enum ep_py_question question, PyObject *name,
+                    PyObject *const *args, Py_ssize_t n_args);
+
 /* --- namespaces ----------------------------------------------------------------- */
 
 struct ep_py_env_entry {
@@ -105,6 +126,24 @@ static inline void ep_py_place_clear(struct ep_py_place *place)
 void ep_py_place_index(struct ep_py_place *place, size_t index);
 void ep_py_place_key(struct ep_py_place *place, PyObject *key);
 
+/* --- conversion --------------------------------------------------------------------- */
+
+/* What a conversion needs to know; one per thread that converts. */
+struct ep_py_codec {
+    struct ep_py_types types; /* borrowed from the interpreter's _erlang */
+    struct ep_py_place place;
+};
+
+/* Reads one term. ret_value is new, or NULL with an exception set and the place
+ * noted. Returns 0 or -EPROTO; after an exception the cursor is anywhere. */
+int ep_py_decode(struct ep_py_codec *codec, struct ep_etf_cursor *cursor, PyObject **ret_value);
+
+/* Text: str if it is UTF-8, else an exception. */
+PyObject *ep_py_decode_text(const uint8_t *data, size_t size);
+
+/* Appends one term; the place is noted on failure. */
+int ep_py_encode(struct ep_py_codec *codec, struct ep_buf *buf, PyObject *value);
+
 /* --- context ----------------------------------------------------------------------- */
 
 struct ep_py_context {
@@ -121,24 +160,11 @@ struct ep_py_context {
     PyObject *compile;
     PyObject *main_name; /* '__main__' */
     PyObject *breath;    /* a code object that does nothing */
-    struct ep_py_types types;
+    struct ep_py_codec codec;
     struct ep_py_envs envs;
-    struct ep_py_place place;
     struct ep_py_name names[EP_PY_NAMES];
     struct ep_py_code codes[EP_PY_CODES];
 };
-
-/* --- conversion --------------------------------------------------------------------- */
-
-/* Reads one term. ret_value is new, or NULL with an exception set and the place
- * noted. Returns 0 or -EPROTO; after an exception the cursor is anywhere. */
-int ep_py_decode(struct ep_py_context *context, struct ep_etf_cursor *cursor, PyObject **ret_value);
-
-/* Text: str if it is UTF-8, else an exception. */
-PyObject *ep_py_decode_text(const uint8_t *data, size_t size);
-
-/* Appends one term; the place is noted on failure. */
-int ep_py_encode(struct ep_py_context *context, struct ep_buf *buf, PyObject *value);
 
 /* --- errors -------------------------------------------------------------------------- */
 

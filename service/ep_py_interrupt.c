@@ -52,6 +52,8 @@ void ep_py_interrupt_init(struct ep_py_interrupt *interrupt)
     (void)pthread_once(&once, install_kick);
     atomic_init(&interrupt->running, EP_PY_CALL_NONE);
     atomic_init(&interrupt->state, 0);
+    for (size_t i = 0; i < EP_PY_INTERRUPTS; i++)
+        atomic_init(&interrupt->claimed[i], 0);
     (void)pthread_mutex_init(&interrupt->mutex, NULL);
     (void)pthread_cond_init(&interrupt->idle, NULL);
 }
@@ -86,7 +88,9 @@ static void clear_signals(void)
     }
 }
 
-static void settle(struct ep_py_interrupt *interrupt)
+/* Waits until nobody strikes any more. Returns whether somebody has struck, after
+ * taking back what he left behind. */
+static bool settle(struct ep_py_interrupt *interrupt)
 {
     struct ep_py_context *context = interrupt->context;
 
@@ -100,17 +104,17 @@ static void settle(struct ep_py_interrupt *interrupt)
 
     uint32_t state = atomic_fetch_and_explicit(&interrupt->state, ~STRUCK, memory_order_seq_cst);
     if ((state & STRUCK) == 0)
-        return;
+        return false;
     (void)PyThreadState_SetAsyncExc(context->thread_id, NULL);
     if (context->is_main_thread && !context->is_sub)
         clear_signals();
+    return true;
 }
 
-void ep_py_interrupt_end(struct ep_py_interrupt *interrupt)
+bool ep_py_interrupt_end(struct ep_py_interrupt *interrupt)
 {
     (void)atomic_exchange_explicit(&interrupt->running, EP_PY_CALL_NONE, memory_order_seq_cst);
-    if (atomic_load_explicit(&interrupt->state, memory_order_seq_cst) != 0)
-        settle(interrupt);
+    return atomic_load_explicit(&interrupt->state, memory_order_seq_cst) != 0 && settle(interrupt);
 }
 
 /* --- the interrupter ----------------------------------------------------------------- */
@@ -209,10 +213,18 @@ static void send_signal(const struct ep_py_context *context)
         (void)pthread_kill((pthread_t)context->thread_id, SIGINT);
 }
 
-void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id)
+bool ep_py_interrupt_claim(struct ep_py_interrupt *interrupt, uint64_t number)
+{
+    return number == 0
+           || atomic_exchange_explicit(&interrupt->claimed[number % EP_PY_INTERRUPTS], number,
+                                       memory_order_seq_cst)
+                  != number;
+}
+
+void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id, uint64_t number)
 {
     (void)atomic_fetch_add_explicit(&interrupt->state, 1, memory_order_seq_cst);
-    if (!is_running(interrupt, call_id)) {
+    if (!is_running(interrupt, call_id) || !ep_py_interrupt_claim(interrupt, number)) {
         release(interrupt);
         return;
     }

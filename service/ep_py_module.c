@@ -156,6 +156,7 @@ static struct PyModuleDef module_def = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_erlang",
     .m_size = sizeof(struct ep_py_types),
+    .m_methods = ep_py_callback_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

@@ -39,6 +39,7 @@ extern "C" {
 #define EP_WORKER_SCRATCH_SIZE (64u << 10)
 
 struct ep_worker;
+struct ep_worker_frame;
 
 struct ep_worker_lane {
     struct ep_lane_worker shm;
@@ -49,6 +50,11 @@ struct ep_worker_lane {
     struct ep_py_context *context; /* NULL before START and after STOP */
     bool attached;                 /* the thread holds the context's GIL */
     bool is_main;
+    bool is_scratch_used;
+    struct ep_worker_frame *top; /* the request that runs, or waits for an answer */
+    unsigned depth;              /* frames */
+    uint64_t callbacks;          /* questions asked so far */
+    struct ep_py_channel channel;
     struct ep_py_interrupt interrupt;
     uint8_t *scratch; /* EP_WORKER_SCRATCH_SIZE bytes: where results are encoded */
 };

@@ -97,10 +97,10 @@ static void open_lane(struct ep_worker *worker, uint32_t index)
         ep_worker_die(EP_EXIT_CANNOT_START, "no thread for another lane");
 }
 
-static void interrupt(struct ep_worker *worker, uint32_t index, uint64_t call_id)
+static void interrupt(struct ep_worker *worker, uint32_t index, uint64_t call_id, uint64_t number)
 {
     if (index < worker->n_lanes && worker->lanes[index] != NULL)
-        ep_py_interrupt_strike(&worker->lanes[index]->interrupt, call_id);
+        ep_py_interrupt_strike(&worker->lanes[index]->interrupt, call_id, number);
 }
 
 /* Wakes the lanes until the process ends. SUBTLE: the futex words are the VM's,
@@ -114,7 +114,7 @@ static _Noreturn void shut_down(struct ep_worker *worker)
         _exit(EP_EXIT_ASKED);
     atomic_store_explicit(&worker->is_stopping, 1, memory_order_seq_cst);
     for (uint32_t i = 1; i < worker->n_lanes; i++)
-        interrupt(worker, i, EP_PY_CALL_ANY);
+        interrupt(worker, i, EP_PY_CALL_ANY, 0);
     for (;;) {
         for (uint32_t i = 1; i < worker->n_lanes; i++) {
             if (worker->lanes[i] != NULL)
@@ -147,11 +147,12 @@ static void *serve_control(void *user)
         uint16_t kind = slot->kind;
         uint32_t aux = slot->aux;
         uint64_t call_id = slot->call_id;
+        uint64_t subject = slot->subject;
         ep_ring_advance(&control.call);
         ep_ring_publish_head(&control.call);
         switch (kind) {
         case EP_KIND_LANE_OPEN: open_lane(worker, aux); break;
-        case EP_KIND_INTERRUPT: interrupt(worker, aux, call_id); break;
+        case EP_KIND_INTERRUPT: interrupt(worker, aux, call_id, subject); break;
         case EP_KIND_SHUTDOWN: shut_down(worker);
         default: ep_worker_die(EP_EXIT_PROTOCOL, "unknown message on the control lane");
         }
@@ -167,7 +168,7 @@ static void say_hello(struct ep_worker *worker)
         ep_worker_die(EP_EXIT_PROTOCOL, "no room for HELLO");
     ep_buf_init(&buf, slot->data, EP_INLINE_MAX, EP_INLINE_MAX);
     ep_py_describe(&buf);
-    ep_slot_begin(slot, EP_KIND_HELLO, 0, 0, 0);
+    ep_slot_begin(slot, EP_KIND_HELLO, 0, 0, 0, 0);
     slot->length = (uint32_t)buf.length;
     (void)ep_ring_commit(&control.response);
     ep_worker_ring_doorbell(worker, &control);

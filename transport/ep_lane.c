@@ -110,6 +110,7 @@ void ep_lane_vm_attach(struct ep_lane_vm *lane, void *mem_a, const void *mem_b, 
         .reclaim_rx = {.entries = b.reclaim, .tail = &b.words->reclaim_a_tail},
         .slab_mem = a.slab,
         .futex = &a.words->futex,
+        .running = &b.words->running,
         .reclaim_tx = {.entries = a.reclaim, .tail = &a.words->reclaim_b_tail},
         .peer_slab_mem = b.slab,
     };
@@ -139,6 +140,7 @@ void ep_lane_worker_attach(struct ep_lane_worker *lane, const void *mem_a, void 
         .reclaim_tx = {.entries = b.reclaim, .tail = &b.words->reclaim_a_tail},
         .peer_slab_mem = a.slab,
         .futex = &a.words->futex,
+        .running = &b.words->running,
         .reclaim_rx = {.entries = a.reclaim, .tail = &a.words->reclaim_b_tail},
         .slab_mem = b.slab,
     };

@@ -28,6 +28,7 @@ struct ep_lane_vm {
     struct ep_reclaim_rx reclaim_rx; /* ... and handed back by the worker */
     uint8_t *slab_mem;
     struct ep_bell_tx park; /* the lane thread sleeps */
+    const ep_atomic_u64 *running;
     ep_atomic_u32 *futex;
 
     struct ep_ring_rx response;
@@ -40,6 +41,7 @@ struct ep_lane_vm {
 struct ep_lane_worker {
     struct ep_ring_rx call;
     struct ep_ring_rx urgent;
+    ep_atomic_u64 *running;
     struct ep_reclaim_tx reclaim_tx; /* blocks of A that we hand back */
     const uint8_t *peer_slab_mem;
     struct ep_bell_rx park;

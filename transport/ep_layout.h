@@ -35,6 +35,7 @@
 /* Tests in C++ only poke at raw bytes; the sizes are the same. */
 typedef uint64_t ep_atomic_u64;
 typedef uint32_t ep_atomic_u32;
+typedef uint8_t ep_atomic_u8;
 #define EP_ALIGNED alignas(64)
 #else
 #include <assert.h>
@@ -42,16 +43,17 @@ typedef uint32_t ep_atomic_u32;
 #define EP_ALIGNED _Alignas(64)
 typedef _Atomic uint64_t ep_atomic_u64;
 typedef _Atomic uint32_t ep_atomic_u32;
+typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 2u
+#define EP_LAYOUT_VERSION 3u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
 #define EP_LANES_MAX 65u /* the control lane and 64 contexts */
 #define EP_CALL_SLOTS 256u
-#define EP_URGENT_SLOTS 64u
+#define EP_URGENT_SLOTS 128u
 #define EP_RESPONSE_SLOTS 256u
 /* At most this many blocks of one slab are out at a time, so a reclaim ring of
  * this size is never full. */
@@ -63,47 +65,55 @@ typedef _Atomic uint32_t ep_atomic_u32;
  * to 32 bytes lie in the first cache line; the fields at the end are only touched
  * under their flags. A small call so moves one line each way. */
 struct ep_slot {
-    ep_atomic_u64 seq;       /* position + 1 once published (P1-P2) */
-    ep_atomic_u32 cancelled; /* VM only: set to 1 while the call still waits */
-    uint32_t aux;            /* depends on the kind, see enum ep_kind */
-    uint64_t call_id;        /* index and generation in the VM's call table */
-    uint32_t length;         /* bytes of payload */
-    uint16_t kind;           /* enum ep_kind */
-    uint16_t flags;          /* EP_FLAG_ */
+    ep_atomic_u64 seq; /* position + 1 once published (P1-P2) */
+    uint64_t call_id;  /* index and generation in the VM's call table */
+    uint64_t subject;  /* a request: its namespace, 0: the shared one; a callback: its number */
+    uint32_t length;   /* bytes of payload */
+    uint8_t kind;      /* enum ep_kind */
+    uint8_t flags;     /* EP_FLAG_ */
+    uint8_t aux;       /* depends on the kind, see enum ep_kind */
+    ep_atomic_u8 cancelled; /* VM only: set to 1 while the call still waits */
     uint8_t data[EP_INLINE_MAX];
-    uint64_t env_id; /* with EP_FLAG_ENV: namespace; else the shared one of the context */
-    uint64_t block;  /* with EP_FLAG_BLOCK: offset in the writer's slab */
+    uint64_t block; /* with EP_FLAG_BLOCK: offset in the writer's slab */
+    uint64_t stamp; /* with EP_FLAG_TIMED: see enum ep_kind */
     uint64_t reserved[2];
 };
 
 #define EP_FLAG_BLOCK 0x1u     /* the payload lies in a slab block, not in data */
 #define EP_FLAG_KWARGS 0x2u    /* EP_CALL: a map of keyword arguments follows the list */
 #define EP_FLAG_TRACEBACK 0x4u /* the caller wants the traceback of an exception */
-#define EP_FLAG_ENV 0x8u       /* env_id is set */
+#define EP_FLAG_TIMED 0x8u     /* stamp is set */
 #define EP_FLAG_ALL 0xFu
 
 /* What a message is. Payloads are terms of the external term format without
  * its version byte, one after the other; docs/wire.md lists them. */
 enum ep_kind {
-    /* VM to worker, call ring */
+    /* VM to worker, call ring; CALL, EVAL and EXEC also on the urgent ring, where a
+     * lane that waits for an answer serves them. stamp: CLOCK_MONOTONIC, ns */
     EP_KIND_START = 1, /* become a context; aux: enum ep_mode */
     EP_KIND_CALL = 2,
     EP_KIND_EVAL = 3,
     EP_KIND_EXEC = 4,
     EP_KIND_STOP = 5, /* end the context, keep the thread */
     /* VM to worker, urgent ring */
-    EP_KIND_ENV_DROP = 16, /* env_id */
-    /* VM to worker, call ring of the control lane */
+    EP_KIND_ENV_DROP = 16, /* payload: array of namespaces, 64 bits each */
+    EP_KIND_CANCEL = 17,   /* interrupt this call if it waits; subject: number of the interrupt */
+    EP_KIND_ANSWER = 18,   /* to a callback; subject: its number; aux: enum ep_answer */
+    /* VM to worker, call ring of the control lane, which knows ANSWER, CALL, EVAL and
+     * EXEC too: they concern the Python thread that stamp names */
     EP_KIND_LANE_OPEN = 24, /* aux: lane; start its thread */
-    EP_KIND_INTERRUPT = 25, /* aux: lane; call_id: only this call */
+    EP_KIND_INTERRUPT = 25, /* aux: lane; call_id: only this call; subject: as CANCEL */
     EP_KIND_SHUTDOWN = 26,
-    /* Worker to VM */
+    EP_KIND_MAINTAIN = 27, /* aux: lane; call_id: of the inquiry */
+    /* Worker to VM. RESULT and ERROR: stamp: queue time, run time, us, 32 bits each */
     EP_KIND_RESULT = 32,
-    EP_KIND_ERROR = 33,   /* a Python exception; aux: enum ep_error */
-    EP_KIND_DROPPED = 34, /* cancelled before it started */
-    EP_KIND_STARTED = 35, /* answers START; no payload, or an error record */
-    EP_KIND_STOPPED = 36, /* answers STOP */
-    EP_KIND_HELLO = 37,   /* control lane: the worker accepts lanes */
+    EP_KIND_ERROR = 33,    /* a Python exception; aux: enum ep_error */
+    EP_KIND_DROPPED = 34,  /* cancelled before it started */
+    EP_KIND_STARTED = 35,  /* answers START; no payload, or an error record */
+    EP_KIND_STOPPED = 36,  /* answers STOP */
+    EP_KIND_HELLO = 37,    /* control lane: the worker accepts lanes */
+    EP_KIND_CALLBACK = 38, /* Python calls Erlang and waits; subject: its number */
+    EP_KIND_MAINTAINED = 39, /* control lane: answers MAINTAIN; aux: 1 if it failed */
 };
 
 enum ep_mode { EP_MODE_WORKER = 0, EP_MODE_OWNGIL = 1 };
@@ -114,6 +124,13 @@ enum ep_error {
     EP_ERROR_STOP_ITERATION = 1,
     EP_ERROR_INTERRUPTED = 2,
     EP_ERROR_MAX = 2,
+};
+
+/* How a callback went. */
+enum ep_answer {
+    EP_ANSWER_VALUE = 0,  /* one term */
+    EP_ANSWER_FAILED = 1, /* class, reason, text, stack trace: erlang.CallbackError */
+    EP_ANSWER_RAISE = 2,  /* name of a built-in exception and its message */
 };
 
 /* Header of A, written before the worker exists and constant from then on. */
@@ -142,12 +159,19 @@ struct ep_lane_a {
 
 /* Per lane in B: the words of the worker. */
 struct ep_lane_b {
-    EP_ALIGNED ep_atomic_u64 call_head;      /* C1; below it: started */
+    EP_ALIGNED ep_atomic_u64 call_head; /* C1; below it: started */
+    ep_atomic_u64 running;              /* call id on top of the stack, EP_RUNNING_WAITS; 0 */
     EP_ALIGNED ep_atomic_u64 urgent_head;    /* C1 */
     EP_ALIGNED ep_atomic_u64 park_bell;      /* odd: wake the futex (W2) */
     EP_ALIGNED ep_atomic_u64 space_bell;     /* odd: waits for room (S2) */
     EP_ALIGNED ep_atomic_u64 reclaim_a_tail; /* R1: blocks of slab A handed back */
 };
+
+/* In running: the call waits for an answer from Erlang. No call id has this bit. */
+#define EP_RUNNING_WAITS 0x80000000u
+
+/* Offset in A of a word that changes whenever the names of callbacks do. */
+#define EP_NAMES_EPOCH_OFFSET 128u
 
 #ifndef __cplusplus
 static_assert(sizeof(struct ep_slot) == 256, "a slot is four cache lines");

@@ -102,12 +102,13 @@ int ep_ring_copy(const struct ep_ring_rx *rx, struct ep_msg *ret_msg)
         return rc;
 
     ret_msg->call_id = slot->call_id;
+    ret_msg->subject = slot->subject;
     ret_msg->aux = slot->aux;
     ret_msg->length = slot->length;
     ret_msg->kind = slot->kind;
     ret_msg->flags = slot->flags;
     /* The last line of the slot only under its flags: it is another transfer. */
-    ret_msg->env_id = (ret_msg->flags & EP_FLAG_ENV) != 0 ? slot->env_id : 0;
+    ret_msg->stamp = (ret_msg->flags & EP_FLAG_TIMED) != 0 ? slot->stamp : 0;
     ret_msg->block = (ret_msg->flags & EP_FLAG_BLOCK) != 0 ? slot->block : 0;
     /* SUBTLE: without this barrier the compiler may read a field again from the
      * slot, after the checks below have judged the first reading. */

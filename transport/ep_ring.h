@@ -32,8 +32,9 @@ extern "C" {
 /* A private copy of a slot: what a consumer that does not trust works on. */
 struct ep_msg {
     uint64_t call_id;
-    uint64_t env_id;
+    uint64_t subject;
     uint64_t block;
+    uint64_t stamp;
     uint32_t aux;
     uint32_t length;
     uint16_t kind;
@@ -57,23 +58,16 @@ struct ep_ring_rx {
     uint64_t head; /* next position to read */
 };
 
-/* Fills what every message has. Set namespace, block and payload after it. */
-static inline void ep_slot_begin(struct ep_slot *slot, enum ep_kind kind, uint16_t flags,
-                                 uint32_t aux, uint64_t call_id)
+/* Fills what every message has. Set block, stamp and payload after it. */
+static inline void ep_slot_begin(struct ep_slot *slot, enum ep_kind kind, uint8_t flags,
+                                 uint8_t aux, uint64_t call_id, uint64_t subject)
 {
-    slot->aux = aux;
     slot->call_id = call_id;
+    slot->subject = subject;
     slot->length = 0;
-    slot->kind = (uint16_t)kind;
+    slot->kind = (uint8_t)kind;
     slot->flags = flags;
-}
-
-static inline void ep_slot_set_env(struct ep_slot *slot, uint64_t env_id)
-{
-    if (env_id == 0)
-        return;
-    slot->env_id = env_id;
-    slot->flags |= EP_FLAG_ENV;
+    slot->aux = aux;
 }
 
 static inline void ep_slot_set_block(struct ep_slot *slot, uint64_t block)
@@ -82,10 +76,10 @@ static inline void ep_slot_set_block(struct ep_slot *slot, uint64_t block)
     slot->flags |= EP_FLAG_BLOCK;
 }
 
-/* The namespace a message names; 0: the shared one. */
-static inline uint64_t ep_slot_env(const struct ep_slot *slot)
+static inline void ep_slot_set_stamp(struct ep_slot *slot, uint64_t stamp)
 {
-    return (slot->flags & EP_FLAG_ENV) != 0 ? slot->env_id : 0;
+    slot->stamp = stamp;
+    slot->flags |= EP_FLAG_TIMED;
 }
 
 /* Takes a role on zeroed memory. capacity is a power of two. */

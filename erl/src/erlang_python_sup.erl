@@ -19,8 +19,10 @@ start_link() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
-    %% Owned by the supervisor, so that it lives as long as the tree.
+    %% Owned by the supervisor, so that they live as long as the tree.
     ok = py_context:create_table(),
+    ok = py_state:create_table(),
+    ok = py_callback:create_table(),
     Flags = #{strategy => rest_for_one, intensity => 5, period => 10},
     {ok, {Flags, [
         child(py_service, worker, 5000),

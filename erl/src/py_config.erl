@@ -4,7 +4,7 @@
 %% place, before any worker process starts.
 -module(py_config).
 
--export([check/0, pool_options/1, context_options/1, context_mode/0, max_atoms/0]).
+-export([check/0, pool_options/1, context_options/1, context_mode/0, max_atoms/0, max_concurrent/0, max_state_entries/0]).
 -export([spin_ns/1]).
 
 -export_type([error/0, pool/0, context/0]).
@@ -27,7 +27,17 @@
 }.
 
 -define(MAX_CONTEXTS, 1024).
--define(KEYS, [num_contexts, context_mode, num_workers, kill_after, python, spin_us, max_atoms]).
+-define(KEYS, [
+    num_contexts,
+    context_mode,
+    num_workers,
+    kill_after,
+    python,
+    spin_us,
+    max_atoms,
+    max_concurrent,
+    max_state_entries
+]).
 
 %% @doc Checks the application environment.
 -spec check() -> ok | {error, error()}.
@@ -82,6 +92,14 @@ context_mode() ->
 max_atoms() ->
     configured(max_atoms).
 
+-spec max_concurrent() -> pos_integer().
+max_concurrent() ->
+    configured(max_concurrent).
+
+-spec max_state_entries() -> pos_integer() | infinity.
+max_state_entries() ->
+    configured(max_state_entries).
+
 %% @doc The longest busy wait in nanoseconds.
 -spec spin_ns(auto | 0..1000) -> non_neg_integer().
 spin_ns(auto) ->
@@ -119,6 +137,8 @@ default(num_workers) -> default;
 default(kill_after) -> 1000;
 default(python) -> <<>>;
 default(spin_us) -> auto;
+default(max_concurrent) -> erlang:system_info(schedulers) * 2 + 1;
+default(max_state_entries) -> infinity;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
 max_atoms(false) ->
@@ -161,6 +181,14 @@ check(spin_us, N) ->
 check(max_atoms, N) ->
     is_integer(N) andalso N >= 0 andalso N =< 1000000 orelse
         bad(max_atoms, N, "must be an integer from 0 to 1000000"),
+    N;
+check(max_concurrent, N) ->
+    is_integer(N) andalso N > 0 andalso N =< 16#FFFFFFFF orelse
+        bad(max_concurrent, N, "must be an integer above 0"),
+    N;
+check(max_state_entries, N) ->
+    N =:= infinity orelse (is_integer(N) andalso N >= 0) orelse
+        bad(max_state_entries, N, "must be an integer or infinity"),
     N;
 check(own_process, default) ->
     default;

@@ -24,6 +24,8 @@
 -define(TABLE, ?MODULE).
 -define(START_TIMEOUT_MS, 60000).
 -define(STOP_TIMEOUT_MS, 5000).
+%% How soon to look again at a call that is overdue and not on top; then twice that.
+-define(WATCH_MS, 10).
 
 -record(state, {
     id :: term(),
@@ -213,9 +215,14 @@ handle_info({py_worker, unavailable, Reason}, State) ->
     {noreply, failed({worker_unavailable, Reason}, State)};
 handle_info({py_lane, {cancelled, CallId}}, State) ->
     {noreply, watch(CallId, State)};
-handle_info({overdue, CallId}, State = #state{lane = Lane}) ->
-    py_nif:lane_is_running(Lane, CallId) andalso py_nif:lane_kill(Lane),
-    {noreply, State};
+handle_info({overdue, CallId, Watch}, State) ->
+    {noreply, overdue(CallId, Watch, State)};
+handle_info({deadline, CallId}, State = #state{lane = Lane}) ->
+    %% Its caller runs a callback and cannot see to it.
+    case py_nif:lane_interrupt(Lane, CallId) of
+        ok -> {noreply, watch(CallId, State)};
+        not_running -> {noreply, State}
+    end;
 handle_info(_Unexpected, State) ->
     {noreply, State}.
 
@@ -268,11 +275,31 @@ answer(Reply, State = #state{waiting = Waiting}) ->
     State#state{waiting = []}.
 
 %% The call was interrupted when it was given up. If it goes on all the same, its
-%% worker process is killed after kill_after.
-watch(CallId, State = #state{settings = #{kill_after := KillAfter}}) ->
-    _ =
-        KillAfter =:= infinity orelse
-            erlang:send_after(KillAfter, self(), {overdue, CallId}),
+%% worker process is killed, kill_after from when it could go on: not while it waits
+%% for its turn, or lies below another request that it waits for.
+watch(_CallId, State = #state{settings = #{kill_after := infinity}}) ->
+    State;
+watch(CallId, State = #state{lane = Lane}) ->
+    watch_on(CallId, py_nif:lane_progress(Lane, CallId), ?WATCH_MS, State).
+
+overdue(CallId, running, State = #state{lane = Lane}) ->
+    case py_nif:lane_progress(Lane, CallId) of
+        runs -> ok = py_nif:lane_kill(Lane);
+        ended -> ok;
+        waits -> watch_on(CallId, waits, ?WATCH_MS, State)
+    end,
+    State;
+overdue(CallId, {waiting, Ms}, State = #state{lane = Lane}) ->
+    watch_on(CallId, py_nif:lane_progress(Lane, CallId), 2 * Ms, State).
+
+watch_on(_CallId, ended, _Ms, State) ->
+    State;
+watch_on(CallId, runs, _Ms, State = #state{settings = #{kill_after := KillAfter}}) ->
+    _ = erlang:send_after(KillAfter, self(), {overdue, CallId, running}),
+    State;
+watch_on(CallId, waits, Ms, State = #state{settings = #{kill_after := KillAfter}}) ->
+    Next = min(Ms, KillAfter),
+    _ = erlang:send_after(Next, self(), {overdue, CallId, {waiting, max(1, Next)}}),
     State.
 
 on_lane(Ctx, Fun) when is_pid(Ctx) ->

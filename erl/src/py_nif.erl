@@ -22,7 +22,17 @@
     lane_attach/4,
     lane_close/2,
     lane_set_unavailable/2,
-    lane_is_running/2,
+    lane_progress/2,
+    lane_interrupt/2,
+    lane_is_idle/1,
+    lane_stats/1,
+    answer/4,
+    call_id/1,
+    slot_acquire/1,
+    slot_release/1,
+    slots/0,
+    set_max_slots/1,
+    names_changed/0,
     lane_kill/1,
     counters/0,
     set_max_atoms/1,
@@ -30,7 +40,7 @@
     try_load/0
 ]).
 
--export_type([lane/0, host/0, launcher/0, env/0, call/0, answer/0]).
+-export_type([lane/0, host/0, launcher/0, env/0, call/0, slot/0, answer/0, outcome/0]).
 
 -on_load(try_load/0).
 
@@ -43,31 +53,40 @@
 -opaque launcher() :: reference().
 -opaque env() :: reference().
 -opaque call() :: reference().
+-opaque slot() :: reference().
 -type answer() :: ok | {ok, term()} | {error, term()}.
--type flags() :: 0 | 4.
+%% What a request comes to at first: its answer, a callback that the caller has to run
+%% (py_callback:run/2) and answer, or nothing yet.
+-type outcome() ::
+    answer()
+    | {pending, call()}
+    | {callback, call(), Number :: non_neg_integer(), Question :: integer() | raise, term()}.
+%% 4: with the traceback of an exception. 16#100: made in a callback, so it needs no slot
+%% and goes first. 16#200: the caller holds a slot for it.
+-type flags() :: non_neg_integer().
 -type text() :: atom() | binary().
 
-%% Flag 4 asks for the traceback of an exception.
+%% `overloaded': no slot is free, nothing was sent.
 -spec call(lane(), env() | undefined, text(), text(), list(), map(), flags()) ->
-    {pending, call()} | answer().
+    outcome() | overloaded.
 call(_Lane, _Env, _Module, _Function, _Args, _Kwargs, _Flags) ->
     ?NOT_LOADED.
 
--spec eval(lane(), env() | undefined, text(), map(), flags()) -> {pending, call()} | answer().
+-spec eval(lane(), env() | undefined, text(), map(), flags()) -> outcome() | overloaded.
 eval(_Lane, _Env, _Code, _Locals, _Flags) ->
     ?NOT_LOADED.
 
--spec exec(lane(), env() | undefined, text(), flags()) -> {pending, call()} | answer().
+-spec exec(lane(), env() | undefined, text(), flags()) -> outcome() | overloaded.
 exec(_Lane, _Env, _Code, _Flags) ->
     ?NOT_LOADED.
 
 %% After `waiting' the message `{py_done, Tag}' comes exactly once, unless
 %% cancel/1 returns `cancelled'.
--spec await(call(), reference()) -> waiting | answer().
+-spec await(call(), reference()) -> waiting | outcome().
 await(_Call, _Tag) ->
     ?NOT_LOADED.
 
--spec collect(call()) -> answer().
+-spec collect(call()) -> outcome().
 collect(_Call) ->
     ?NOT_LOADED.
 
@@ -120,8 +139,54 @@ lane_close(_Lane, _Reason) ->
 lane_set_unavailable(_Lane, _Reason) ->
     ?NOT_LOADED.
 
--spec lane_is_running(lane(), non_neg_integer()) -> boolean().
-lane_is_running(_Lane, _CallId) ->
+-spec lane_progress(lane(), non_neg_integer()) -> ended | waits | runs.
+lane_progress(_Lane, _CallId) ->
+    ?NOT_LOADED.
+
+%% CallId 0: the request that runs.
+-spec lane_interrupt(lane(), non_neg_integer()) -> ok | not_running.
+lane_interrupt(_Lane, _CallId) ->
+    ?NOT_LOADED.
+
+-spec lane_is_idle(lane()) -> boolean().
+lane_is_idle(_Lane) ->
+    ?NOT_LOADED.
+
+-spec lane_stats(lane()) -> map().
+lane_stats(_Lane) ->
+    ?NOT_LOADED.
+
+%% Answers the callback that a call waits for, and goes on like call/7.
+-spec answer(call(), non_neg_integer(), value | failed | raise, term()) -> outcome().
+answer(_Call, _Number, _How, _Term) ->
+    ?NOT_LOADED.
+
+-spec call_id(call()) -> non_neg_integer().
+call_id(_Call) ->
+    ?NOT_LOADED.
+
+%% Waiting: {py_slot, Tag} comes when it is the caller's turn.
+-spec slot_acquire(reference()) -> {held | waiting, slot()}.
+slot_acquire(_Tag) ->
+    ?NOT_LOADED.
+
+%% What it was. After `held' of a slot that waited its message is, or will be, there.
+-spec slot_release(slot()) -> held | waiting.
+slot_release(_Slot) ->
+    ?NOT_LOADED.
+
+-spec slots() ->
+    {Current :: non_neg_integer(), Max :: pos_integer(), Waiting :: non_neg_integer()}.
+slots() ->
+    ?NOT_LOADED.
+
+-spec set_max_slots(pos_integer()) -> ok.
+set_max_slots(_Max) ->
+    ?NOT_LOADED.
+
+%% Every worker looks names of callbacks up again.
+-spec names_changed() -> ok.
+names_changed() ->
     ?NOT_LOADED.
 
 -spec lane_kill(lane()) -> ok.

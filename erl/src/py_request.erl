@@ -1,58 +1,73 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @private One request from its caller's side: check the arguments, submit, wait
-%% within the budget. Runs in the caller's process; there is no process between
-%% a caller and its worker.
+%% within the budget, run the callbacks that Python makes meanwhile. All of it in the
+%% caller's process; there is no process between a caller and its worker.
 -module(py_request).
 
--export([call/7, eval/5, exec/4, start_call/6, finish/2, options/2, text/1]).
+-export([call/4, call/6, eval/4, exec/3, options/2, text/1]).
 
--export_type([options/0]).
+-export_type([route/0, options/0]).
 
--type options() :: #{timeout := timeout(), kwargs := map(), flags := 0 | 4}.
+-type route() :: {py:context(), py_nif:lane(), py_nif:env() | undefined}.
+%% guard: a monitor; when what it watches dies, the request is cancelled and the
+%% calling process, a helper, ends.
+-type options() :: #{
+    timeout := timeout(), kwargs := map(), flags := 0 | 4, guard => reference()
+}.
 
 %% How often a parked caller looks whether its wake-up was lost. It never is;
 %% the look counts `lost_wake' if it ever should be.
 -define(CHECK_MS, 1000).
+-define(DEFAULT_MS, 30000).
+-define(HAS_SLOT, 16#200).
 
--spec call(
-    py_nif:lane(),
-    py_nif:env() | undefined,
-    py:text(),
-    py:text(),
-    list(),
-    map(),
-    options()
-) -> py:result().
-call(_Lane, _Env, Module, Function, _Args, _Kwargs, #{timeout := 0}) ->
+-record(run, {
+    route :: route(),
+    deadline :: integer() | infinity,
+    guard :: reference() | undefined,
+    %% tells the context of the deadline while the caller runs a callback
+    timer :: reference() | undefined
+}).
+
+%% @doc A call with the defaults: the commonest form, and the one whose cost is
+%% measured.
+-spec call(route(), py:text(), py:text(), list()) -> py:result().
+call(Route = {_Ctx, Lane, Env}, Module, Function, Args) when is_atom(Module), is_atom(Function) ->
+    Flags = py_nesting:flags(0),
+    case py_nif:call(Lane, Env, Module, Function, Args, #{}, Flags) of
+        {ok, _} = Answer ->
+            Answer;
+        {error, _} = Answer ->
+            Answer;
+        Outcome ->
+            Submit = fun(More) -> py_nif:call(Lane, Env, Module, Function, Args, #{}, Flags bor More) end,
+            go_on(Outcome, Submit, run(Route, ?DEFAULT_MS, undefined))
+    end;
+call(Route, Module, Function, Args) ->
+    call(Route, text(Module), text(Function), Args, #{}, #{timeout => ?DEFAULT_MS, flags => 0}).
+
+-spec call(route(), py:text(), py:text(), list(), map(), options()) -> py:result().
+call(_Route, Module, Function, _Args, _Kwargs, #{timeout := 0}) ->
     no_time([Module, Function]);
-call(Lane, Env, Module, Function, Args, Kwargs, #{timeout := Timeout, flags := Flags}) ->
-    finish(start_call(Lane, Env, Module, Function, {Args, Kwargs}, Flags), Timeout).
+call(Route = {_Ctx, Lane, Env}, Module, Function, Args, Kwargs, Options) ->
+    M = text(Module),
+    F = text(Function),
+    submit(Route, Options, fun(Flags) -> py_nif:call(Lane, Env, M, F, Args, Kwargs, Flags) end).
 
-%% @doc The first half of call/7, for callers that start several: wait for each
-%% with finish/2.
--spec start_call(
-    py_nif:lane(), py_nif:env() | undefined, py:text(), py:text(), {list(), map()}, 0 | 4
-) -> {pending, py_nif:call()} | py_nif:answer().
-start_call(Lane, Env, Module, Function, {Args, Kwargs}, Flags) ->
-    py_nif:call(Lane, Env, text(Module), text(Function), Args, Kwargs, Flags).
-
--spec eval(py_nif:lane(), py_nif:env() | undefined, py:text(), map(), options()) -> py:result().
-eval(_Lane, _Env, Code, _Locals, #{timeout := 0}) ->
+-spec eval(route(), py:text(), map(), options()) -> py:result().
+eval(_Route, Code, _Locals, #{timeout := 0}) ->
     no_time([Code]);
-eval(Lane, Env, Code, Locals, #{timeout := Timeout, flags := Flags}) ->
-    finish(py_nif:eval(Lane, Env, text(Code), Locals, Flags), Timeout).
+eval(Route = {_Ctx, Lane, Env}, Code, Locals, Options) ->
+    Text = text(Code),
+    submit(Route, Options, fun(Flags) -> py_nif:eval(Lane, Env, Text, Locals, Flags) end).
 
--spec exec(py_nif:lane(), py_nif:env() | undefined, py:text(), options()) -> ok | {error, term()}.
-exec(_Lane, _Env, Code, #{timeout := 0}) ->
+-spec exec(route(), py:text(), options()) -> ok | {error, term()}.
+exec(_Route, Code, #{timeout := 0}) ->
     no_time([Code]);
-exec(Lane, Env, Code, #{timeout := Timeout, flags := Flags}) ->
-    finish(py_nif:exec(Lane, Env, text(Code), Flags), Timeout).
-
-%% @doc Waits for a request within a budget in milliseconds.
--spec finish({pending, py_nif:call()} | py_nif:answer(), timeout()) -> py_nif:answer().
-finish({pending, Call}, Timeout) -> wait(Call, Timeout);
-finish(Answer, _Timeout) -> Answer.
+exec(Route = {_Ctx, Lane, Env}, Code, Options) ->
+    Text = text(Code),
+    submit(Route, Options, fun(Flags) -> py_nif:exec(Lane, Env, Text, Flags) end).
 
 %% @doc Checks a timeout or a map of options. `Allowed' lists the keys that apply
 %% to the function, with their defaults.
@@ -74,12 +89,15 @@ text(Text) when is_list(Text) ->
 text(_) ->
     error(badarg).
 
-%% Internal
+%% Options
 
 %% A budget of nothing: the names are checked, nothing runs.
 no_time(Texts) ->
     lists:foreach(fun text/1, Texts),
-    {error, timeout}.
+    case {py_nif:slots(), py_nesting:frame()} of
+        {{Current, Max, _}, undefined} when Current >= Max -> overloaded();
+        _ -> {error, timeout}
+    end.
 
 complete(Defaults) ->
     maps:merge(#{kwargs => #{}, flags => 0}, maps:without([traceback], Defaults)).
@@ -97,50 +115,148 @@ option(traceback, true, Acc) -> Acc#{flags := 4};
 option(traceback, false, Acc) -> Acc;
 option(_Key, _Value, _Acc) -> error(badarg).
 
+%% Submitting
 
-wait(Call, 0) ->
-    give_up(Call);
-wait(Call, Timeout) ->
+submit(Route, Options = #{timeout := Timeout, flags := Flags}, Fun) ->
+    Nested = py_nesting:flags(Flags),
+    Submit = fun(More) -> Fun(Nested bor More) end,
+    case Submit(0) of
+        {ok, _} = Answer -> Answer;
+        Outcome -> go_on(Outcome, Submit, run(Route, Timeout, maps:get(guard, Options, undefined)))
+    end.
+
+run(Route, Timeout, Guard) ->
+    #run{route = Route, deadline = py_nesting:cap(deadline(Timeout)), guard = Guard}.
+
+go_on(overloaded, Submit, Run) ->
+    wait_for_slot(Submit, Run);
+go_on(Outcome, _Submit, Run) ->
+    go(Outcome, Run).
+
+wait_for_slot(Submit, Run) ->
+    Tag = make_ref(),
+    case py_nif:slot_acquire(Tag) of
+        {held, Slot} -> with_slot(Slot, Submit, Run);
+        {waiting, Slot} -> wait_for_slot(Slot, Tag, Submit, Run)
+    end.
+
+wait_for_slot(Slot, Tag, Submit, Run = #run{deadline = Deadline, guard = Guard}) ->
+    receive
+        {py_slot, Tag} ->
+            with_slot(Slot, Submit, Run);
+        {'DOWN', Guard, process, _, _} ->
+            _ = py_nif:slot_release(Slot),
+            exit(normal)
+    after left(Deadline) ->
+        Error = overloaded(),
+        case py_nif:slot_release(Slot) of
+            waiting ->
+                Error;
+            held ->
+                %% The slot and the timeout crossed: the message is on its way.
+                receive
+                    {py_slot, Tag} -> Error
+                end
+        end
+    end.
+
+with_slot(Slot, Submit, Run) ->
+    try
+        go(Submit(?HAS_SLOT), Run)
+    after
+        py_nif:slot_release(Slot)
+    end.
+
+overloaded() ->
+    {Current, Max, _Waiting} = py_nif:slots(),
+    {error, {overloaded, Current, Max}}.
+
+%% Waiting
+
+go({pending, Call}, Run) ->
+    wait(Call, Run);
+go({callback, Call, Number, Question, Arguments}, Run) ->
+    run_callback(Call, Number, Question, Arguments, Run);
+go(Answer, #run{timer = undefined}) ->
+    Answer;
+go(Answer, #run{timer = Timer}) ->
+    _ = erlang:cancel_timer(Timer, [{async, true}, {info, false}]),
+    Answer.
+
+wait(Call, Run) ->
     Tag = make_ref(),
     case py_nif:await(Call, Tag) of
-        waiting -> receive_done(Call, Tag, Timeout, deadline(Timeout));
-        Answer -> Answer
+        waiting -> receive_done(Call, Tag, left(Run#run.deadline), Run);
+        Outcome -> go(Outcome, Run)
     end.
 
 deadline(infinity) -> infinity;
 deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 
-receive_done(Call, Tag, Left, Deadline) ->
-    %% infinity, an atom, is larger than any number.
-    Slice = min(Left, ?CHECK_MS),
-    receive
-        {py_done, Tag} -> py_nif:collect(Call)
-    after Slice ->
-        case left(Deadline) of
-            0 ->
-                timed_out(Call, Tag);
-            More ->
-                ok = py_nif:check(Call),
-                receive_done(Call, Tag, More, Deadline)
-        end
-    end.
-
 left(infinity) -> infinity;
 left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 
-timed_out(Call, Tag) ->
+receive_done(Call, Tag, Left, Run = #run{guard = Guard}) ->
+    %% infinity, an atom, is larger than any number.
+    Slice = min(Left, ?CHECK_MS),
+    receive
+        {py_done, Tag} ->
+            go(py_nif:collect(Call), Run);
+        {'DOWN', Guard, process, _, _} ->
+            _ = give_up(Call, Tag),
+            exit(normal)
+    after Slice ->
+        case left(Run#run.deadline) of
+            0 ->
+                go(give_up(Call, Tag), Run);
+            More ->
+                ok = py_nif:check(Call),
+                receive_done(Call, Tag, More, Run)
+        end
+    end.
+
+give_up(Call, Tag) ->
     case py_nif:cancel(Call) of
         cancelled ->
             {error, timeout};
         done ->
             %% The reply and the timeout crossed: the message is on its way.
             receive
-                {py_done, Tag} -> py_nif:collect(Call)
+                {py_done, Tag} -> answer_or_give_up(py_nif:collect(Call))
             end
     end.
 
+answer_or_give_up({callback, Call, _, _, _}) -> give_up(Call);
+answer_or_give_up(Answer) -> Answer.
+
+%% Nothing is waited for: the caller runs a callback, or has just taken one.
 give_up(Call) ->
     case py_nif:cancel(Call) of
         cancelled -> {error, timeout};
-        done -> py_nif:collect(Call)
+        done -> answer_or_give_up(py_nif:collect(Call))
     end.
+
+%% Callbacks
+
+%% Shared state and the like run no code of the user.
+run_callback(Call, Number, Question, Arguments, Run) when Question =/= 0 ->
+    {How, Term} = py_callback:run(Question, Arguments),
+    go(py_nif:answer(Call, Number, How, Term), Run);
+run_callback(Call, Number, Question, Arguments, Run = #run{route = Route, deadline = Deadline}) ->
+    Timed = start_timer(Call, Run),
+    {How, Term} = py_nesting:within(Route, Deadline, fun() ->
+        py_callback:run(Question, Arguments)
+    end),
+    case left(Deadline) of
+        0 -> go(give_up(Call), Timed);
+        _ -> go(py_nif:answer(Call, Number, How, Term), Timed)
+    end.
+
+%% While the caller runs a callback it cannot see to the deadline itself.
+start_timer(Call, Run = #run{timer = undefined, deadline = Deadline, route = {Ctx, _, _}}) when
+    Deadline =/= infinity
+->
+    Message = {deadline, py_nif:call_id(Call)},
+    Run#run{timer = erlang:send_after(Deadline, Ctx, Message, [{abs, true}])};
+start_timer(_Call, Run) ->
+    Run.

@@ -1,6 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Erlang side, as seen from Python code that runs in a worker process."""
 
-from _erlang import Pid, Ref
+import functools
 
-__all__ = ["Pid", "Ref"]
+import _erlang
+from _erlang import (
+    Pid,
+    Ref,
+    call,
+    state_clear,
+    state_decr,
+    state_delete,
+    state_get,
+    state_incr,
+    state_keys,
+    state_set,
+)
+
+from ._errors import CallbackError
+
+__all__ = [
+    "CallbackError",
+    "Function",
+    "Pid",
+    "Ref",
+    "call",
+    "state_clear",
+    "state_decr",
+    "state_delete",
+    "state_get",
+    "state_incr",
+    "state_keys",
+    "state_set",
+]
+
+
+class Function(functools.partial):
+    """A registered Erlang function: calling it is calling erlang.call with its name."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return f"<erlang function {self.args[0]!r}>"
+
+
+# Names that were registered when the registry had the epoch given.
+_seen = {}
+
+
+def __getattr__(name):
+    if not name.startswith("__"):
+        epoch = _erlang.names_epoch()
+        if _seen.get(name) == epoch:
+            return Function(call, name)
+        if _erlang.is_registered(name):
+            _seen[name] = epoch
+            return Function(call, name)
+    raise AttributeError(f"module 'erlang' has no attribute {name!r}, and no Erlang function is registered under it")

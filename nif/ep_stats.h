@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_STATS_H
+#define EP_STATS_H
+
+/*
+ * ep_stats - what a lane has done and how long it took.
+ *
+ * Counting is one relaxed addition per call. A clock costs as much as a twentieth of
+ * a call, and a timed request moves one more cache line each way, so only every
+ * EP_STATS_SAMPLE-th is timed; it stands for all of them in the histograms. Those that
+ * nobody spins for are many microseconds long, and so is their share in the figures.
+ *
+ * Units    microseconds.
+ * Threads  any.
+ */
+
+#include "ep_vm.h"
+
+#define EP_STATS_SAMPLE 32u
+
+/* Whether the next request on that ring is to be timed. Under the producer lock. */
+static inline bool ep_stats_is_sampled(const struct ep_ring_tx *ring)
+{
+    return ring->tail % EP_STATS_SAMPLE == 0;
+}
+
+/* A call has its outcome. */
+void ep_stats_ended(struct ep_stats *stats, const struct ep_call *call, const struct ep_msg *msg);
+
+/* A call was given up by its caller. */
+void ep_stats_timed_out(struct ep_stats *stats);
+
+/* #{queue | run | reply => {Count, SumUs, MaxUs, [BucketCount]}, calls, errors, timeouts} */
+ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, const struct ep_stats *stats);
+
+#endif

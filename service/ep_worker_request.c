@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_worker_lane.h"
+
+#include "ep_etf.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * One request: decode, give the slot back, run, encode, publish.
+ */
+
+#define STREAK_MAX 64u /* requests between two breaths */
+
+void ep_worker_take_slot(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
+                         const struct ep_slot *slot)
+{
+    if ((slot->flags & EP_FLAG_BLOCK) != 0)
+        ep_reclaim_push(&lane->shm.reclaim_tx, slot->block);
+    ep_ring_advance(ring);
+    ep_ring_publish_head(ring);
+}
+
+void ep_worker_exit_if_forked(void)
+{
+    if (ep_py_is_forked())
+        _exit(0);
+}
+
+/* Which call is on top. Relaxed: the VM looks at it to judge how long a call has
+ * run, and only after the head of the ring said that it was taken. */
+static void set_running(struct ep_worker_lane *lane, uint64_t value)
+{
+    atomic_store_explicit(lane->shm.running, value, memory_order_relaxed);
+}
+
+/* The frame below waits for an answer, or there is none. */
+static void pop_frame(struct ep_worker_lane *lane, const struct ep_worker_frame *frame)
+{
+    lane->top = frame->below;
+    lane->depth--;
+    set_running(lane, frame->below == NULL ? 0 : frame->below->call_id | EP_RUNNING_WAITS);
+}
+
+static uint64_t stamp_of(uint64_t sent_ns, uint64_t begun_ns)
+{
+    uint64_t queue_us = begun_ns > sent_ns ? (begun_ns - sent_ns) / 1000 : 0;
+    uint64_t run_us = (ep_clock_ns() - begun_ns) / 1000;
+
+    if (queue_us > UINT32_MAX)
+        queue_us = UINT32_MAX;
+    if (run_us > UINT32_MAX)
+        run_us = UINT32_MAX;
+    return queue_us << 32 | run_us;
+}
+
+static bool refuse_depth(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
+                         const struct ep_slot *slot)
+{
+    static const char type[] = "RecursionError";
+    static const char message[] = "too many calls between Python and Erlang on top of each other";
+    struct ep_worker_reply reply = {.call_id = slot->call_id, .what = {.kind = EP_KIND_ERROR}};
+
+    ep_worker_take_slot(lane, ring, slot);
+    ep_worker_reply_begin(lane, &reply, 0);
+    ep_etf_put_binary(&reply.buf, type, sizeof(type) - 1);
+    ep_etf_put_binary(&reply.buf, message, sizeof(message) - 1);
+    ep_etf_put_atom(&reply.buf, "nil", 3);
+    return ep_worker_reply_commit(lane, &reply);
+}
+
+static void run(struct ep_worker_lane *lane, struct ep_py_request *request,
+                struct ep_worker_reply *reply)
+{
+    ep_py_request_run(lane->context, request);
+    ep_worker_exit_if_forked();
+    ep_worker_reply_begin(lane, reply, ep_py_request_size_hint(request));
+    ep_py_request_encode(lane->context, request, &reply->buf, &reply->what);
+    ep_worker_exit_if_forked();
+}
+
+bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
+                             const struct ep_slot *slot)
+{
+    struct ep_py_request request;
+    struct ep_worker_reply reply = {.call_id = slot->call_id};
+    struct ep_worker_frame frame;
+
+    if (lane->context == NULL)
+        ep_worker_die(EP_EXIT_PROTOCOL, "a request came before START");
+    if (ep_slot_is_cancelled(slot)) {
+        ep_worker_take_slot(lane, ring, slot);
+        return ep_worker_reply_plain(lane, reply.call_id, EP_KIND_DROPPED);
+    }
+    if (lane->depth == EP_WORKER_DEPTH_MAX)
+        return refuse_depth(lane, ring, slot);
+
+    uint64_t sent_ns = (slot->flags & EP_FLAG_TIMED) != 0 ? slot->stamp : 0;
+    uint64_t begun_ns = sent_ns != 0 ? ep_clock_ns() : 0;
+    ep_worker_lane_attach(lane);
+    if (ep_py_request_decode(lane->context, &request, slot,
+                             ep_lane_worker_payload(&lane->shm, slot))
+        < 0)
+        ep_worker_die(EP_EXIT_PROTOCOL, "a request is not in the format of docs/wire.md");
+
+    /* Not zeroed as a whole: the place for an answer is large and seldom used. */
+    frame.below = lane->top;
+    frame.call_id = reply.call_id;
+    frame.is_waiting = frame.is_answered = frame.is_cancelled = false;
+    lane->top = &frame;
+    lane->depth++;
+
+    /* In this order: the VM marks the slot, then sends INTERRUPT. So if that came
+     * too early for this call, the mark is seen here. And running is set before
+     * the slot is given back, which is what tells the VM that the call started. */
+    ep_py_interrupt_begin(&lane->interrupt, lane->context, reply.call_id);
+    bool is_cancelled = ep_slot_is_cancelled(slot);
+    set_running(lane, reply.call_id);
+    ep_worker_take_slot(lane, ring, slot);
+
+    if (is_cancelled) {
+        ep_worker_reply_begin(lane, &reply, 0);
+        reply.what.kind = EP_KIND_DROPPED;
+    } else {
+        run(lane, &request, &reply);
+    }
+    (void)ep_py_interrupt_end(&lane->interrupt);
+    pop_frame(lane, &frame);
+    if (sent_ns != 0)
+        reply.stamp = stamp_of(sent_ns, begun_ns);
+    bool ok = ep_worker_reply_commit(lane, &reply);
+    ep_worker_lane_attach(lane);
+    ep_py_request_finish(&request);
+    ep_worker_exit_if_forked();
+
+    if (++lane->streak >= STREAK_MAX && lane->top == NULL) {
+        lane->streak = 0;
+        ep_py_context_breathe(lane->context);
+        ep_worker_exit_if_forked();
+    }
+    return ok;
+}
+
+/* The payload is an array of namespaces. */
+static void drop_envs(struct ep_worker_lane *lane, const struct ep_slot *slot)
+{
+    const uint8_t *ids = ep_lane_worker_payload(&lane->shm, slot);
+    uint64_t id;
+
+    if (lane->context == NULL)
+        return;
+    ep_worker_lane_attach(lane);
+    for (size_t i = 0; i + sizeof(id) <= slot->length; i += sizeof(id)) {
+        memcpy(&id, ids + i, sizeof(id));
+        ep_py_context_drop_env(lane->context, id);
+        ep_worker_exit_if_forked();
+    }
+}
+
+bool ep_worker_serve_urgent(struct ep_worker_lane *lane)
+{
+    struct ep_ring_rx *ring = &lane->shm.urgent;
+    const struct ep_slot *slot;
+    bool ok = true;
+
+    while (ok && ep_ring_peek(ring, &slot) == 0) {
+        uint64_t call_id = slot->call_id, subject = slot->subject;
+        switch (slot->kind) {
+        case EP_KIND_CALL:
+        case EP_KIND_EVAL:
+        case EP_KIND_EXEC: ok = ep_worker_serve_request(lane, ring, slot); break;
+        case EP_KIND_ANSWER:
+            if (ep_worker_callback_answered(lane, slot)) {
+                ep_ring_advance(ring);
+                ep_ring_publish_head(ring);
+            } else {
+                ep_worker_take_slot(lane, ring, slot);
+            }
+            break;
+        case EP_KIND_CANCEL:
+            ep_worker_take_slot(lane, ring, slot);
+            ep_worker_callback_cancelled(lane, call_id, subject);
+            break;
+        case EP_KIND_ENV_DROP:
+            drop_envs(lane, slot);
+            ep_worker_take_slot(lane, ring, slot);
+            break;
+        default: ep_worker_die(EP_EXIT_PROTOCOL, "unknown message on an urgent ring");
+        }
+    }
+    return ok;
+}
