@@ -5,49 +5,56 @@
 %% a caller and its worker.
 -module(py_request).
 
--export([call/7, eval/5, exec/4, start_call/6, finish/2, options/2, text/1]).
+-export([call3/4, call/6, eval/4, exec/3, options/2, text/1]).
 
 -export_type([options/0]).
 
--type options() :: #{timeout := timeout(), kwargs := map(), flags := 0 | 4}.
+-type options() :: #{timeout := timeout(), kwargs := map(), flags := 0 | 4, guard => reference(), slot => none}.
+-type route() :: py_context_router:route().
 
 %% How often a parked caller looks whether its wake-up was lost. It never is;
 %% the look counts `lost_wake' if it ever should be.
 -define(CHECK_MS, 1000).
 
--spec call(
-    py_nif:lane(),
-    py_nif:env() | undefined,
-    py:text(),
-    py:text(),
-    list(),
-    map(),
-    options()
-) -> py:result().
-call(_Lane, _Env, Module, Function, _Args, _Kwargs, #{timeout := 0}) ->
+-spec call3(route(), py:text(), py:text(), list()) -> py:result().
+call3({_Ctx, Lane, Env}, Module, Function, Args) when is_atom(Module), is_atom(Function) ->
+    finish(py_nif:call(Lane, Env, Module, Function, Args, #{}, 0), 30000);
+call3({_Ctx, Lane, Env}, Module, Function, Args) ->
+    finish(py_nif:call(Lane, Env, text(Module), text(Function), Args, #{}, 0), 30000).
+
+-spec call(route(), py:text(), py:text(), list(), map(), options()) -> py:result().
+call(_Route, Module, Function, _Args, _Kwargs, #{timeout := 0}) ->
     no_time([Module, Function]);
-call(Lane, Env, Module, Function, Args, Kwargs, #{timeout := Timeout, flags := Flags}) ->
-    finish(start_call(Lane, Env, Module, Function, {Args, Kwargs}, Flags), Timeout).
+call({_Ctx, Lane, Env}, Module, Function, Args, Kwargs, Options = #{flags := Flags}) ->
+    guarded(py_nif:call(Lane, Env, text(Module), text(Function), Args, Kwargs, Flags), Options).
 
-%% @doc The first half of call/7, for callers that start several: wait for each
-%% with finish/2.
--spec start_call(
-    py_nif:lane(), py_nif:env() | undefined, py:text(), py:text(), {list(), map()}, 0 | 4
-) -> {pending, py_nif:call()} | py_nif:answer().
-start_call(Lane, Env, Module, Function, {Args, Kwargs}, Flags) ->
-    py_nif:call(Lane, Env, text(Module), text(Function), Args, Kwargs, Flags).
-
--spec eval(py_nif:lane(), py_nif:env() | undefined, py:text(), map(), options()) -> py:result().
-eval(_Lane, _Env, Code, _Locals, #{timeout := 0}) ->
+-spec eval(route(), py:text(), map(), options()) -> py:result().
+eval(_Route, Code, _Locals, #{timeout := 0}) ->
     no_time([Code]);
-eval(Lane, Env, Code, Locals, #{timeout := Timeout, flags := Flags}) ->
-    finish(py_nif:eval(Lane, Env, text(Code), Locals, Flags), Timeout).
+eval({_Ctx, Lane, Env}, Code, Locals, Options = #{flags := Flags}) ->
+    guarded(py_nif:eval(Lane, Env, text(Code), Locals, Flags), Options).
 
--spec exec(py_nif:lane(), py_nif:env() | undefined, py:text(), options()) -> ok | {error, term()}.
-exec(_Lane, _Env, Code, #{timeout := 0}) ->
+-spec exec(route(), py:text(), options()) -> ok | {error, term()}.
+exec(_Route, Code, #{timeout := 0}) ->
     no_time([Code]);
-exec(Lane, Env, Code, #{timeout := Timeout, flags := Flags}) ->
-    finish(py_nif:exec(Lane, Env, text(Code), Flags), Timeout).
+exec({_Ctx, Lane, Env}, Code, Options = #{flags := Flags}) ->
+    guarded(py_nif:exec(Lane, Env, text(Code), Flags), Options).
+
+guarded({pending, Call}, #{guard := Guard, timeout := Timeout}) ->
+    Tag = make_ref(),
+    case py_nif:await(Call, Tag) of
+        waiting ->
+            receive
+                {py_done, Tag} -> py_nif:collect(Call);
+                {'DOWN', Guard, process, _, _} ->
+                    _ = py_nif:cancel(Call),
+                    exit(normal)
+            after Timeout -> timed_out(Call, Tag)
+            end;
+        Answer -> Answer
+    end;
+guarded(Answer, #{timeout := Timeout}) ->
+    finish(Answer, Timeout).
 
 %% @doc Waits for a request within a budget in milliseconds.
 -spec finish({pending, py_nif:call()} | py_nif:answer(), timeout()) -> py_nif:answer().
