@@ -515,6 +515,12 @@ bool ep_lane_interrupt(struct ep_lane *lane, uint64_t call_id)
     return found;
 }
 
+void ep_lane_interrupt_overdue(struct ep_lane *lane, ErlNifEnv *caller_env, uint64_t call_id)
+{
+    if (ep_lane_interrupt(lane, call_id))
+        tell_owner(lane, caller_env, call_id);
+}
+
 enum ep_progress ep_lane_progress(struct ep_lane *lane, uint64_t call_id)
 {
     enum ep_progress progress = EP_PROGRESS_ENDED;

@@ -45,6 +45,9 @@ bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call 
  * such a call. */
 bool ep_lane_interrupt(struct ep_lane *lane, uint64_t call_id);
 
+/* The same for a call whose budget has ended, and tells the context to watch it. */
+void ep_lane_interrupt_overdue(struct ep_lane *lane, ErlNifEnv *caller_env, uint64_t call_id);
+
 /* How far a call is that was given up. RUNS: it occupies the worker at this moment. */
 enum ep_progress { EP_PROGRESS_ENDED, EP_PROGRESS_WAITS, EP_PROGRESS_RUNS };
 enum ep_progress ep_lane_progress(struct ep_lane *lane, uint64_t call_id);

@@ -283,6 +283,11 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
         return -ENOBUFS;
     call->op = request->op;
     call->is_timed = ep_stats_is_sampled(request->urgent ? &lane->shm.urgent : &lane->shm.call);
+    call->serial =
+        request->urgent
+            ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
+            : 0;
+    atomic_store_explicit(&call->is_overdue, false, memory_order_relaxed);
     (void)enif_self(env, &call->caller);
 
     struct ep_msg head;

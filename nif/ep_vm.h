@@ -93,7 +93,9 @@ struct ep_call {
     enum ep_op op;
     enum ep_place place; /* published on that ring, or still in a waiting queue */
     bool is_timed;
-    uint64_t position; /* in the ring */
+    _Atomic bool is_overdue; /* its budget ended while it was BUSY */
+    uint64_t serial;         /* of nested requests, in the order of their making; else 0 */
+    uint64_t position;       /* in the ring */
     uint64_t sent_ns;  /* is_timed */
     ErlNifPid caller;
     ErlNifEnv *env; /* holds message */
@@ -245,6 +247,7 @@ struct ep_vm {
 
     struct ep_slots slots;
     uint64_t names_epoch; /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
+    _Atomic uint64_t nested_serial;
     _Atomic uint32_t spinners;
     _Atomic uint32_t max_atoms;
     _Atomic uint32_t atoms_made;

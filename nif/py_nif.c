@@ -166,6 +166,7 @@ static ErlNifFunc functions[] = {
     {"lane_set_unavailable", 2, lane_set_unavailable_nif, 0},
     {"lane_progress", 2, lane_progress_nif, 0},
     {"lane_interrupt", 2, lane_interrupt_nif, 0},
+    {"lane_expire", 2, lane_expire_nif, 0},
     {"lane_is_idle", 1, lane_is_idle_nif, 0},
     {"lane_stats", 1, lane_stats_nif, 0},
     {"names_changed", 0, names_changed_nif, 0},

@@ -42,6 +42,7 @@ PY_NIF(lane_close_nif);
 PY_NIF(lane_set_unavailable_nif);
 PY_NIF(lane_progress_nif);
 PY_NIF(lane_interrupt_nif);
+PY_NIF(lane_expire_nif);
 PY_NIF(lane_is_idle_nif);
 PY_NIF(lane_stats_nif);
 PY_NIF(names_changed_nif);

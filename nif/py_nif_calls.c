@@ -317,6 +317,9 @@ static ERL_NIF_TERM finish(ErlNifEnv *env, struct ep_call_ref *ref, struct ep_re
     count(ref->lane, call, reply);
     ref->call = NULL;
     ERL_NIF_TERM answer = ep_answer(env, ref->lane, call->op, reply, 0);
+    /* Whatever Python has made of the interrupt. */
+    if (atomic_load_explicit(&call->is_overdue, memory_order_relaxed))
+        answer = enif_make_tuple2(env, am_error, am_timeout);
     ep_call_free(ref->lane, call);
     release_slot(ref, env);
     return answer;
@@ -469,6 +472,12 @@ PY_NIF(answer_nif)
 
     if (!get_call_ref(env, argv[0], &ref) || !enif_get_uint64(env, argv[1], &number))
         return enif_make_badarg(env);
+    if (atomic_load_explicit(&ref->call->is_overdue, memory_order_relaxed)) {
+        /* The budget ended in the callback; so does the request, with it. */
+        abandon(ref, env);
+        ep_stats_timed_out(&ref->lane->stats);
+        return enif_make_tuple2(env, am_error, am_timeout);
+    }
     encoding_init(&encoding, env, ref->lane);
     int rc = put_answer(&encoding, argv[2], argv[3], &how);
     if (rc < 0) {

@@ -2,6 +2,7 @@
 #include "py_nif.h"
 
 #include "ep_atoms.h"
+#include "ep_expire.h"
 #include "ep_host.h"
 #include "ep_lanes.h"
 
@@ -214,6 +215,19 @@ PY_NIF(lane_interrupt_nif)
     if (!get_lane(env, argv[0], &lane) || !enif_get_uint64(env, argv[1], &id))
         return enif_make_badarg(env);
     return ep_lane_interrupt(lane, id) ? am_ok : am_not_running;
+}
+
+/* lane_expire(Lane, CallId) -> ok */
+PY_NIF(lane_expire_nif)
+{
+    struct ep_lane *lane;
+    ErlNifUInt64 id;
+
+    (void)argc;
+    if (!get_lane(env, argv[0], &lane) || !enif_get_uint64(env, argv[1], &id))
+        return enif_make_badarg(env);
+    ep_expire(lane, env, id);
+    return am_ok;
 }
 
 /* lane_is_idle(Lane) -> boolean(). Whether its thread runs no request any more. */

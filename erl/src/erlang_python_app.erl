@@ -16,7 +16,7 @@ start(_Type, _Args) ->
 
 start_checked() ->
     ok = py_nif:set_max_atoms(py_config:max_atoms()),
-    ok = py_semaphore:set_max_concurrent(py_config:max_concurrent()),
+    ok = py_semaphore:set_max_concurrent(py_config:get(max_concurrent)),
     case erlang_python_sup:start_link() of
         {ok, Sup} -> start_pool(Sup);
         {error, Reason} -> {error, Reason}

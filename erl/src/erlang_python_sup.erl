@@ -29,7 +29,8 @@ init([]) ->
         child(py_worker_sup, supervisor, infinity),
         child(py_shared_worker, worker, 5000),
         child(py_context_sup, supervisor, infinity),
-        child(py_context_router, worker, 10000)
+        child(py_pool_registry, worker, 5000),
+        child(py_pool_sup, supervisor, infinity)
     ]}}.
 
 child(Module, Type, Shutdown) ->

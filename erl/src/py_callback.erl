@@ -144,7 +144,8 @@ not_registered(Name) ->
     {failed, {error, {not_found, Name}, Text, Text, []}}.
 
 print(Format, Args) ->
-    unicode:characters_to_binary(io_lib:format(Format, Args)).
+    %% What an exception says is cut at this length anyway.
+    unicode:characters_to_binary(io_lib:format(Format, Args, [{chars_limit, 4096}])).
 
 %% (module, function, arity, file, line)
 stack_entry({Module, Function, Args, Location}) when is_list(Args) ->

@@ -4,7 +4,7 @@
 %% place, before any worker process starts.
 -module(py_config).
 
--export([check/0, pool_options/1, context_options/1, context_mode/0, max_atoms/0, max_concurrent/0, max_state_entries/0]).
+-export([check/0, get/1, pool_options/1, context_options/1, context_mode/0, max_atoms/0]).
 -export([spin_ns/1]).
 
 -export_type([error/0, pool/0, context/0]).
@@ -21,6 +21,7 @@
 -type context() :: #{
     %% default: worker contexts have a process of their own, owngil contexts share
     own_process := boolean() | default,
+    preload := binary(),
     kill_after := timeout(),
     python := binary(),
     spin_us := auto | 0..1000
@@ -31,12 +32,12 @@
     num_contexts,
     context_mode,
     num_workers,
+    max_concurrent,
     kill_after,
     python,
     spin_us,
-    max_atoms,
-    max_concurrent,
-    max_state_entries
+    max_state_entries,
+    max_atoms
 ]).
 
 %% @doc Checks the application environment.
@@ -47,6 +48,11 @@ check() ->
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
     end.
+
+%% @doc The configured value of a key, or its default.
+-spec get(atom()) -> term().
+get(Key) ->
+    configured(Key).
 
 %% @doc The settings of a pool: options win over the application environment.
 %% Unknown keys raise `badarg'.
@@ -72,10 +78,11 @@ pool_options(Options) ->
 %% @doc The settings of a single context.
 -spec context_options(map()) -> {ok, context()} | {error, error()}.
 context_options(Options) ->
-    known_keys(Options, [own_process, kill_after, python, spin_us]),
+    known_keys(Options, [own_process, preload, kill_after, python, spin_us]),
     try
         {ok, #{
             own_process => check(own_process, maps:get(own_process, Options, default)),
+            preload => check(preload, maps:get(preload, Options, <<>>)),
             kill_after => option(kill_after, kill_after, Options),
             python => option(python, python, Options),
             spin_us => option(spin_us, spin_us, Options)
@@ -91,14 +98,6 @@ context_mode() ->
 -spec max_atoms() -> non_neg_integer().
 max_atoms() ->
     configured(max_atoms).
-
--spec max_concurrent() -> pos_integer().
-max_concurrent() ->
-    configured(max_concurrent).
-
--spec max_state_entries() -> pos_integer() | infinity.
-max_state_entries() ->
-    configured(max_state_entries).
 
 %% @doc The longest busy wait in nanoseconds.
 -spec spin_ns(auto | 0..1000) -> non_neg_integer().
@@ -134,10 +133,10 @@ configured(Key) ->
 default(num_contexts) -> erlang:system_info(schedulers);
 default(context_mode) -> worker;
 default(num_workers) -> default;
+default(max_concurrent) -> 2 * erlang:system_info(schedulers) + 1;
 default(kill_after) -> 1000;
 default(python) -> <<>>;
 default(spin_us) -> auto;
-default(max_concurrent) -> erlang:system_info(schedulers) * 2 + 1;
 default(max_state_entries) -> infinity;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
@@ -183,13 +182,20 @@ check(max_atoms, N) ->
         bad(max_atoms, N, "must be an integer from 0 to 1000000"),
     N;
 check(max_concurrent, N) ->
-    is_integer(N) andalso N > 0 andalso N =< 16#FFFFFFFF orelse
-        bad(max_concurrent, N, "must be an integer above 0"),
+    is_integer(N) andalso N > 0 orelse bad(max_concurrent, N, "must be an integer above 0"),
     N;
+check(max_state_entries, infinity) ->
+    infinity;
 check(max_state_entries, N) ->
-    N =:= infinity orelse (is_integer(N) andalso N >= 0) orelse
-        bad(max_state_entries, N, "must be an integer or infinity"),
+    is_integer(N) andalso N >= 0 orelse
+        bad(max_state_entries, N, "must be an integer from 0 or infinity"),
     N;
+check(preload, Code) ->
+    try
+        iolist_to_binary(Code)
+    catch
+        error:badarg -> bad(preload, Code, "must be Python code as iodata")
+    end;
 check(own_process, default) ->
     default;
 check(own_process, Own) ->

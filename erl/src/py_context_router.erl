@@ -1,40 +1,35 @@
 %% SPDX-License-Identifier: Apache-2.0
 
-%% @doc The default pool of contexts, and which of them a process uses.
+%% @doc Pools of contexts, and which context a request goes to.
 %%
-%% A process is bound at first use to the context whose number follows from its
-%% scheduler, and keeps that number. Reads go to a persistent term and the process
-%% dictionary; this process only starts, stops and replaces contexts.
+%% The first that applies: the context or pool that the call names; the pool that
+%% the function, else its module, is registered to; inside a callback, the context
+%% that made it; pool `default'. Within a pool, a process is bound at first use to
+%% the context whose number follows from its scheduler, and keeps that number.
+%%
+%% No process is asked on the way: pools lie in persistent terms, bindings in the
+%% process dictionary of the caller.
 -module(py_context_router).
--behaviour(gen_server).
-
--include_lib("kernel/include/logger.hrl").
 
 -export([start/0, start/1, stop/0, is_started/0]).
--export([get_context/0, get_context/1, bind_context/1, unbind_context/0]).
--export([num_contexts/0, contexts/0]).
+-export([start_pool/2, start_pool/3, stop_pool/1, pool_started/1]).
+-export([get_context/0, get_context/1, num_contexts/0, num_contexts/1, contexts/0, contexts/1]).
+-export([bind_context/1, bind_context/2, unbind_context/0, unbind_context/1]).
+-export([register_pool/2, register_pool/3, unregister_pool/1, unregister_pool/2]).
+-export([lookup_pool/2, list_pool_registrations/0]).
 %% Internal
--export([start_link/0, bound/0, target/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([bound/0, route/2, target/1]).
 
--define(POOL, py_pool_default).
+-export_type([route/0]).
+
+-type route() :: py_pool_binding:route().
+
 -define(BOUND, '$py_bound').
--define(LOG, #{domain => [erlang_python]}).
 
--type slot() :: {py:context(), py_nif:lane()}.
+%% --- pools ----------------------------------------------------------------------------
 
--record(pool, {
-    settings :: py_config:pool(),
-    workers :: tuple(),
-    contexts :: #{Number :: pos_integer() => pid()}
-}).
-
--record(state, {pool :: #pool{} | undefined}).
-
-%% API
-
-%% @doc Starts the default pool with the configured size; a running pool is
-%% returned as it is.
+%% @doc Starts pool `default' with the configured size; a running pool is returned
+%% as it is.
 -spec start() -> {ok, [py:context()]} | {error, term()}.
 start() ->
     start(#{}).
@@ -43,251 +38,258 @@ start() ->
 -spec start(map()) -> {ok, [py:context()]} | {error, term()}.
 start(Options) ->
     case py_config:pool_options(Options) of
-        {ok, Settings} -> gen_server:call(?MODULE, {start, Settings}, infinity);
+        {ok, Settings} -> start_checked(default, Settings);
         {error, Reason} -> {error, Reason}
     end.
 
 -spec stop() -> ok.
 stop() ->
-    gen_server:call(?MODULE, stop, infinity).
+    stop_pool(default).
 
 -spec is_started() -> boolean().
 is_started() ->
-    persistent_term:get(?POOL, undefined) =/= undefined.
+    pool_started(default).
 
-%% @doc The context of the calling process; binds it.
--spec get_context() -> py:context().
-get_context() ->
-    {Ctx, _Lane} = bound(),
-    case is_live(Ctx) of
-        true -> Ctx;
-        false -> get_context()
+%% @doc Starts a pool of that many contexts in mode `worker'; a running pool is
+%% returned as it is.
+-spec start_pool(py:pool_name(), pos_integer()) -> {ok, [py:context()]} | {error, term()}.
+start_pool(Pool, Size) ->
+    start_pool(Pool, Size, #{}).
+
+%% @doc With a mode, or `mode' and the other options of {@link start/1}.
+-spec start_pool(py:pool_name(), pos_integer(), py:context_mode() | map()) ->
+    {ok, [py:context()]} | {error, term()}.
+start_pool(Pool, Size, Mode) when Mode =:= worker; Mode =:= owngil ->
+    start_pool(Pool, Size, #{mode => Mode});
+start_pool(Pool, Size, Options) when
+    is_atom(Pool), is_integer(Size), Size > 0, is_map(Options), not is_map_key(contexts, Options)
+->
+    case py_config:pool_options(maps:merge(defaults(Pool), Options#{contexts => Size})) of
+        {ok, Settings} -> start_checked(Pool, Settings);
+        {error, Reason} -> {error, Reason}
+    end;
+start_pool(_, _, _) ->
+    error(badarg).
+
+%% The configured mode is that of pool `default'.
+defaults(default) -> #{};
+defaults(_Pool) -> #{mode => worker}.
+
+%% @doc Stops a pool; requests on its contexts get `{error, {context_died, shutdown}}'.
+%% Registrations to it stay: until it runs again, such calls raise `badarg'.
+-spec stop_pool(py:pool_name()) -> ok.
+stop_pool(Pool) when is_atom(Pool) ->
+    case py_pool_registry:server(Pool) of
+        undefined ->
+            ok;
+        Server ->
+            %% Whatever it says, it has ended.
+            _ = py_pool:stop(Server),
+            ok
+    end;
+stop_pool(_) ->
+    error(badarg).
+
+-spec pool_started(py:pool_name()) -> boolean().
+pool_started(Pool) ->
+    num_contexts(Pool) > 0.
+
+%% @doc Sends calls of a module to a pool that runs. A registration of one of its
+%% functions comes first.
+-spec register_pool(py:pool_name(), py:text()) -> ok.
+register_pool(Pool, Module) when is_atom(Pool) ->
+    py_pool_registry:register(Pool, {Module});
+register_pool(_, _) ->
+    error(badarg).
+
+-spec register_pool(py:pool_name(), py:text(), py:text()) -> ok.
+register_pool(Pool, Module, Function) when is_atom(Pool) ->
+    py_pool_registry:register(Pool, {Module, Function});
+register_pool(_, _, _) ->
+    error(badarg).
+
+%% @doc Ends the registration of a module; those of its functions stay.
+-spec unregister_pool(py:text()) -> ok.
+unregister_pool(Module) ->
+    py_pool_registry:unregister({Module}).
+
+-spec unregister_pool(py:text(), py:text()) -> ok.
+unregister_pool(Module, Function) ->
+    py_pool_registry:unregister({Module, Function}).
+
+%% @doc The pool that calls of a function go to.
+-spec lookup_pool(py:text(), py:text()) -> py:pool_name().
+lookup_pool(Module, Function) ->
+    {_, Registrations} = py_pool_registry:table(),
+    %% Converted here, for a bad name is one also where nothing is registered.
+    Name = {py_request:text(Module), py_request:text(Function)},
+    case py_pool_registry:lookup(element(1, Name), element(2, Name), Registrations) of
+        undefined -> default;
+        Pool -> Pool
     end.
 
-%% @doc Number N of the pool, from 1.
--spec get_context(pos_integer() | py:text()) -> py:context().
+%% @doc What is registered, with `_' for a whole module.
+-spec list_pool_registrations() -> [{{py:text(), py:text() | '_'}, py:pool_name()}].
+list_pool_registrations() ->
+    py_pool_registry:registrations().
+
+%% --- contexts -------------------------------------------------------------------------
+
+%% @doc The context that a request of the calling process would go to; binds it.
+-spec get_context() -> py:context().
+get_context() ->
+    {Ctx, _Lane, _Env} = bound(),
+    case is_process_alive(Ctx) of
+        true -> Ctx;
+        %% Inside a callback of a context that has ended, the pool still has one.
+        false -> get_context(default)
+    end.
+
+%% @doc Number N of pool `default', from 1; or the bound context of a pool.
+-spec get_context(pos_integer() | py:pool_name()) -> py:context().
 get_context(N) when is_integer(N), N > 0 ->
-    case persistent_term:get(?POOL, undefined) of
-        Slots when is_tuple(Slots), N =< tuple_size(Slots) ->
+    case py_pool_registry:slots(default) of
+        Slots when N =< tuple_size(Slots) ->
             {Ctx, _Lane} = element(N, Slots),
-            case is_live(Ctx) of
-                true -> Ctx;
-                false -> get_context(N)
-            end;
+            live(Ctx, default, fun() -> get_context(N) end);
         _ ->
             error(badarg)
     end;
-get_context(default) ->
-    get_context();
+get_context(Pool) when is_atom(Pool) ->
+    {Ctx, _Lane, _Env} = pool_route(Pool, named),
+    live(Ctx, Pool, fun() -> get_context(Pool) end);
 get_context(_) ->
     error(badarg).
 
-%% @doc Binds the calling process to a context.
+%% @doc Binds the calling process to a context, of whatever pool or none.
 -spec bind_context(py:context()) -> ok.
 bind_context(Ctx) when is_pid(Ctx) ->
-    Number =
-        case persistent_term:get(?POOL, undefined) of
-            undefined -> 0;
-            Slots -> number_of(Ctx, tuple_to_list(Slots), 1)
-        end,
-    case Number of
-        0 ->
-            %% Not of the pool: bound to the pid itself.
-            py_context:lane(Ctx) =/= noproc orelse error(badarg),
-            _ = put(?BOUND, Ctx),
+    case py_pool_binding:bind(default, Ctx, py_pool_registry:slots(default)) of
+        true ->
             ok;
-        _ ->
-            _ = put(?BOUND, Number),
-            ok
+        false ->
+            case py_context:lane(Ctx) of
+                noproc -> error(badarg);
+                Lane -> py_pool_binding:pin(Ctx, Lane)
+            end
     end;
 bind_context(_) ->
+    error(badarg).
+
+%% @doc Binds the calling process, as far as that pool goes, to a context of it.
+-spec bind_context(py:pool_name(), py:context()) -> ok.
+bind_context(Pool, Ctx) when is_atom(Pool), is_pid(Ctx) ->
+    py_pool_binding:bind(Pool, Ctx, py_pool_registry:slots(Pool)) orelse error(badarg),
+    ok;
+bind_context(_, _) ->
     error(badarg).
 
 %% @doc The next use binds by scheduler again.
 -spec unbind_context() -> ok.
 unbind_context() ->
-    _ = erase(?BOUND),
-    ok.
+    py_pool_binding:unbind(default).
+
+-spec unbind_context(py:pool_name()) -> ok.
+unbind_context(Pool) when is_atom(Pool) ->
+    py_pool_binding:unbind(Pool);
+unbind_context(_) ->
+    error(badarg).
 
 -spec num_contexts() -> non_neg_integer().
 num_contexts() ->
-    tuple_size(persistent_term:get(?POOL, {})).
+    num_contexts(default).
+
+-spec num_contexts(py:pool_name()) -> non_neg_integer().
+num_contexts(Pool) when is_atom(Pool) ->
+    tuple_size(py_pool_registry:slots(Pool));
+num_contexts(_) ->
+    error(badarg).
 
 -spec contexts() -> [py:context()].
 contexts() ->
-    [Ctx || {Ctx, _Lane} <- tuple_to_list(persistent_term:get(?POOL, {}))].
+    contexts(default).
 
-%% Internal API
+%% @doc The contexts in the order of their numbers, all alive.
+-spec contexts(py:pool_name()) -> [py:context()].
+contexts(Pool) when is_atom(Pool) ->
+    Contexts = [Ctx || {Ctx, _Lane} <- tuple_to_list(py_pool_registry:slots(Pool))],
+    case [Ctx || Ctx <- Contexts, not is_process_alive(Ctx)] of
+        [] ->
+            Contexts;
+        Dead ->
+            lists:foreach(fun(Ctx) -> await_replaced(Ctx, Pool) end, Dead),
+            contexts(Pool)
+    end;
+contexts(_) ->
+    error(badarg).
 
-%% @private The bound context and its lane: the first step of every call.
--spec bound() -> slot().
-bound() ->
-    case persistent_term:get(?POOL, undefined) of
-        undefined ->
-            error(badarg);
-        Slots ->
-            case get(?BOUND) of
-                N when is_integer(N), N =< tuple_size(Slots) -> element(N, Slots);
-                Ctx when is_pid(Ctx) -> bound_pid(Ctx, Slots);
-                _ -> bind(Slots)
+%% --- internal API ---------------------------------------------------------------------
+
+%% @private The way of a call that names no context: the first step of each.
+-spec route(py:text(), py:text()) -> route().
+route(Module, Function) ->
+    case py_pool_registry:table() of
+        {Slots, none} ->
+            bound(Slots);
+        {Slots, Registrations} ->
+            case py_pool_registry:lookup(Module, Function, Registrations) of
+                undefined -> bound(Slots);
+                Pool -> pool_route(Pool, registered)
             end
     end.
 
-%% @private What a target of the API means.
--spec target(py:context() | atom()) -> slot() | noproc.
+%% @private The way of any other request that names no context.
+-spec bound() -> route().
+bound() ->
+    {Slots, _} = py_pool_registry:table(),
+    bound(Slots).
+
+%% @private The way to a context or pool that a request names. The namespace is that
+%% of the calling process.
+-spec target(py:target()) -> route() | noproc.
 target(Ctx) when is_pid(Ctx) ->
     case py_context:lane(Ctx) of
         noproc -> noproc;
-        Lane -> {Ctx, Lane}
+        Lane -> {Ctx, Lane, py_context:process_env(Ctx, Lane)}
     end;
-target(default) ->
-    bound();
+target(Pool) when is_atom(Pool) ->
+    pool_route(Pool, named);
 target(_) ->
     error(badarg).
 
-%% @private
--spec start_link() -> {ok, pid()} | ignore | {error, term()}.
-start_link() ->
-    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+%% --- internal -------------------------------------------------------------------------
 
-%% gen_server
-
--spec init([]) -> {ok, #state{}}.
-init([]) ->
-    process_flag(trap_exit, true),
-    {ok, #state{}}.
-
--spec handle_call(term(), gen_server:from(), #state{}) ->
-    {reply, ok | {ok, [pid()]} | {error, term()}, #state{}}.
-handle_call({start, _Settings}, _From, State = #state{pool = #pool{}}) ->
-    {reply, {ok, contexts()}, State};
-handle_call({start, Settings}, _From, State) ->
-    case start_pool(Settings) of
-        {ok, Pool} ->
-            publish(Pool),
-            {reply, {ok, contexts()}, State#state{pool = Pool}};
-        {error, Reason} ->
-            {reply, {error, Reason}, State}
-    end;
-handle_call(stop, _From, State = #state{pool = Pool}) ->
-    ok = stop_pool(Pool),
-    {reply, ok, State#state{pool = undefined}};
-handle_call({ended, Ctx}, _From, State) ->
-    {reply, ok, ended(Ctx, noproc, State)}.
-
--spec handle_cast(term(), #state{}) -> no_return().
-handle_cast(Request, _State) ->
-    error({unexpected, Request}).
-
--spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({'DOWN', _, process, Pid, Reason}, State) ->
-    {noreply, ended(Pid, Reason, State)};
-handle_info(_Late, State) ->
-    {noreply, State}.
-
--spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, #state{pool = Pool}) ->
-    stop_pool(Pool).
-
-%% Internal
-
-%% One that has just been killed is replaced before this returns.
-is_live(Ctx) ->
-    is_process_alive(Ctx) orelse
-        begin
-            ok = gen_server:call(?MODULE, {ended, Ctx}, infinity),
-            false
-        end.
-
-ended(Ctx, Reason, State = #state{pool = Pool = #pool{}}) ->
-    case number_of(Ctx, Pool) of
-        none -> State;
-        Number -> State#state{pool = replace(Number, Reason, Pool)}
-    end;
-ended(_Ctx, _Reason, State) ->
-    State.
-
-bind(Slots) ->
-    N = (erlang:system_info(scheduler_id) - 1) rem tuple_size(Slots) + 1,
-    _ = put(?BOUND, N),
-    element(N, Slots).
-
-bound_pid(Ctx, Slots) ->
-    case py_context:lane(Ctx) of
-        noproc -> bind(Slots);
-        Lane -> {Ctx, Lane}
+bound(Slots) ->
+    case get(?BOUND) of
+        {Number, Slot, Route} when element(Number, Slots) =:= Slot -> Route;
+        _ -> py_pool_binding:implicit(Slots)
     end.
 
-number_of(_Ctx, [], _N) -> 0;
-number_of(Ctx, [{Ctx, _} | _], N) -> N;
-number_of(Ctx, [_ | Rest], N) -> number_of(Ctx, Rest, N + 1).
+pool_route(Pool, How) ->
+    py_pool_binding:in_pool(Pool, py_pool_registry:slots(Pool), How).
 
-start_pool(Settings = #{contexts := N, num_workers := W}) ->
-    Slots = (N + W - 1) div W,
-    Workers = list_to_tuple([start_worker(Slots, Settings) || _ <- lists:seq(1, W)]),
-    Numbers = lists:seq(1, N),
-    Contexts = maps:from_list([{I, start_context(I, Workers, Settings)} || I <- Numbers]),
-    Pool = #pool{settings = Settings, workers = Workers, contexts = Contexts},
-    Failures = [
-        {I, Reason}
-     || I <- Numbers, {error, Reason} <- [py_context:await_started(maps:get(I, Contexts))]
-    ],
-    case Failures of
-        [] ->
-            {ok, Pool};
-        [{I, Reason} | _] ->
-            ok = stop_pool(Pool),
-            {error, {context_start_failed, default, I, Reason}}
+start_checked(Pool, Settings) ->
+    case py_pool:contexts(py_pool_registry:start_pool(Pool, Settings)) of
+        %% It was about to end: the next one starts as asked.
+        gone -> start_checked(Pool, Settings);
+        Answer -> Answer
     end.
 
-start_worker(Slots, Settings) ->
-    {ok, Worker} = py_worker_sup:start_worker(Settings#{slots => Slots}),
-    Worker.
-
-start_context(Number, Workers, Settings) ->
-    Worker = element((Number - 1) rem tuple_size(Workers) + 1, Workers),
-    {ok, Ctx} = py_context_sup:start_context({default, Number}, Worker, Settings),
-    _ = monitor(process, Ctx),
-    Ctx.
-
-publish(#pool{contexts = Contexts}) ->
-    Slots = [
-        {Ctx, py_context:lane(Ctx)}
-     || {_Number, Ctx} <- lists:keysort(1, maps:to_list(Contexts))
-    ],
-    persistent_term:put(?POOL, list_to_tuple(Slots)).
-
-stop_pool(undefined) ->
-    ok;
-stop_pool(#pool{contexts = Contexts, workers = Workers}) ->
-    _ = persistent_term:erase(?POOL),
-    Refs = [monitor(process, Worker) || Worker <- tuple_to_list(Workers)],
-    lists:foreach(fun py_context:stop/1, maps:values(Contexts)),
-    %% Workers end with their last context; wait for Python's exit functions.
-    lists:foreach(
-        fun(Ref) ->
-            receive
-                {'DOWN', Ref, process, _, _} -> ok
-            after 7000 -> ok
-            end
-        end,
-        Refs
-    ).
-
-number_of(Pid, #pool{contexts = Contexts}) ->
-    case [Number || {Number, Ctx} <- maps:to_list(Contexts), Ctx =:= Pid] of
-        [Number] -> Number;
-        [] -> none
+%% A context that has just been killed is replaced before its successor is named.
+live(Ctx, Pool, Again) ->
+    case is_process_alive(Ctx) of
+        true ->
+            Ctx;
+        false ->
+            ok = await_replaced(Ctx, Pool),
+            Again()
     end.
 
-%% A context that was killed gets a successor under its number. Its place in the
-%% worker process is used up, so the successor gets a process of its own.
-replace(Number, Reason, Pool = #pool{settings = Settings, contexts = Contexts}) ->
-    ?LOG_WARNING("context ~p of pool default ended (~p); starting another one",
-                 [Number, Reason], ?LOG),
-    Worker = start_worker(1, Settings),
-    Ctx = start_context(Number, {Worker}, Settings),
-    Workers = erlang:append_element(Pool#pool.workers, Worker),
-    New = Pool#pool{contexts = Contexts#{Number := Ctx}, workers = Workers},
-    publish(New),
-    New.
+await_replaced(Ctx, Pool) ->
+    case py_pool_registry:server(Pool) of
+        undefined ->
+            ok;
+        Server ->
+            _ = py_pool:replaced(Server, Ctx),
+            ok
+    end.

@@ -8,7 +8,7 @@
 %% it, and it ends no later than that one.
 -module(py_nesting).
 
--export([frame/0, flags/1, cap/1, within/3, inherit/2]).
+-export([frame/0, flags/1, deadline/1, within/4, inherit/2]).
 
 -export_type([frame/0]).
 
@@ -19,7 +19,8 @@
 
 -record(frame, {
     route :: py_request:route(),
-    %% of the request around it; absolute, ms
+    %% of the request around it: its budget, and when that ends, absolute, ms
+    timeout :: timeout(),
     deadline :: integer() | infinity
 }).
 
@@ -38,19 +39,28 @@ flags(Flags) ->
         _ -> Flags bor ?NESTED
     end.
 
-%% @doc The earlier of a deadline and that of the request around the callback.
--spec cap(integer() | infinity) -> integer() | infinity.
-cap(Deadline) ->
+%% @doc When a request with that budget ends, and whether that is its own deadline: not
+%% if the request around the callback ends first. A clock costs as much as a tenth of a
+%% call, so it is read only if it can matter.
+-spec deadline(timeout()) -> {integer() | infinity, Own :: boolean()}.
+deadline(Timeout) ->
     case get(?FRAME) of
-        undefined -> Deadline;
+        undefined ->
+            own(Timeout);
         %% infinity, an atom, is larger than any number.
-        #frame{deadline = Outer} -> min(Deadline, Outer)
+        #frame{timeout = Outer, deadline = Deadline} when Timeout >= Outer ->
+            {Deadline, false};
+        #frame{deadline = Outer} ->
+            case own(Timeout) of
+                {Deadline, _} when Deadline >= Outer -> {Outer, false};
+                Own -> Own
+            end
     end.
 
 %% @doc Runs a callback of a request.
--spec within(py_request:route(), integer() | infinity, fun(() -> Result)) -> Result.
-within(Route, Deadline, Fun) ->
-    enter(#frame{route = Route, deadline = Deadline}, Fun).
+-spec within(py_request:route(), timeout(), integer() | infinity, fun(() -> Result)) -> Result.
+within(Route, Timeout, Deadline, Fun) ->
+    enter(#frame{route = Route, timeout = Timeout, deadline = Deadline}, Fun).
 
 %% @doc Runs the work of a helper as a part of the callback that its caller was in. The
 %% caller's deadline is not the helper's.
@@ -58,27 +68,24 @@ within(Route, Deadline, Fun) ->
 inherit(undefined, Fun) ->
     Fun();
 inherit(Frame = #frame{}, Fun) ->
-    enter(Frame#frame{deadline = infinity}, Fun).
+    enter(Frame#frame{timeout = infinity, deadline = infinity}, Fun).
 
 %% Internal
+
+own(infinity) -> {infinity, false};
+own(Timeout) -> {erlang:monotonic_time(millisecond) + Timeout, true}.
 
 %% Fun raises nothing that has to be caught here: py_callback:run/2 catches all, and a
 %% helper ends with its work.
 enter(Frame = #frame{route = Route}, Fun) ->
     Outer = put(?FRAME, Frame),
-    Saved = put(?BOUND, {nested, Route, get(?BOUND)}),
+    _ = put(?BOUND, {nested, Route, get(?BOUND)}),
     Result = Fun(),
-    {nested, _, Bound} = get(?BOUND),
-    %% What the callback was bound to when it ended stays, as for any function.
-    restore(?BOUND, bound(Saved, Bound)),
+    %% Whatever the callback bound the process to is in there.
+    {nested, _Route, Bound} = get(?BOUND),
+    restore(?BOUND, Bound),
     restore(?FRAME, Outer),
     Result.
-
-bound({nested, Route, _}, Bound) -> {nested, Route, innermost(Bound)};
-bound(_, Bound) -> innermost(Bound).
-
-innermost({nested, _, Bound}) -> innermost(Bound);
-innermost(Bound) -> Bound.
 
 restore(Key, undefined) ->
     _ = erase(Key),

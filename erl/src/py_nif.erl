@@ -25,6 +25,7 @@
     lane_progress/2,
     lane_interrupt/2,
     lane_is_idle/1,
+    lane_expire/2,
     lane_stats/1,
     answer/4,
     call_id/1,
@@ -146,6 +147,12 @@ lane_progress(_Lane, _CallId) ->
 %% CallId 0: the request that runs.
 -spec lane_interrupt(lane(), non_neg_integer()) -> ok | not_running.
 lane_interrupt(_Lane, _CallId) ->
+    ?NOT_LOADED.
+
+%% The budget of a call has ended while its caller runs a callback: interrupts it, and
+%% what the caller runs on top of it; answer/4 then returns `{error, timeout}'.
+-spec lane_expire(lane(), non_neg_integer()) -> ok.
+lane_expire(_Lane, _CallId) ->
     ?NOT_LOADED.
 
 -spec lane_is_idle(lane()) -> boolean().

@@ -1,40 +1,63 @@
 %% SPDX-License-Identifier: Apache-2.0
 
-%% @private Several calls at once. All are started before the first is waited for,
-%% from the caller itself: no helper processes, and a caller that dies takes its
-%% calls with it.
+%% @private Several calls at once. Each item has a helper, so that callbacks of all
+%% of them can run at the same time; a caller that dies takes its items with it.
 -module(py_parallel).
 
 -export([run/2]).
+%% Internal
+-export([item/4]).
 
 -spec run([{py:text(), py:text(), list()}], timeout()) -> {ok, [py:result()]}.
+run([], _Timeout) ->
+    {ok, []};
 %% The guard fails for an improper list, too.
-run(Calls, Timeout) when length(Calls) >= 0 ->
-    lists:foreach(fun check/1, Calls),
-    Contexts = list_to_tuple(py_context_router:contexts()),
-    tuple_size(Contexts) > 0 orelse error(badarg),
-    Deadline = erlang:monotonic_time(millisecond) + Timeout,
-    {Started, _} = lists:mapfoldl(
-        fun(Call, I) -> {start(Call, element(I rem tuple_size(Contexts) + 1, Contexts)), I + 1} end,
+run(Calls, Timeout) when length(Calls) > 0 ->
+    Items = [check(Call) || Call <- Calls],
+    Slots = py_pool_registry:slots(default),
+    tuple_size(Slots) > 0 orelse error(badarg),
+    How = {py_request:options(Timeout, #{timeout => Timeout}), py_async:nesting()},
+    {Refs, _} = lists:mapfoldl(
+        fun(Item, I) -> {start(Item, element(I rem tuple_size(Slots) + 1, Slots), How), I + 1} end,
         0,
-        Calls
+        Items
     ),
-    {ok, [py_request:finish(Call, left(Deadline)) || Call <- Started]};
+    Results = collect(maps:from_keys(Refs, pending), length(Refs)),
+    {ok, [maps:get(Ref, Results) || Ref <- Refs]};
 run(_Calls, _Timeout) ->
     error(badarg).
 
-check({M, F, Args}) when is_list(Args) ->
-    _ = py_request:text(M),
-    _ = py_request:text(F),
-    ok;
+%% @private The helper of an item. Its end carries the result, so that there is one
+%% message, whatever happens to it.
+-spec item(
+    pid(),
+    py_context_router:route(),
+    {py:text(), py:text(), list(), map()},
+    {py_request:options(), py_async:nesting()}
+) -> no_return().
+item(Caller, Route, Item, How) ->
+    exit({result, py_async:guarded(Caller, Route, Item, How)}).
+
+%% Internal
+
+check({Module, Function, Args}) when is_list(Args) ->
+    {py_request:text(Module), py_request:text(Function), Args, #{}};
 check(_) ->
     error(badarg).
 
-start({M, F, Args}, Ctx) ->
-    case py_context:lane(Ctx) of
-        noproc -> {error, {context_died, noproc}};
-        Lane -> py_request:start_call(Lane, undefined, M, F, {Args, #{}}, 0)
+start(Item, {Ctx, Lane}, How) ->
+    {_Pid, Ref} = spawn_monitor(?MODULE, item, [self(), {Ctx, Lane, undefined}, Item, How]),
+    Ref.
+
+%% In order of arrival: what waits in the mailbox is looked at once.
+collect(Results, 0) ->
+    Results;
+collect(Results, Left) ->
+    receive
+        {'DOWN', Ref, process, _Pid, Reason} when is_map_key(Ref, Results) ->
+            collect(Results#{Ref := result(Reason)}, Left - 1)
     end.
 
-left(Deadline) ->
-    max(0, Deadline - erlang:monotonic_time(millisecond)).
+result({result, Result}) -> Result;
+%% A callback killed the process it ran in.
+result(Reason) -> {error, {'CallbackError', lists:flatten(io_lib:format("exit: ~tp", [Reason]))}}.

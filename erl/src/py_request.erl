@@ -24,10 +24,12 @@
 
 -record(run, {
     route :: route(),
+    timeout :: timeout(),
     deadline :: integer() | infinity,
     guard :: reference() | undefined,
-    %% tells the context of the deadline while the caller runs a callback
-    timer :: reference() | undefined
+    %% tells the context of the deadline while the caller runs a callback; none: there is
+    %% no deadline, or that of the request around it comes first
+    timer :: reference() | undefined | none
 }).
 
 %% @doc A call with the defaults: the commonest form, and the one whose cost is
@@ -126,7 +128,14 @@ submit(Route, Options = #{timeout := Timeout, flags := Flags}, Fun) ->
     end.
 
 run(Route, Timeout, Guard) ->
-    #run{route = Route, deadline = py_nesting:cap(deadline(Timeout)), guard = Guard}.
+    case py_nesting:deadline(Timeout) of
+        {Deadline, true} ->
+            #run{route = Route, timeout = Timeout, deadline = Deadline, guard = Guard};
+        {Deadline, false} ->
+            #run{
+                route = Route, timeout = Timeout, deadline = Deadline, guard = Guard, timer = none
+            }
+    end.
 
 go_on(overloaded, Submit, Run) ->
     wait_for_slot(Submit, Run);
@@ -177,10 +186,10 @@ go({pending, Call}, Run) ->
     wait(Call, Run);
 go({callback, Call, Number, Question, Arguments}, Run) ->
     run_callback(Call, Number, Question, Arguments, Run);
-go(Answer, #run{timer = undefined}) ->
-    Answer;
-go(Answer, #run{timer = Timer}) ->
+go(Answer, #run{timer = Timer}) when is_reference(Timer) ->
     _ = erlang:cancel_timer(Timer, [{async, true}, {info, false}]),
+    Answer;
+go(Answer, _Run) ->
     Answer.
 
 wait(Call, Run) ->
@@ -189,9 +198,6 @@ wait(Call, Run) ->
         waiting -> receive_done(Call, Tag, left(Run#run.deadline), Run);
         Outcome -> go(Outcome, Run)
     end.
-
-deadline(infinity) -> infinity;
-deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 
 left(infinity) -> infinity;
 left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
@@ -226,15 +232,14 @@ give_up(Call, Tag) ->
             end
     end.
 
-answer_or_give_up({callback, Call, _, _, _}) -> give_up(Call);
-answer_or_give_up(Answer) -> Answer.
-
-%% Nothing is waited for: the caller runs a callback, or has just taken one.
-give_up(Call) ->
+%% A callback that comes too late is not run.
+answer_or_give_up({callback, Call, _, _, _}) ->
     case py_nif:cancel(Call) of
         cancelled -> {error, timeout};
         done -> answer_or_give_up(py_nif:collect(Call))
-    end.
+    end;
+answer_or_give_up(Answer) ->
+    Answer.
 
 %% Callbacks
 
@@ -242,20 +247,17 @@ give_up(Call) ->
 run_callback(Call, Number, Question, Arguments, Run) when Question =/= 0 ->
     {How, Term} = py_callback:run(Question, Arguments),
     go(py_nif:answer(Call, Number, How, Term), Run);
-run_callback(Call, Number, Question, Arguments, Run = #run{route = Route, deadline = Deadline}) ->
-    Timed = start_timer(Call, Run),
-    {How, Term} = py_nesting:within(Route, Deadline, fun() ->
+run_callback(Call, Number, Question, Arguments, Run = #run{route = Route, timeout = Timeout}) ->
+    Timed = #run{deadline = Deadline} = start_timer(Call, Run),
+    {How, Term} = py_nesting:within(Route, Timeout, Deadline, fun() ->
         py_callback:run(Question, Arguments)
     end),
-    case left(Deadline) of
-        0 -> go(give_up(Call), Timed);
-        _ -> go(py_nif:answer(Call, Number, How, Term), Timed)
-    end.
+    %% If the deadline has passed meanwhile, that says so.
+    go(py_nif:answer(Call, Number, How, Term), Timed).
 
-%% While the caller runs a callback it cannot see to the deadline itself.
-start_timer(Call, Run = #run{timer = undefined, deadline = Deadline, route = {Ctx, _, _}}) when
-    Deadline =/= infinity
-->
+%% While the caller runs a callback it cannot see to the deadline itself. The context
+%% interrupts the call then, and those of the caller that it runs on top of it.
+start_timer(Call, Run = #run{timer = undefined, deadline = Deadline, route = {Ctx, _, _}}) ->
     Message = {deadline, py_nif:call_id(Call)},
     Run#run{timer = erlang:send_after(Deadline, Ctx, Message, [{abs, true}])};
 start_timer(_Call, Run) ->

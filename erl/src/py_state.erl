@@ -99,7 +99,7 @@ incr_new(Key, N) ->
 
 insert_new(Key, Value) ->
     Counter = persistent_term:get(?TABLE),
-    case atomics:add_get(Counter, 1, 1) =< py_config:max_state_entries() of
+    case atomics:add_get(Counter, 1, 1) =< py_config:get(max_state_entries) of
         true ->
             ets:insert_new(?TABLE, {Key, Value}) orelse
                 begin

@@ -89,7 +89,9 @@ takes_keyword_arguments_as_argument_and_as_option(_Config) ->
     Expected = py:call(ep_probe, identify, [1], Kwargs, 5000),
     Expected = py:call(ep_probe, identify, [1], Kwargs, #{timeout => 5000}),
     Expected = py:call(Ctx, ep_probe, identify, [1], #{kwargs => Kwargs}),
-    Expected = py:call(default, ep_probe, identify, [1], #{kwargs => Kwargs, timeout => 5000}),
+    Expected = py:call(default, ep_probe, identify, [1], Kwargs),
+    Expected = py:call(default, ep_probe, identify, [1], Kwargs, #{timeout => 5000}),
+    Expected = py:call(Ctx, ep_probe, identify, [1], Kwargs, 5000),
     Expected = py_context:call(Ctx, ep_probe, identify, [1], Kwargs),
     {ok, {{1}, #{}}} = py:call(ep_probe, identify, [1], #{}),
     {ok, 255} = py:call(builtins, int, [<<"ff">>], #{base => 16}).
