@@ -72,7 +72,7 @@ bool ep_atom_from_worker(struct ep_vm *vm, ErlNifEnv *env, const uint8_t *utf8, 
 #endif
 }
 
-int ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *ret_size)
+static int read_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *ret_size)
 {
     char latin1[256];
 
@@ -105,5 +105,37 @@ int ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *
         rc = 0;
     }
     enif_release_binary(&bin);
+    return rc;
+}
+
+/* Names of the atoms that a scheduler thread has met last: an atom keeps its name for
+ * the life of the VM, and reading it takes ten times as long as this. */
+#define CACHED_NAMES 64u /* a power of two */
+#define CACHED_SIZE 23u
+
+struct cached_name {
+    ERL_NIF_TERM atom; /* 0: none */
+    uint8_t size;
+    uint8_t bytes[CACHED_SIZE];
+};
+
+static _Thread_local struct cached_name cached_names[CACHED_NAMES];
+
+int ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *ret_size)
+{
+    /* The low bits of an atom are the tag. */
+    struct cached_name *entry = &cached_names[(atom >> 6 ^ atom >> 12) % CACHED_NAMES];
+
+    if (entry->atom == atom) {
+        memcpy(name, entry->bytes, CACHED_SIZE);
+        *ret_size = entry->size;
+        return 0;
+    }
+    int rc = read_name(env, atom, name, ret_size);
+    if (rc == 0 && *ret_size <= CACHED_SIZE) {
+        entry->atom = atom;
+        entry->size = (uint8_t)*ret_size;
+        memcpy(entry->bytes, name, *ret_size);
+    }
     return rc;
 }

@@ -85,8 +85,12 @@ static int take_own(struct ep_lane *lane, struct ep_call *call, struct ep_reply 
         reply->msg.kind == EP_KIND_CALLBACK ? EP_CALL_BUSY : EP_CALL_TAKEN;
 
     ep_reply_take(lane, &reply->msg, reply);
-    /* From SPINNING only the consumer moves it, which is us. */
-    return ep_call_move(call, EP_CALL_SPINNING, next) ? 1 : -EPROTO;
+    /* From SPINNING only the consumer and the caller move it, and we are both. Release:
+     * whoever finds the new state in a walk finds what belongs to it. */
+    if (atomic_load_explicit(&call->state, memory_order_relaxed) != EP_CALL_SPINNING)
+        return -EPROTO;
+    atomic_store_explicit(&call->state, next, memory_order_release);
+    return 1;
 }
 
 static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *reply,

@@ -19,7 +19,8 @@ void ep_worker_take_slot(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
     if ((slot->flags & EP_FLAG_BLOCK) != 0)
         ep_reclaim_push(&lane->shm.reclaim_tx, slot->block);
     ep_ring_advance(ring);
-    ep_ring_publish_head(ring);
+    /* The VM keeps what finds no room, and looks again when a reply comes. */
+    ep_ring_release_head(ring);
 }
 
 void ep_worker_exit_if_forked(void)
@@ -125,12 +126,13 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     } else {
         run(lane, &request, &reply);
     }
-    (void)ep_py_interrupt_end(&lane->interrupt);
-    pop_frame(lane, &frame);
     if (sent_ns != 0)
         reply.stamp = stamp_of(sent_ns, begun_ns);
     bool ok = ep_worker_reply_commit(lane, &reply);
     ep_worker_lane_attach(lane);
+    /* After the reply is out, which is waited for. No Python code has run since. */
+    (void)ep_py_interrupt_end(&lane->interrupt);
+    pop_frame(lane, &frame);
     ep_py_request_finish(&request);
     ep_worker_exit_if_forked();
 
@@ -173,7 +175,7 @@ bool ep_worker_serve_urgent(struct ep_worker_lane *lane)
         case EP_KIND_ANSWER:
             if (ep_worker_callback_answered(lane, slot)) {
                 ep_ring_advance(ring);
-                ep_ring_publish_head(ring);
+                ep_ring_release_head(ring);
             } else {
                 ep_worker_take_slot(lane, ring, slot);
             }

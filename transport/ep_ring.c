@@ -134,3 +134,9 @@ void ep_ring_publish_head(struct ep_ring_rx *rx)
     /* C1 and S1. */
     atomic_store_explicit(rx->shared_head, rx->head, memory_order_seq_cst);
 }
+
+void ep_ring_release_head(struct ep_ring_rx *rx)
+{
+    /* C1. */
+    atomic_store_explicit(rx->shared_head, rx->head, memory_order_release);
+}

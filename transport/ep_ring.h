@@ -118,6 +118,9 @@ void ep_ring_advance(struct ep_ring_rx *rx);
 /* Tells the producer what was taken so far (C1, S1). */
 void ep_ring_publish_head(struct ep_ring_rx *rx);
 
+/* The same for a producer that never sleeps until there is room (C1): no barrier. */
+void ep_ring_release_head(struct ep_ring_rx *rx);
+
 /* Returns whether a lent slot was cancelled by its producer. */
 bool ep_slot_is_cancelled(const struct ep_slot *slot);
 
