@@ -17,6 +17,7 @@ all() ->
 
 groups() ->
     [{processes, [
+        answers_when_a_pool_does_not_start,
         keeps_no_pool_when_the_registry_ends,
         forgets_pools_and_registrations_with_the_application
     ]}
@@ -463,6 +464,43 @@ binds_inside_a_callback_for_the_time_after_it(_Config) ->
     end)).
 
 %% --- processes ------------------------------------------------------------------------
+
+%% A worker process without memory does not start. Nobody else is concerned.
+answers_when_a_pool_does_not_start(_Config) ->
+    case os:find_executable("prlimit") of
+        false ->
+            {skip, "prlimit is not installed"};
+        Prlimit ->
+            ok = py_test:start([{num_contexts, 2}]),
+            Launcher = py_test:launcher_pid(),
+            Limit = fun(Bytes) ->
+                [] = os:cmd(io_lib:format("~s --pid ~b --as=~s", [Prlimit, Launcher, Bytes]))
+            end,
+            Limit("20000000:unlimited"),
+            Starters = [
+                py_test:spawn_caller(fun() -> py_context_router:start_pool(io, 2) end)
+             || _ <- [1, 2, 3]
+            ],
+            [
+                {error, {context_start_failed, io, 1, {worker_unavailable, _}}} =
+                    py_test:result_of(Starter)
+             || Starter <- Starters
+            ],
+            {ok, 4.0} = py:call(math, sqrt, [16]),
+            false = py_context_router:pool_started(io),
+            [] = [Id || {Id = {io, _}, _} <- pool_ids()],
+            Limit("unlimited:unlimited"),
+            {ok, [_, _]} = py_context_router:start_pool(io, 2),
+            {ok, 4.0} = py:call(io, math, sqrt, [16])
+    end.
+
+%% Of all contexts of pools that live.
+pool_ids() ->
+    [
+        {Id, Ctx}
+     || {_, Ctx, _, _} <- supervisor:which_children(py_context_sup),
+        {ok, #{pool := Id}} <- [py_context:info(Ctx)]
+    ].
 
 keeps_no_pool_when_the_registry_ends(_Config) ->
     ok = py_test:start([{num_contexts, 2}]),
