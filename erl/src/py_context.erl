@@ -81,9 +81,15 @@ new(_) ->
 stop(Ctx) when is_pid(Ctx) ->
     unlink(Ctx),
     try
-        gen_server:stop(Ctx, shutdown, ?STOP_TIMEOUT_MS)
+        %% For its callers it is a shutdown; its owner, who may be another process,
+        %% must not end with it.
+        gen_server:stop(Ctx, normal, ?STOP_TIMEOUT_MS)
     catch
-        exit:_ -> ok
+        exit:timeout ->
+            true = exit(Ctx, kill),
+            ok;
+        exit:_Gone ->
+            ok
     end;
 stop(_) ->
     error(badarg).
@@ -301,6 +307,7 @@ await_started(Ctx) ->
         gen_server:call(Ctx, await_started, ?START_TIMEOUT_MS)
     catch
         exit:{timeout, _} -> {error, timeout};
+        exit:{normal, _} -> {error, {context_died, shutdown}};
         exit:{Reason, _} -> {error, {context_died, Reason}}
     end.
 
