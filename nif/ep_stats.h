@@ -30,7 +30,8 @@ void ep_stats_ended(struct ep_stats *stats, const struct ep_call *call, const st
 /* A call was given up by its caller. */
 void ep_stats_timed_out(struct ep_stats *stats);
 
-/* #{queue | run | reply => {Count, SumUs, MaxUs, [BucketCount]}, calls, errors, timeouts} */
-ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, const struct ep_stats *stats);
+/* #{queue | run | reply => {Count, SumUs, MaxUs, [BucketCount]}, calls, errors, timeouts,
+ *   state, os_pid, restarts, queue_depth, shared_bytes} */
+ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, struct ep_lane *lane);
 
 #endif

@@ -269,6 +269,19 @@ static void unstage(struct ep_lane *lane, const struct staged *staged)
         (void)ep_slab_free(&lane->shm.slab, staged->block);
 }
 
+void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
+                   const struct ep_request *request)
+{
+    call->op = request->op;
+    call->is_timed = false;
+    call->serial =
+        request->urgent
+            ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
+            : 0;
+    atomic_store_explicit(&call->is_overdue, false, memory_order_relaxed);
+    (void)enif_self(env, &call->caller);
+}
+
 static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
                          const struct staged *staged, struct ep_call **ret_call)
 {
@@ -281,14 +294,8 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     struct ep_call *call = ep_call_alloc(lane);
     if (call == NULL)
         return -ENOBUFS;
-    call->op = request->op;
+    ep_call_begin(lane, call, env, request);
     call->is_timed = ep_stats_is_sampled(request->urgent ? &lane->shm.urgent : &lane->shm.call);
-    call->serial =
-        request->urgent
-            ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
-            : 0;
-    atomic_store_explicit(&call->is_overdue, false, memory_order_relaxed);
-    (void)enif_self(env, &call->caller);
 
     struct ep_msg head;
     head.aux = 0;
