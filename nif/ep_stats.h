@@ -21,7 +21,8 @@
 /* Whether the next request on that ring is to be timed. Under the producer lock. */
 static inline bool ep_stats_is_sampled(const struct ep_ring_tx *ring)
 {
-    return ring->tail % EP_STATS_SAMPLE == 0;
+    /* Not 0: the first message of a ring is START. */
+    return ring->tail % EP_STATS_SAMPLE == 1;
 }
 
 /* A call has its outcome. */

@@ -23,20 +23,24 @@ struct staged {
     uint64_t block;
 };
 
-static uint64_t in_ring(const struct ep_ring_tx *ring)
+/* Whether fewer than that many messages wait in the ring. Looks at the line of the
+ * worker's head only if that can change the answer. */
+static bool has_fewer(struct ep_ring_tx *ring, uint64_t most)
 {
-    return ring->tail - ep_ring_taken(ring);
+    if (ring->tail - ring->head_seen >= most)
+        ring->head_seen = ep_ring_taken(ring);
+    return ring->tail - ring->head_seen < most;
 }
 
 /* Whether the urgent ring may take one more of that kind: there is always room for
  * what a waiting lane needs to go on. */
-static bool has_urgent_room(const struct ep_ring_tx *ring, uint16_t kind)
+static bool has_urgent_room(struct ep_ring_tx *ring, uint16_t kind)
 {
     switch (kind) {
     case EP_KIND_ANSWER:
     case EP_KIND_CANCEL: return true;
-    case EP_KIND_ENV_DROP: return in_ring(ring) < EP_URGENT_SLOTS / 4;
-    default: return in_ring(ring) < EP_URGENT_SLOTS / 2; /* requests */
+    case EP_KIND_ENV_DROP: return has_fewer(ring, EP_URGENT_SLOTS / 4);
+    default: return has_fewer(ring, EP_URGENT_SLOTS / 2); /* requests */
     }
 }
 
