@@ -330,6 +330,8 @@ static void requeue(struct ep_lane *lane, const struct ep_ring_tx *ring, uint64_
         last = &queued->next;
         atomic_fetch_add(&lane->n_queued, 1);
     }
+    if (first == NULL)
+        return; /* last points to a local variable */
     *last = queue->first;
     if (queue->first == NULL)
         queue->last = last;

@@ -69,7 +69,7 @@ end_per_testcase(_Case, Config) ->
 
 %% Each form of each function, with the kinds of its arguments.
 forms() ->
-    calls() ++ evals() ++ asynchronous() ++ contexts() ++ pools().
+    calls() ++ evals() ++ asynchronous() ++ contexts() ++ pools() ++ callbacks() ++ memory().
 
 calls() ->
     [
@@ -170,6 +170,45 @@ pools() ->
         {py_context_router, lookup_pool, [module, function]}
     ].
 
+callbacks() ->
+    [
+        {py, register_function, [name, callback]},
+        {py, register_function, [name, any_pool, any_pool]},
+        {py, unregister_function, [name]},
+        {py, state_fetch, [any]},
+        {py, state_store, [any, any]},
+        {py, state_incr, [counter]},
+        {py, state_incr, [counter, amount]},
+        {py, state_decr, [counter]},
+        {py, state_decr, [counter, amount]},
+        {py, state_remove, [any]},
+        {py_callback, register, [name, callback]},
+        {py_callback, unregister, [name]},
+        {py_callback, lookup, [name]},
+        {py_callback, execute, [name, args]},
+        {py_semaphore, set_max_concurrent, [size]},
+        {py_semaphore, acquire, [timeout]},
+        {py_state, fetch, [any]},
+        {py_state, store, [any, any]},
+        {py_state, remove, [any]},
+        {py_state, incr, [counter]},
+        {py_state, incr, [counter, amount]},
+        {py_state, decr, [counter]},
+        {py_state, decr, [counter, amount]}
+    ].
+
+memory() ->
+    [
+        {py, interrupt, [ctx]},
+        {py, get_local_env, [ctx]},
+        {py, memory_stats, [ctx]},
+        {py, gc, [generation]},
+        {py, gc, [ctx]},
+        {py, gc, [ctx, generation]},
+        {py, tracemalloc_start, [frames]},
+        {py_context, interrupt, [ctx]}
+    ].
+
 %% --- kinds ----------------------------------------------------------------------------
 
 good(module, _) -> ep_probe;
@@ -195,6 +234,12 @@ good(size, _) -> 1;
 good(name_pair, _) -> {ep_probe, mark};
 good(other_ctx, _) -> dead();
 good(any, _) -> {any, "term"};
+good(name, _) -> bad_args_function;
+good(callback, _) -> fun(_) -> ok end;
+good(counter, _) -> {bad_args, counter};
+good(amount, _) -> 2;
+good(generation, _) -> 2;
+good(frames, _) -> 1;
 good(mode, _) -> worker;
 good(context_options, _) -> #{kill_after => 500};
 good(new_options, _) -> #{mode => worker};
@@ -248,6 +293,12 @@ bad(number, _) -> [0, -1, 1.0, 3, no_such_pool, <<"1">>, {}];
 bad(size, _) -> [0, -1, 1.0, foo, "2", {}];
 bad(name_pair, _) -> [{ep_probe}, {ep_probe, 1}, {1, mark}, {ep_probe, mark, 0}];
 bad(any, _) -> [];
+bad(name, _) -> not_text();
+bad(callback, _) -> [5, foo, <<>>, fun() -> ok end, fun(_, _) -> ok end, {1, f}, {m, f, 1}, []];
+bad(counter, _) -> [];
+bad(amount, _) -> [1.5, foo, <<"1">>, []];
+bad(generation, _) -> [-1, 3, 1.0, foo, <<>>, []];
+bad(frames, _) -> [0, -1, 1.5, foo, 65536, <<>>];
 bad(mode, _) -> [5, thread, <<"worker">>, "worker", {}];
 bad(context_options, _) -> [5, foo, [], {}, #{bogus => 1}, #{contexts => 1}, #{num_workers => 1}];
 bad(new_options, _) -> [5, foo, [], {}, #{bogus => 1}, #{mode => thread}, #{mode => <<"worker">>}];
@@ -274,7 +325,10 @@ covers_every_exported_function(_Config) ->
             {init, 1}, {handle_call, 3}, {handle_cast, 2}, {handle_info, 2}, {terminate, 2}
         ],
         py_context_router => [{bound, 0}, {route, 2}, {target, 1}],
-        py_context_sup => [{start_link, 0}, {start_member, 3}, {init, 1}]
+        py_context_sup => [{start_link, 0}, {start_member, 3}, {init, 1}],
+        py_callback => [{create_table, 0}, {run, 2}, {failure, 3}],
+        py_semaphore => [],
+        py_state => [{create_table, 0}]
     },
     Covered = [{M, F, length(Kinds)} || {M, F, Kinds} <- forms()],
     ?assertEqual([], [
@@ -312,6 +366,20 @@ tidy(F, [Pool | _], {ok, _}) when F =:= start_pool ->
 tidy(bind_context, _, ok) ->
     %% What follows must not depend on it.
     py_context_router:unbind_context();
+tidy(set_max_concurrent, _, ok) ->
+    py_semaphore:set_max_concurrent(10000);
+tidy(acquire, _, ok) ->
+    py_semaphore:release();
+tidy(tracemalloc_start, _, ok) ->
+    py:tracemalloc_stop();
+tidy(lookup, _, _) ->
+    ok;
+tidy(execute, _, _) ->
+    ok;
+tidy(fetch, _, _) ->
+    ok;
+tidy(state_fetch, _, _) ->
+    ok;
 tidy(spawn_call, _, Ref) ->
     {ok, _} = py:await(Ref);
 tidy(F, Args, {error, Reason}) when F =/= await ->
@@ -352,7 +420,7 @@ answers_on_contexts_that_are_none(Config) ->
         {M, F, Kinds}
      || {M, F, Kinds = [Kind | _]} <- forms(),
         Kind =:= ctx orelse Kind =:= target,
-        not lists:member(F, [cast, spawn_call, get_nif_ref, bind_context])
+        not lists:member(F, [cast, spawn_call, get_nif_ref, bind_context, get_local_env, interrupt])
     ],
     [
         ?assertEqual(
