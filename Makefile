@@ -111,6 +111,11 @@ bench-call: bench-ebin
 bench-parallel: bench-ebin
 	$(BENCH_ERL) -eval 'bench:main(init:get_plain_arguments())' -extra parallel
 
+# FILES="old.json new.json" compares.
+FILES ?= $(BENCH)/bench.json
+bench-report:
+	python3 perf/bench_report.py $(BENCH)/report.html $(FILES)
+
 setup-%:
 	@scripts/setup.sh $*
 
