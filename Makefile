@@ -116,6 +116,17 @@ FILES ?= $(BENCH)/bench.json
 bench-report:
 	python3 perf/bench_report.py $(BENCH)/report.html $(FILES)
 
+# A build with frame pointers, in a directory of its own.
+FLAME_LIB := _build/flame_lib/erlang_python
+flame: setup-flame bench-ebin
+	@[ -f _build/cmake_flame/CMakeCache.txt ] || cmake -S . -B _build/cmake_flame -G Ninja \
+	    -DEP_PRIV_DIR=$(CURDIR)/$(FLAME_LIB)/priv \
+	    -DCMAKE_C_FLAGS='-fno-omit-frame-pointer -fno-optimize-sibling-calls' >/dev/null
+	cmake --build _build/cmake_flame -j $(JOBS) -- --quiet
+	@rm -rf $(FLAME_LIB)/ebin && cp -r $(LIB)/ebin $(FLAME_LIB)/ebin
+	@mkdir -p $(BENCH)
+	perf/flame.sh $(BENCH)/flame.html
+
 setup-%:
 	@scripts/setup.sh $*
 
