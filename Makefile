@@ -29,9 +29,9 @@ demo: build venv
 	erlc -Werror -pa $(LIB)/ebin -o _build/examples examples/demo.erl
 	erl -noshell -pa $(LIB)/ebin -pa _build/examples -eval 'demo:main(), halt().'
 
-test: setup-test build venv test-c test-erl
+test: setup-test build venv test-c test-erl test-perf
 
-check: setup-check build check-format check-c check-erl
+check: setup-check build check-format check-c check-erl check-count
 
 # --- C --------------------------------------------------------------------------------------------------------------
 
@@ -66,6 +66,15 @@ CPPCHECK := cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,
 check-c:
 	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P $(JOBS) -n 1 clang-tidy --quiet -p _build/cmake
 	$(CPPCHECK) $(filter %.c,$(C_FILES))
+
+# The path of a call in the VM takes no more instructions than recorded.
+COUNT_PATH := _build/cmake/perf/count_path
+check-count: build
+	@cmake --build _build/cmake --target count_path >/dev/null
+	python3 perf/count_instructions.py $(COUNT_PATH)
+
+count-record: check-count
+	python3 perf/count_instructions.py $(COUNT_PATH) --record
 
 # --- Erlang ---------------------------------------------------------------------------------------------------------
 
@@ -111,10 +120,44 @@ bench-call: bench-ebin
 bench-parallel: bench-ebin
 	$(BENCH_ERL) -eval 'bench:main(init:get_plain_arguments())' -extra parallel
 
+# FILTER=Ring runs those whose names match.
+MICRO := _build/cmake_micro
+FILTER ?= .
+bench-micro: setup-bench
+	@[ -f $(MICRO)/CMakeCache.txt ] || cmake -S . -B $(MICRO) -G Ninja -DEP_BENCH=ON >/dev/null
+	cmake --build $(MICRO) -j $(JOBS) -- --quiet
+	@mkdir -p $(BENCH)
+	for name in ring codec slab; do \
+	    $(MICRO)/perf/$${name}_bench --benchmark_filter='$(FILTER)' --benchmark_min_time=0.2 \
+	        --benchmark_out=$(BENCH)/micro_$$name.json --benchmark_out_format=json; \
+	done
+
 # FILES="old.json new.json" compares.
 FILES ?= $(BENCH)/bench.json
 bench-report:
 	python3 perf/bench_report.py $(BENCH)/report.html $(FILES)
+
+# The build for this very machine, as an application of its own.
+PERF_LIB := _build/perf_lib/erlang_python
+perf-build: build
+	@[ -f _build/cmake_perf/CMakeCache.txt ] || cmake -S . -B _build/cmake_perf -G Ninja -DPERF_BUILD=ON \
+	    -DEP_PRIV_DIR=$(CURDIR)/$(PERF_LIB)/priv >/dev/null
+	cmake --build _build/cmake_perf -j $(JOBS) -- --quiet
+	@rm -rf $(PERF_LIB)/ebin && cp -r $(LIB)/ebin $(PERF_LIB)/ebin
+
+# Conversions stay exact in that build, and it changes nobody's floating-point mode.
+test-perf: setup-test perf-build
+	@echo '== Erlang tests: PERF_BUILD'
+	@mkdir -p $(SUITES) _build/ct_logs
+	erlc +debug_info -Werror -pa $(LIB)/ebin -I tests/erl -o $(SUITES) \
+	    tests/erl/py_test.erl tests/erl/py_float_SUITE.erl tests/erl/py_convert_SUITE.erl
+	ct_run -sname ep_ct_$$$$ -noshell -no_auto_compile -dir $(SUITES) -suite py_float_SUITE py_convert_SUITE \
+	    -logdir _build/ct_logs -pa $(CURDIR)/$(PERF_LIB)/ebin
+
+BUILDS_ROUNDS ?= 5
+bench-builds: bench-ebin perf-build
+	$(BENCH_ERL) -eval 'bench_builds:main(init:get_plain_arguments())' -extra $(BUILDS_ROUNDS) $(BENCH) \
+	    plain=_build/default/lib PERF_BUILD=_build/perf_lib latency throughput payload
 
 # A build with frame pointers, in a directory of its own.
 FLAME_LIB := _build/flame_lib/erlang_python

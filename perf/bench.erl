@@ -21,23 +21,25 @@ sections() ->
         {"parallel", bench_parallel}
     ].
 
-%% Arguments: [--out FILE] [--label TEXT] [--rounds N] [SECTION ...]
+%% Arguments: [--out FILE] [--terms FILE] [--label TEXT] [--rounds N] [SECTION ...]
 -spec main([string()]) -> no_return().
 main(Args) ->
-    Options = options(Args, #{out => none, label => "plain", rounds => 5, sections => []}),
+    Options = options(Args, #{out => none, terms => none, label => "plain", rounds => 5, sections => []}),
     ok = application:load(erlang_python),
     %% What starts and stops between the rounds is not worth a line each.
     ok = logger:set_primary_config(level, warning),
     Results = lists:append([run(S, Options) || S <- wanted(maps:get(sections, Options))]),
     Bars = bench_bars:judge(Results),
     bench_table:bars(Bars),
-    case maps:get(out, Options) of
-        none -> ok;
-        File -> write(File, document(Options, Results, Bars))
+    case Options of
+        #{out := none, terms := none} -> ok;
+        #{terms := none, out := File} -> write(File, document(Options, Results, Bars));
+        #{terms := File} -> ok = file:write_file(File, io_lib:format("~p.~n", [Results]))
     end,
     halt(0).
 
 options(["--out", File | Rest], Acc) -> options(Rest, Acc#{out := File});
+options(["--terms", File | Rest], Acc) -> options(Rest, Acc#{terms := File});
 options(["--label", Text | Rest], Acc) -> options(Rest, Acc#{label := Text});
 options(["--rounds", N | Rest], Acc) -> options(Rest, Acc#{rounds := list_to_integer(N)});
 options(["--" ++ _ = Unknown | _], _Acc) -> stop("unknown option " ++ Unknown);
