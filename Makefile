@@ -154,7 +154,7 @@ test-perf: setup-test perf-build
 	ct_run -sname ep_ct_$$$$ -noshell -no_auto_compile -dir $(SUITES) -suite py_float_SUITE py_convert_SUITE \
 	    -logdir _build/ct_logs -pa $(CURDIR)/$(PERF_LIB)/ebin
 
-BUILDS_ROUNDS ?= 5
+BUILDS_ROUNDS ?= 3
 bench-builds: bench-ebin perf-build
 	$(BENCH_ERL) -eval 'bench_builds:main(init:get_plain_arguments())' -extra $(BUILDS_ROUNDS) $(BENCH) \
 	    plain=_build/default/lib PERF_BUILD=_build/perf_lib latency throughput payload

@@ -21,10 +21,11 @@ sections() ->
         {"parallel", bench_parallel}
     ].
 
-%% Arguments: [--out FILE] [--terms FILE] [--label TEXT] [--rounds N] [SECTION ...]
+%% Arguments: [--out FILE] [--terms FILE] [--label TEXT] [--rounds N] [--no-ports] [SECTION ...]
+%% --no-ports leaves the baseline out, for comparisons of the library with itself.
 -spec main([string()]) -> no_return().
 main(Args) ->
-    Options = options(Args, #{out => none, terms => none, label => "plain", rounds => 5, sections => []}),
+    Options = options(Args, #{out => none, terms => none, label => "plain", rounds => 5, ports => true, sections => []}),
     ok = application:load(erlang_python),
     %% What starts and stops between the rounds is not worth a line each.
     ok = logger:set_primary_config(level, warning),
@@ -42,6 +43,7 @@ options(["--out", File | Rest], Acc) -> options(Rest, Acc#{out := File});
 options(["--terms", File | Rest], Acc) -> options(Rest, Acc#{terms := File});
 options(["--label", Text | Rest], Acc) -> options(Rest, Acc#{label := Text});
 options(["--rounds", N | Rest], Acc) -> options(Rest, Acc#{rounds := list_to_integer(N)});
+options(["--no-ports" | Rest], Acc) -> options(Rest, Acc#{ports := false});
 options(["--" ++ _ = Unknown | _], _Acc) -> stop("unknown option " ++ Unknown);
 options([Section | Rest], #{sections := Sections} = Acc) ->
     options(Rest, Acc#{sections := Sections ++ [Section]});

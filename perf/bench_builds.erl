@@ -40,7 +40,7 @@ measure(Label, Lib, Dir, Sections) ->
     Port = open_port({spawn_executable, os:find_executable("erl")}, [
         {args,
             ["-noshell"] ++ Flags ++ ["-pa", filename:dirname(code:which(?MODULE)), "-eval", Code] ++
-                ["-extra", "--rounds", "1", "--terms", File | Sections]},
+                ["-extra", "--rounds", "1", "--no-ports", "--terms", File | Sections]},
         {env, [{"ERL_LIBS", filename:absname(Lib)}]},
         exit_status,
         {line, 1000}

@@ -14,23 +14,27 @@
 -define(PORT_SAMPLES, 5000).
 
 -spec run(map()) -> [bench_result:result()].
-run(#{rounds := N}) ->
+run(#{rounds := N, ports := HasPorts}) ->
     ok = bench_app:start(worker, 1),
     Modes = bench_app:modes(),
-    Rounds = [bench_round(Modes) || _ <- lists:seq(1, N)],
+    Ports = [port || HasPorts],
+    Rounds = [bench_round(Modes ++ Ports) || _ <- lists:seq(1, N)],
     Floors = [F || #{floor := #{total := F}} <- Rounds],
     floors(Rounds, Floors) ++
-        lists:append([mode(M, Rounds, Floors) || M <- Modes ++ [port]]) ++
+        lists:append([mode(M, Rounds, Floors) || M <- Modes ++ Ports]) ++
         [ratio("latency owngil / worker", [{O, W} || #{owngil := {O, _, _}, worker := {W, _, _}} <- Rounds])
          || lists:member(owngil, Modes)] ++
-        [ratio("latency port / worker", [{P, W} || #{port := {P, _, _}, worker := {W, _, _}} <- Rounds])].
+        [ratio("latency port / worker", [{P, W} || #{port := {P, _, _}, worker := {W, _, _}} <- Rounds])
+         || HasPorts].
 
 bench_round(Modes) ->
     Clock = bench_floor:clock(),
     Floor = bench_floor:call(),
     Measured = maps:from_list([{M, measure_mode(M, Clock)} || M <- Modes]),
-    Measured#{floor => Floor, port => measure_port(Clock)}.
+    Measured#{floor => Floor}.
 
+measure_mode(port, Clock) ->
+    measure_port(Clock);
 measure_mode(Mode, Clock) ->
     ok = bench_app:start(Mode, 1),
     Call = fun() -> {ok, 4.0} = py:call(math, sqrt, [16]) end,

@@ -10,13 +10,13 @@
 -define(KEYS, 1000).
 
 -spec run(map()) -> [bench_result:result()].
-run(#{rounds := N}) ->
+run(#{rounds := N, ports := HasPorts}) ->
     ok = bench_app:start(worker, 1),
     ok = bench_app:same(),
-    Port = bench_port:open(),
+    Ports = [bench_port:open() || HasPorts],
     Cases = cases(),
-    Rounds = [bench_round(Port, Cases) || _ <- lists:seq(1, N)],
-    true = port_close(Port),
+    Rounds = [bench_round(Ports, Cases) || _ <- lists:seq(1, N)],
+    lists:foreach(fun erlang:port_close/1, Ports),
     ok = bench_app:check(),
     lists:append([results(Case, [maps:get(Name, R) || R <- Rounds]) || {Name, _, _, _} = Case <- Cases]).
 
@@ -31,13 +31,16 @@ bytes(Size) -> binary:copy(<<0, 255, 1, 254>>, Size div 4).
 
 key(I) -> iolist_to_binary(io_lib:format("key_~4..0b", [I])).
 
-bench_round(Port, Cases) ->
+bench_round(Ports, Cases) ->
     Floors = floors(),
     maps:from_list([
         {Name, {
             measure(fun() -> py:call('__main__', same, [Sent]) end, Back, Calls),
-            measure(fun() -> bench_port:call(Port, bench, same, [for_port(Sent)]) end, Back,
-                max(3, Calls div 10)),
+            [
+                measure(fun() -> bench_port:call(P, bench, same, [for_port(Sent)]) end, Back,
+                    max(3, Calls div 10))
+             || P <- Ports
+            ],
             maps:get(Name, Floors)
         }}
      || {Name, Sent, Back, Calls} <- Cases
@@ -67,8 +70,9 @@ floors() ->
 results({Name, Sent, _, _}, Figures) ->
     Floors = [F || {_, _, F} <- Figures],
     More = #{floors => Floors, bytes => erlang:external_size(for_port(Sent))},
-    [
-        bench_result:new("payload", "payload " ++ Name, us, [O || {O, _, _} <- Figures], More),
-        bench_result:new("payload", "payload " ++ Name ++ " by port", us,
-            [P || {_, P, _} <- Figures], More)
-    ].
+    Ports = lists:append([P || {_, P, _} <- Figures]),
+    [bench_result:new("payload", "payload " ++ Name, us, [O || {O, _, _} <- Figures], More)] ++
+        [
+            bench_result:new("payload", "payload " ++ Name ++ " by port", us, Ports, More)
+         || Ports =/= []
+        ].

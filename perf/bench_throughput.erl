@@ -11,7 +11,7 @@
 -define(WARM_MS, 200).
 
 -spec run(map()) -> [bench_result:result()].
-run(#{rounds := N}) ->
+run(#{rounds := N, ports := HasPorts}) ->
     Watcher = spawn_link(fun() -> watch(0) end),
     Cpus = erlang:system_info(logical_processors_available),
     Floors = [maps:get(total, bench_floor:call()) || _ <- lists:seq(1, N)],
@@ -20,7 +20,7 @@ run(#{rounds := N}) ->
     Long = long(Watcher),
     [bench_result:new("throughput", "throughput floor of a call", ns, Floors)] ++
         Ours ++
-        ports(Cpus, N) ++
+        lists:append([ports(Cpus, N) || HasPorts]) ++
         [bench_result:new("throughput", "schedulers held over 5 ms", times, [Long])].
 
 ours(Contexts, Name, N) ->

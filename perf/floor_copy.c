@@ -8,19 +8,16 @@
 
 #include <string.h>
 
+static unsigned char buffers[4][16u << 20];
+
 int main(void)
 {
     static const size_t sizes[] = {64u << 10, 1u << 20, 16u << 20};
     double rounds[FLOOR_ROUNDS];
-    unsigned char *buffers[4];
     char name[32];
 
-    for (int i = 0; i < 4; i++) {
-        buffers[i] = malloc(16u << 20);
-        if (buffers[i] == NULL)
-            return 1;
-        memset(buffers[i], i + 1, 16u << 20);
-    }
+    for (int i = 0; i < 4; i++)
+        memset(buffers[i], i + 1, sizeof(buffers[i]));
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         for (int r = 0; r < FLOOR_ROUNDS; r++) {
             uint64_t start = ep_clock_ns();
@@ -34,7 +31,5 @@ int main(void)
         (void)snprintf(name, sizeof(name), "%zu", sizes[s]);
         floor_print(name, rounds);
     }
-    for (int i = 0; i < 4; i++)
-        free(buffers[i]);
     return 0;
 }
