@@ -13,11 +13,14 @@ results(Section, Results) ->
     lists:foreach(fun row/1, Results).
 
 row(#{name := Name, unit := Unit, median := Median, low := Low, high := High} = Result) ->
-    io:format("~-54s ~12s ~12s ~12s ~6.1f% ~10s ~7s~s~n", [
+    io:format("~-54s ~12s ~12s ~12s ~s ~10s ~7s~s~n", [
         [Name, ", ", atom_to_list(Unit)], number(Median), number(Low), number(High),
-        100.0 * maps:get(spread, Result), optional(floor, Result), optional(ratio, Result),
+        spread(maps:get(spread, Result)), optional(floor, Result), optional(ratio, Result),
         fairness(Result)
     ]).
+
+spread(Spread) when Spread < 10 -> io_lib:format("~6.1f%", [100.0 * Spread]);
+spread(_) -> "> 1000%".
 
 fairness(#{fairness := F, fairness_low := Low}) ->
     io_lib:format("  slowest/mean ~.2f (worst ~.2f)", [F, Low]);
