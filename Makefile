@@ -16,8 +16,13 @@ help:
 	@echo 'make demo        a tour of the library'
 	@echo 'make test        all tests: C (plain, ASan and UBSan, TSan), Common Test, EUnit'
 	@echo 'make check       format, linters, xref, dialyzer'
+	@echo 'make bench       measures everything, beside floors and a port; docs/performance.md has the parts'
 	@echo 'make bench-call  what a call costs'
 	@echo 'make bench-parallel  what several contexts gain'
+	@echo 'make bench-micro ring, wake-ups, codec and slab alone'
+	@echo 'make bench-builds  the plain build against PERF_BUILD'
+	@echo 'make bench-report  a page with charts from what make bench wrote'
+	@echo 'make flame       a flame graph of Erlang, C and Python'
 	@echo 'make clean       removes what was built; .venv stays'
 	@echo 'PYTHON=/path/to/python makes any of them use that Python, and those after it too'
 
@@ -179,6 +184,7 @@ venv: build
 clean:
 	rm -rf _build priv
 
-.PHONY: help build demo test check test-c check-format check-c test-erl check-erl bench-call bench-parallel venv clean
+.PHONY: help build demo test check test-c check-format check-c test-erl check-erl check-count count-record venv clean
+.PHONY: bench-ebin bench bench-call bench-parallel bench-micro bench-builds bench-report flame perf-build test-perf
 # One step after the other: each already uses all processors.
 .NOTPARALLEL:
