@@ -6,6 +6,7 @@
 #include "ep_stats.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -437,6 +438,9 @@ static bool spin_loop(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call
             over = look(lane, env, call, ret_reply, consumer, ret_mine);
             ep_cpu_relax();
         }
+        /* The reply may need this very CPU. */
+        if (!over)
+            (void)sched_yield();
     } while (!over && ep_clock_ns() - start < budget);
     atomic_fetch_sub_explicit(&lane->vm->spinners, 1, memory_order_relaxed);
     return over;

@@ -12,7 +12,9 @@ start(Mode, Contexts) ->
 -spec start(py:context_mode(), pos_integer(), #{atom() => term()}) -> ok.
 start(Mode, Contexts, More) ->
     _ = application:stop(erlang_python),
-    Env = More#{num_contexts => Contexts, context_mode => Mode},
+    %% More callers at once than the limit would let in by default.
+    Limits = #{num_contexts => Contexts, context_mode => Mode, max_concurrent => 10000},
+    Env = maps:merge(Limits, More),
     maps:foreach(fun(K, V) -> ok = application:set_env(erlang_python, K, V) end, Env),
     {ok, _} = application:ensure_all_started(erlang_python),
     ok.

@@ -2,6 +2,7 @@
 #include "ep_worker_lane.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
 /*
@@ -98,6 +99,8 @@ static bool spin(struct ep_worker_lane *lane, bool urgent_only)
             }
             ep_cpu_relax();
         }
+        /* Whoever has a request for us may need this very CPU. */
+        (void)sched_yield();
     } while (ep_clock_ns() - start < budget);
     ep_spin_miss(&lane->spin);
     return false;
