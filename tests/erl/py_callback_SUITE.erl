@@ -84,10 +84,7 @@ init_per_testcase(_Case, Config) ->
     Config.
 
 end_per_testcase(_Case, _Config) ->
-    case py_test:clean() of
-        ok -> case py_fixture:slots_free() of ok -> ok; Left -> {fail, Left} end;
-        Left -> Left
-    end.
+    py_fixture:clean().
 
 %% --- names ----------------------------------------------------------------------------
 

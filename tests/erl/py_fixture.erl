@@ -4,6 +4,7 @@
 %% in a context until it is told to go on, processes that wait for a word.
 -module(py_fixture).
 
+-export([clean/1, clean/0]).
 -export([modes/0, singles/0, init/3, init/2, hold/2, hold/3, let_go/1, parked/1, waiting_for_slot/1]).
 -export([stays/0, end_process/2, dead/1, serves/1, slots_free/0, percentile/2]).
 
@@ -35,6 +36,20 @@ init(Group, Extra, Config) ->
 
 init(Group, Config) ->
     init(Group, [{kill_after, 200}], Config).
+
+%% For end_per_testcase/2: every context serves, no slot is taken, and what
+%% py_test:clean/0 asks. A crash there would not fail the case.
+clean() ->
+    clean(py_context_router:contexts()).
+
+clean(Contexts) ->
+    try
+        ok = slots_free(),
+        [{ok, 4.0} = py:call(Ctx, math, sqrt, [16], ?SERVE_MS) || Ctx <- Contexts],
+        py_test:clean()
+    catch
+        Class:Reason -> {fail, {Class, Reason}}
+    end.
 
 %% A caller whose request occupies a context until let_go/1.
 hold(Ctx, Config) ->

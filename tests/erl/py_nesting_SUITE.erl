@@ -63,9 +63,7 @@ init_per_testcase(_Case, Config) ->
     Config.
 
 end_per_testcase(_Case, _Config) ->
-    ok = py_fixture:slots_free(),
-    {ok, 4.0} = py:call(py:context(1), math, sqrt, [16], 20000),
-    py_test:clean().
+    py_fixture:clean().
 
 %% --- depth ----------------------------------------------------------------------------
 

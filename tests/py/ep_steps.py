@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Python code that goes on step by step, as the suites tell it to through files and pipes."""
 
-import ctypes
+import collections
 import gc
+import itertools
 import re
-import time
 
 from ep_probe import mark
 
@@ -34,25 +34,10 @@ def backtrack(path):
     return re.match(r'(a+)+$', 'a' * 64 + 'b') is None
 
 
-def hold_gil(path, seconds=3600):
+def spin_in_c(path):
     """C code that neither gives the GIL back nor looks at signals."""
     mark(path)
-    return ctypes.PyDLL(None).sleep(seconds)
-
-
-def large_power(path):
-    mark(path)
-    return len(str(pow(7, 10 ** 9)))
-
-
-def sleep_again(path):
-    """A sleep that is taken up again whatever ends it."""
-    mark(path)
-    while True:
-        try:
-            time.sleep(60)
-        except BaseException:
-            pass
+    collections.deque(itertools.repeat(None), maxlen=0)
 
 
 def namespaces(tag):
