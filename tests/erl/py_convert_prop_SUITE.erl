@@ -196,7 +196,7 @@ same(A, B) -> A =:= B.
 %% --- generators -----------------------------------------------------------------------
 
 holds(Name, Generator, Predicate) ->
-    py_prop:check(Name, proper:forall(Generator, Predicate), ?TESTS).
+    py_prop:check(Name, py_prop:forall(Generator, Predicate), ?TESTS).
 
 exactly(X) ->
     proper_types:exactly(X).

@@ -46,15 +46,15 @@ end_per_testcase(_Case, _Config) ->
 
 does_what_the_model_does(Config) ->
     Dir = proplists:get_value(priv_dir, Config),
-    Property = proper:forall(proper_statem:commands(?MODULE), fun(Commands) ->
+    Property = py_prop:forall(proper_statem:commands(?MODULE), fun(Commands) ->
         ok = set_up(Dir),
         {History, State, Result} = proper_statem:run_commands(?MODULE, Commands),
         ok = tear_down(),
         proper:whenfail(
             fun() ->
-                io:format("last: ~p~nstate: ~p~nresult: ~p~n", [lists:last([none | History]), State, Result])
+                py_prop:say("last: ~p~nstate: ~p~nresult: ~p~n", [lists:last([none | History]), State, Result])
             end,
-            proper:aggregate(proper_statem:command_names(Commands), Result =:= ok)
+            fun() -> proper:aggregate(proper_statem:command_names(Commands), Result =:= ok) end
         )
     end),
     py_prop:check("the model", Property, ?TESTS).

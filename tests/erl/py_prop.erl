@@ -5,12 +5,26 @@
 %% them. Debian's package has no header file, so its functions are called as they are.
 -module(py_prop).
 
--export([is_there/0, check/3]).
+-export([is_there/0, forall/2, check/3, say/2]).
 
 -define(SEED, {20, 25, 31}).
 
 is_there() ->
     code:ensure_loaded(proper) =:= {module, proper}.
+
+%% That the predicate holds. It may fail with an exception: PropEr's own way to report
+%% those needs a function that Erlang no longer has.
+forall(Generator, Predicate) ->
+    proper:forall(Generator, fun(Value) ->
+        try
+            Predicate(Value)
+        catch
+            Class:Reason:Stack ->
+                proper:whenfail(
+                    fun() -> say("~p:~tp~n~tp~n", [Class, Reason, Stack]) end, fun() -> false end
+                )
+        end
+    end).
 
 check(Name, Property, N) ->
     Seed = seed(os:getenv("EP_SEED")),
@@ -21,11 +35,9 @@ check(Name, Property, N) ->
         end,
         Property
     ),
-    Self = self(),
-    Output = make_ref(),
-    Print = fun(Format, Args) -> Self ! {Output, io_lib:format(Format, Args)}, ok end,
+    Print = fun say/2,
     Result = proper:quickcheck(Seeded, [{numtests, N}, {on_output, Print}, nocolors, long_result]),
-    Text = collect(Output),
+    Text = said(),
     case Result of
         true ->
             ok;
@@ -34,10 +46,20 @@ check(Name, Property, N) ->
             ct:fail("~s fails with EP_SEED=~b,~b,~b:~n~ts~n~tp", [Name, A, B, C, Text, Result])
     end.
 
-collect(Output) ->
-    receive
-        {Output, Text} -> [Text | collect(Output)]
-    after 0 -> []
+%% What PropEr prints is kept for the report.
+say(Format, Args) ->
+    _ = put(?MODULE, [io_lib:format(Format, Args) | kept()]),
+    ok.
+
+said() ->
+    Text = lists:reverse(kept()),
+    _ = erase(?MODULE),
+    Text.
+
+kept() ->
+    case get(?MODULE) of
+        undefined -> [];
+        Kept -> Kept
     end.
 
 seed(false) ->
