@@ -17,7 +17,7 @@ namespace {
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kSlot = 256;
 constexpr uint64_t kSlab = 128ull << 20;
-constexpr uint64_t kCallSlots = 256, kUrgentSlots = 64, kResponseSlots = 256, kReclaim = 1024;
+constexpr uint64_t kCallSlots = 256, kUrgentSlots = 128, kResponseSlots = 256, kReclaim = 1024;
 constexpr uint64_t kWordsA = 256, kWordsB = 320;
 constexpr uint64_t kLaneA = kWordsA + (kCallSlots + kUrgentSlots) * kSlot + kReclaim * 8;
 constexpr uint64_t kLaneB = kWordsB + kResponseSlots * kSlot + kReclaim * 8;
@@ -29,7 +29,7 @@ uint64_t PageUp(uint64_t n)
 
 TEST(LayoutTest, HasTheHeaderThatTheWireSays)
 {
-    EXPECT_EQ(EP_LAYOUT_VERSION, 2u);
+    EXPECT_EQ(EP_LAYOUT_VERSION, 3u);
     EXPECT_EQ(std::memcmp(&(const uint64_t &)EP_LAYOUT_MAGIC, "epyper01", 8), 0);
     EXPECT_EQ(sizeof(ep_layout_header), 64u);
     EXPECT_EQ(offsetof(ep_layout_header, magic), 0u);
@@ -46,6 +46,7 @@ TEST(LayoutTest, HasTheHeaderThatTheWireSays)
     EXPECT_EQ(offsetof(ep_layout_header, reserved), 60u);
 }
 
+// All but running, which changes with call_head and is read only when a call lasts.
 TEST(LayoutTest, GivesEveryWordACacheLineOfItsOwn)
 {
     EXPECT_EQ(sizeof(ep_lane_a), kWordsA);
@@ -56,6 +57,7 @@ TEST(LayoutTest, GivesEveryWordACacheLineOfItsOwn)
 
     EXPECT_EQ(sizeof(ep_lane_b), kWordsB);
     EXPECT_EQ(offsetof(ep_lane_b, call_head), 0u);
+    EXPECT_EQ(offsetof(ep_lane_b, running), 8u);
     EXPECT_EQ(offsetof(ep_lane_b, urgent_head), 64u);
     EXPECT_EQ(offsetof(ep_lane_b, park_bell), 128u);
     EXPECT_EQ(offsetof(ep_lane_b, space_bell), 192u);
@@ -70,15 +72,39 @@ TEST(LayoutTest, NumbersItsMessagesAsTheWireSays)
     EXPECT_EQ(EP_KIND_EXEC, 4);
     EXPECT_EQ(EP_KIND_STOP, 5);
     EXPECT_EQ(EP_KIND_ENV_DROP, 16);
+    EXPECT_EQ(EP_KIND_CANCEL, 17);
+    EXPECT_EQ(EP_KIND_ANSWER, 18);
     EXPECT_EQ(EP_KIND_LANE_OPEN, 24);
     EXPECT_EQ(EP_KIND_INTERRUPT, 25);
     EXPECT_EQ(EP_KIND_SHUTDOWN, 26);
+    EXPECT_EQ(EP_KIND_MAINTAIN, 27);
     EXPECT_EQ(EP_KIND_RESULT, 32);
     EXPECT_EQ(EP_KIND_ERROR, 33);
     EXPECT_EQ(EP_KIND_DROPPED, 34);
     EXPECT_EQ(EP_KIND_STARTED, 35);
     EXPECT_EQ(EP_KIND_STOPPED, 36);
     EXPECT_EQ(EP_KIND_HELLO, 37);
+    EXPECT_EQ(EP_KIND_CALLBACK, 38);
+    EXPECT_EQ(EP_KIND_MAINTAINED, 39);
+    EXPECT_EQ(EP_ERROR_EXCEPTION, 0);
+    EXPECT_EQ(EP_ERROR_STOP_ITERATION, 1);
+    EXPECT_EQ(EP_ERROR_INTERRUPTED, 2);
+    EXPECT_EQ(EP_ANSWER_VALUE, 0);
+    EXPECT_EQ(EP_ANSWER_FAILED, 1);
+    EXPECT_EQ(EP_ANSWER_RAISE, 2);
+}
+
+TEST(LayoutTest, KeepsOtherWordsOutOfTheWayOfTheNamesEpoch)
+{
+    EXPECT_EQ(EP_NAMES_EPOCH_OFFSET % EP_CACHE_LINE, 0u);
+    EXPECT_GE(EP_NAMES_EPOCH_OFFSET, sizeof(ep_layout_header));
+    EXPECT_LE(EP_NAMES_EPOCH_OFFSET + 8, kPage);
+}
+
+// The index half of a call id begins at 1 and its count is far below.
+TEST(LayoutTest, MarksAWaitingCallWithABitThatNoCallIdHas)
+{
+    EXPECT_EQ(EP_RUNNING_WAITS, 0x80000000u);
 }
 
 TEST(LayoutTest, CountsTheSameBytesAsTheWireSays)
@@ -178,6 +204,7 @@ TEST_F(LaneTest, PutsEveryPartWhereTheWireSays)
                                + kIndex * kSlab);
 
     EXPECT_EQ((const void *)vm.call.peer_head, b);
+    EXPECT_EQ((const void *)vm.running, b + 8);
     EXPECT_EQ((const void *)vm.urgent.peer_head, b + 64);
     EXPECT_EQ((const void *)vm.park.word, b + 128);
     EXPECT_EQ((const void *)vm.space.word, b + 192);
@@ -202,6 +229,7 @@ TEST_F(LaneTest, SeesTheSamePlacesFromBothSides)
     EXPECT_EQ(in(b, vm.response.slots), in(wb, worker.response.slots));
     EXPECT_EQ(in(b, vm.call.peer_head), in(wb, worker.call.shared_head));
     EXPECT_EQ(in(b, vm.urgent.peer_head), in(wb, worker.urgent.shared_head));
+    EXPECT_EQ(in(b, vm.running), in(wb, worker.running));
     EXPECT_EQ(in(a, vm.response.shared_head), in(wa, worker.response.peer_head));
     EXPECT_EQ(in(b, vm.park.word), in(wb, worker.park.word));
     EXPECT_EQ(in(b, vm.space.word), in(wb, worker.space.word));

@@ -16,25 +16,23 @@ constexpr uint32_t kCapacity = 4;
 // Offsets of the shared layout, spelled out a second time on purpose: a change
 // of layout must break a test.
 constexpr size_t kSeqOffset = 0;
-constexpr size_t kCancelledOffset = 8;
-constexpr size_t kAuxOffset = 12;
-constexpr size_t kCallIdOffset = 16;
+constexpr size_t kCallIdOffset = 8;
+constexpr size_t kSubjectOffset = 16;
 constexpr size_t kLengthOffset = 24;
 constexpr size_t kKindOffset = 28;
-constexpr size_t kFlagsOffset = 30;
+constexpr size_t kFlagsOffset = 29;
+constexpr size_t kAuxOffset = 30;
+constexpr size_t kCancelledOffset = 31;
 constexpr size_t kDataOffset = 32;
-constexpr size_t kEnvIdOffset = 224;
-constexpr size_t kBlockOffset = 232;
+constexpr size_t kBlockOffset = 224;
+constexpr size_t kStampOffset = 232;
 constexpr size_t kSlotSize = 256;
 
 void Fill(ep_slot *slot, uint64_t id)
 {
-    slot->aux = static_cast<uint32_t>(id + 1);
-    slot->call_id = id;
-    slot->env_id = id + 2;
+    ep_slot_begin(slot, EP_KIND_CALL, 0, static_cast<uint8_t>(id + 1), id, id + 2);
+    ep_slot_set_stamp(slot, id + 3);
     slot->length = EP_INLINE_MAX;
-    slot->kind = EP_KIND_CALL;
-    slot->flags = EP_FLAG_ENV;
     for (size_t i = 0; i < EP_INLINE_MAX; i++)
         slot->data[i] = static_cast<uint8_t>(id + i);
 }
@@ -43,8 +41,9 @@ bool IsWhole(const ep_msg &msg, uint64_t id)
 {
     ep_slot want = {};
     Fill(&want, id);
-    return msg.aux == want.aux && msg.call_id == want.call_id && msg.env_id == want.env_id
-           && msg.length == want.length && msg.flags == want.flags
+    return msg.aux == want.aux && msg.call_id == want.call_id && msg.subject == want.subject
+           && msg.stamp == want.stamp && msg.length == want.length && msg.kind == want.kind
+           && msg.flags == want.flags
            && std::memcmp(msg.data, want.data, sizeof(want.data)) == 0;
 }
 
@@ -100,17 +99,18 @@ protected:
 TEST_F(RingTest, HasTheLayoutThatTheWireSays)
 {
     EXPECT_EQ(sizeof(ep_slot), kSlotSize);
-    EXPECT_EQ(EP_INLINE_MAX, kEnvIdOffset - kDataOffset);
+    EXPECT_EQ(EP_INLINE_MAX, kBlockOffset - kDataOffset);
     EXPECT_EQ(offsetof(ep_slot, seq), kSeqOffset);
     EXPECT_EQ(offsetof(ep_slot, cancelled), kCancelledOffset);
     EXPECT_EQ(offsetof(ep_slot, aux), kAuxOffset);
     EXPECT_EQ(offsetof(ep_slot, call_id), kCallIdOffset);
-    EXPECT_EQ(offsetof(ep_slot, env_id), kEnvIdOffset);
-    EXPECT_EQ(offsetof(ep_slot, block), kBlockOffset);
+    EXPECT_EQ(offsetof(ep_slot, subject), kSubjectOffset);
     EXPECT_EQ(offsetof(ep_slot, length), kLengthOffset);
     EXPECT_EQ(offsetof(ep_slot, kind), kKindOffset);
     EXPECT_EQ(offsetof(ep_slot, flags), kFlagsOffset);
     EXPECT_EQ(offsetof(ep_slot, data), kDataOffset);
+    EXPECT_EQ(offsetof(ep_slot, block), kBlockOffset);
+    EXPECT_EQ(offsetof(ep_slot, stamp), kStampOffset);
 }
 
 TEST_F(RingTest, DeliversWholeMessagesInOrder)
@@ -267,7 +267,7 @@ TEST_F(RingTest, ReportsALengthBeyondTheSlotUnlessTheMessageLiesInABlock)
         Poke<uint32_t>(0, kLengthOffset, length);
         EXPECT_EQ(Pop(), -EPROTO) << length;
     }
-    Poke<uint16_t>(0, kFlagsOffset, EP_FLAG_BLOCK);
+    Poke<uint8_t>(0, kFlagsOffset, EP_FLAG_BLOCK);
     EXPECT_EQ(Pop(), 0);
     EXPECT_EQ(msg_.length, UINT32_MAX);
 }
@@ -275,8 +275,8 @@ TEST_F(RingTest, ReportsALengthBeyondTheSlotUnlessTheMessageLiesInABlock)
 TEST_F(RingTest, ReportsUnknownFlags)
 {
     ASSERT_EQ(Push(1), 0);
-    for (int bit = 4; bit < 16; bit++) {
-        Poke<uint16_t>(0, kFlagsOffset, static_cast<uint16_t>(1u << bit));
+    for (int bit = 4; bit < 8; bit++) {
+        Poke<uint8_t>(0, kFlagsOffset, static_cast<uint8_t>(1u << bit));
         EXPECT_EQ(Pop(), -EPROTO) << "bit " << bit;
     }
 }
@@ -309,7 +309,7 @@ TEST_F(RingTest, SurvivesRandomBytes)
             Poke<uint64_t>(0, at, random());
         if (i % 2 == 0) {
             Poke<uint64_t>(0, kSeqOffset, 1);
-            Poke<uint16_t>(0, kFlagsOffset, static_cast<uint16_t>(random() % 16));
+            Poke<uint8_t>(0, kFlagsOffset, static_cast<uint8_t>(random() % 16));
             Poke<uint32_t>(0, kLengthOffset, static_cast<uint32_t>(random() % 256));
         }
         if (ep_ring_copy(&rx_, &msg_) == 0) {

@@ -186,6 +186,8 @@ struct Reply {
     uint16_t flags = 0;
     uint32_t aux = 0;
     uint64_t call_id = 0;
+    uint64_t subject = 0;
+    uint64_t stamp = 0;
     std::string payload;
 
     std::string text() const
@@ -264,28 +266,50 @@ public:
     }
 
     void send(uint32_t lane, uint16_t kind, const std::string &payload = "", uint64_t call_id = 0,
-              uint16_t flags = 0, uint64_t env_id = 0, uint32_t aux = 0)
+              uint8_t flags = 0, uint64_t subject = 0, uint8_t aux = 0)
     {
         ASSERT_NO_FATAL_FAILURE(
-            write(&lane_[lane].call, lane, kind, payload, call_id, flags, env_id, aux));
+            write(&lane_[lane].call, lane, kind, payload, call_id, flags, subject, aux));
         wake(lane);
+    }
+
+    void send_urgent(uint32_t lane, uint16_t kind, const std::string &payload = "",
+                     uint64_t call_id = 0, uint8_t flags = 0, uint64_t subject = 0, uint8_t aux = 0)
+    {
+        wait_for_room(&lane_[lane].urgent);
+        ASSERT_NO_FATAL_FAILURE(
+            write(&lane_[lane].urgent, lane, kind, payload, call_id, flags, subject, aux));
+        wake(lane);
+    }
+
+    void drop_envs(uint32_t lane, const std::vector<uint64_t> &ids)
+    {
+        send_urgent(lane, EP_KIND_ENV_DROP,
+                    std::string(reinterpret_cast<const char *>(ids.data()), ids.size() * 8));
     }
 
     void drop_env(uint32_t lane, uint64_t env_id)
     {
-        ASSERT_NO_FATAL_FAILURE(
-            write(&lane_[lane].urgent, lane, EP_KIND_ENV_DROP, "", 0, 0, env_id, 0));
-        wake(lane);
+        drop_envs(lane, {env_id});
+    }
+
+    /* Answers a callback with a value, or as aux says. */
+    void answer(uint32_t lane, const Reply &callback, const std::string &payload,
+                ep_answer aux = EP_ANSWER_VALUE)
+    {
+        send_urgent(lane, EP_KIND_ANSWER, payload, callback.call_id, 0, callback.subject,
+                    static_cast<uint8_t>(aux));
     }
 
     /* Publishes without waking, for tests of what is seen by looking. */
     void write(ep_ring_tx *ring, uint32_t lane, uint16_t kind, const std::string &payload,
-               uint64_t call_id, uint16_t flags, uint64_t env_id, uint32_t aux)
+               uint64_t call_id, uint8_t flags, uint64_t subject, uint8_t aux, uint64_t stamp = 0)
     {
         ep_slot *slot;
         ASSERT_EQ(0, ep_ring_reserve(ring, &slot));
-        ep_slot_begin(slot, static_cast<ep_kind>(kind), flags, aux, call_id);
-        ep_slot_set_env(slot, env_id);
+        ep_slot_begin(slot, static_cast<ep_kind>(kind), flags, aux, call_id, subject);
+        if (stamp != 0)
+            ep_slot_set_stamp(slot, stamp);
         slot->length = static_cast<uint32_t>(payload.size());
         if (payload.size() <= EP_INLINE_MAX) {
             memcpy(slot->data, payload.data(), payload.size());
@@ -335,6 +359,8 @@ public:
         reply.flags = msg.flags;
         reply.aux = msg.aux;
         reply.call_id = msg.call_id;
+        reply.subject = msg.subject;
+        reply.stamp = msg.stamp;
         const uint8_t *data;
         EXPECT_EQ(0, ep_lane_vm_payload(&lane_[lane], &msg, &data));
         reply.payload.assign(reinterpret_cast<const char *>(data), msg.length);
@@ -348,7 +374,7 @@ public:
     }
 
     /* Sends a request and waits for its reply. */
-    Reply ask(uint32_t lane, uint16_t kind, const std::string &payload, uint16_t flags = 0,
+    Reply ask(uint32_t lane, uint16_t kind, const std::string &payload, uint8_t flags = 0,
               uint64_t env_id = 0)
     {
         uint64_t call_id = ++last_call_id_;
@@ -403,25 +429,51 @@ public:
         return ep_ring_taken(&lane_[lane].call);
     }
 
-    void interrupt(uint32_t lane, uint64_t call_id)
+    /* The way of an interrupt to a call that runs. */
+    void interrupt(uint32_t lane, uint64_t call_id, uint64_t number = 0)
     {
         /* Each costs the worker a thread, so a loop may be faster than it. */
-        ep_slot *slot;
-        while (ep_ring_reserve(&lane_[0].call, &slot) == -EAGAIN && ::kill(pid_, 0) == 0)
+        wait_for_room(&lane_[0].call);
+        send(0, EP_KIND_INTERRUPT, "", call_id, 0, number, static_cast<uint8_t>(lane));
+    }
+
+    /* The way of an interrupt to a call that waits for an answer. */
+    void cancel_waiting(uint32_t lane, uint64_t call_id, uint64_t number)
+    {
+        send_urgent(lane, EP_KIND_CANCEL, "", call_id, 0, number);
+    }
+
+    /* Both ways, as the VM goes them. */
+    void interrupt_twice(uint32_t lane, uint64_t call_id, uint64_t number)
+    {
+        cancel_waiting(lane, call_id, number);
+        interrupt(lane, call_id, number);
+    }
+
+    /* The call on top of the lane's stack, with EP_RUNNING_WAITS, or 0. */
+    uint64_t running(uint32_t lane) const
+    {
+        return __atomic_load_n(lane_[lane].running, __ATOMIC_ACQUIRE);
+    }
+
+    /* There is nothing to sleep on: the word is for who looks now and then. */
+    bool becomes_running(uint32_t lane, uint64_t value)
+    {
+        while (running(lane) != value && is_alive())
             sched_yield();
-        send(0, EP_KIND_INTERRUPT, "", call_id, 0, 0, lane);
+        return running(lane) == value;
     }
 
     Reply start(uint32_t lane, ep_mode mode = EP_MODE_WORKER)
     {
         if (lane > 1)
-            send(0, EP_KIND_LANE_OPEN, "", 0, 0, 0, lane);
+            send(0, EP_KIND_LANE_OPEN, "", 0, 0, 0, static_cast<uint8_t>(lane));
         return restart(lane, mode);
     }
 
     Reply restart(uint32_t lane, ep_mode mode)
     {
-        send(lane, EP_KIND_START, "", 0, 0, 0, mode);
+        send(lane, EP_KIND_START, "", 0, 0, 0, static_cast<uint8_t>(mode));
         return receive(lane);
     }
 
@@ -457,6 +509,12 @@ public:
         return WIFSIGNALED(status) ? 256 + WTERMSIG(status) : WEXITSTATUS(status);
     }
 
+    bool is_alive() const
+    {
+        pollfd fd = {pidfd_, POLLIN, 0};
+        return poll(&fd, 1, 0) == 0;
+    }
+
     pid_t pid() const
     {
         return pid_;
@@ -478,6 +536,13 @@ public:
     }
 
 private:
+    void wait_for_room(ep_ring_tx *ring)
+    {
+        ep_slot *slot;
+        while (ep_ring_reserve(ring, &slot) == -EAGAIN && is_alive())
+            sched_yield();
+    }
+
     uint32_t lanes_;
     ep_seg a_ = {};
     ep_seg b_ = {};

@@ -63,7 +63,7 @@ protected:
         uint64_t before = vm_->taken(lane);
         vm_->send(lane, EP_KIND_EXEC, binary(code), call_id);
         /* Started is what call_head says; there is nothing to sleep on. */
-        while (vm_->taken(lane) == before && ::kill(vm_->pid(), 0) == 0)
+        while (vm_->taken(lane) == before && vm_->is_alive())
             sched_yield();
     }
 
