@@ -27,6 +27,7 @@ cases() ->
         answers_overloaded_when_the_budget_ends,
         never_runs_what_was_overloaded,
         frees_the_slot_of_a_holder_that_dies,
+        frees_the_slot_of_a_holder_whose_dictionary_was_copied,
         frees_the_place_of_a_waiter_that_dies,
         frees_the_slot_after_every_kind_of_end,
         lets_waiters_in_when_the_maximum_is_raised,
@@ -266,6 +267,22 @@ frees_the_slot_of_a_holder_that_dies(Config) ->
     ok = py_fixture:slots_free(),
     {ok, 4.0} = py:call(py:context(1), math, sqrt, [16]),
     {_, _} = Held.
+
+%% As a crash report does, which lies in the mailbox of a logger.
+frees_the_slot_of_a_holder_whose_dictionary_was_copied(_Config) ->
+    Self = self(),
+    Holder = py_test:spawn_caller(fun() ->
+        ok = py_semaphore:acquire(0),
+        Self ! up,
+        receive never -> ok end
+    end),
+    {Pid, _} = Holder,
+    receive up -> ok end,
+    Copy = process_info(Pid, dictionary),
+    true = exit(Pid, kill),
+    killed = py_fixture:dead(Holder),
+    ok = py_fixture:slots_free(),
+    {dictionary, _} = Copy.
 
 frees_the_place_of_a_waiter_that_dies(_Config) ->
     ok = py_semaphore:set_max_concurrent(1),

@@ -3,8 +3,9 @@
 %% @doc A model of contexts, namespaces, the limit, callbacks and counters, and random
 %% commands that have to do the same to both: by four processes, on two contexts, with
 %% timeouts, processes that die anywhere, and worker processes that crash.
+%%
+%% A proper_statem; not declared, so that this compiles, and is skipped, without PropEr.
 -module(py_model_SUITE).
--behaviour(proper_statem).
 
 -compile([export_all, nowarn_export_all]).
 
@@ -75,13 +76,15 @@ does_what_the_model_does(Config) ->
 initial_state() ->
     #model{}.
 
+command(#model{alive = []}) ->
+    {call, ?MODULE, start, [one_of(?CLIENTS)]};
 command(#model{alive = Alive}) ->
-    Any = proper_types:union([proper_types:exactly(C) || C <- ?CLIENTS]),
-    Client = case Alive of [] -> Any; _ -> proper_types:union([proper_types:exactly(C) || C <- Alive]) end,
-    Ctx = proper_types:union([proper_types:exactly(N) || N <- [1, 2]]),
+    Any = one_of(?CLIENTS),
+    Client = one_of(Alive),
+    Ctx = one_of([1, 2]),
     Value = proper_types:integer(),
-    Key = proper_types:union([proper_types:exactly(K) || K <- [<<"a">>, <<"b">>]]),
-    Language = proper_types:union([proper_types:exactly(L) || L <- [erlang, python]]),
+    Key = one_of([<<"a">>, <<"b">>]),
+    Language = one_of([erlang, python]),
     proper_types:weighted_union([
         {2, {call, ?MODULE, start, [Any]}},
         {1, {call, ?MODULE, die, [Client]}},
@@ -103,6 +106,9 @@ command(#model{alive = Alive}) ->
         {1, {call, ?MODULE, die_in_callback, [Client, Ctx]}},
         {1, {call, ?MODULE, crash, [Client, Ctx]}}
     ]).
+
+one_of(Values) ->
+    proper_types:union([proper_types:exactly(V) || V <- Values]).
 
 precondition(#model{alive = Alive}, {call, _, start, [Client]}) ->
     not lists:member(Client, Alive);
@@ -247,6 +253,8 @@ py(X) -> X.
 
 set_up(Dir) ->
     ok = persistent_term:put({?MODULE, dir}, Dir),
+    %% A test that failed leaves it.
+    ets:whereis(?PIDS) =:= undefined orelse ets:delete(?PIDS),
     _ = ets:new(?PIDS, [named_table, public]),
     ok = py_semaphore:set_max_concurrent(3),
     ok = py:state_clear(),
@@ -286,24 +294,29 @@ in(Client, Fun) ->
     Pid ! {do, self(), Ref, Checked},
     receive
         {Ref, Result} -> Result
-    after 30000 -> error({client, Client, process_info(Pid, current_stacktrace)})
+    after 30000 -> {no_answer, Client, process_info(Pid, current_stacktrace)}
+    end.
+
+%% PropEr cannot report a command that raises.
+attempt(Fun) ->
+    try
+        Fun()
+    catch
+        Class:Reason:Stack -> {Class, Reason, Stack}
     end.
 
 die(Client) ->
-    ok = py_fixture:end_process(ets:lookup_element(?PIDS, Client, 2), kill),
-    true = ets:delete(?PIDS, Client),
-    %% What it held is free at once, or when its memory is.
-    settled().
+    attempt(fun() ->
+        ok = py_fixture:end_process(ets:lookup_element(?PIDS, Client, 2), kill),
+        true = ets:delete(?PIDS, Client),
+        %% What it held is free at once, or when its memory is.
+        settled()
+    end).
 
 %% Its slots have been given back.
 settled() ->
-    Held = fun(Pid) ->
-        case process_info(Pid, dictionary) of
-            {dictionary, Dictionary} -> length(proplists:get_value('$py_slots', Dictionary, []));
-            undefined -> 0
-        end
-    end,
-    Expected = lists:sum([Held(Pid) || {_, Pid} <- ets:tab2list(?PIDS)]),
+    Held = fun() -> case get('$py_slots') of undefined -> 0; Slots -> length(Slots) end end,
+    Expected = lists:sum([in(Client, Held) || {Client, _} <- ets:tab2list(?PIDS)]),
     py_test:wait_until(fun() -> py_semaphore:current() =:= Expected orelse py_nif:slots() end).
 
 %% The least budget that is enough when a slot is free: who has to wait waits in vain.
@@ -383,7 +396,7 @@ time_out_in_callback(Client, Ctx) ->
 die_in_call(Client, Ctx) ->
     Mark = mark(),
     start_in(Client, fun() -> py:call(py:context(Ctx), ep_probe, spin_until_interrupted, [Mark]) end),
-    ok = py_test:wait_for_file(Mark),
+    attempt(fun() -> py_test:wait_for_file(Mark) end),
     die(Client).
 
 die_in_callback(Client, Ctx) ->
