@@ -107,13 +107,16 @@ bytes_are_bytes(_Config) ->
                 Binary -> <<"str">>;
                 _ -> <<"bytes">>
             end,
-        {ok, [Kind, <<"bytes">>]} =:= py:eval("[type(x).__name__, type(y).__name__]", #{x => Binary, y => {bytes, Binary}}) andalso
-            {ok, {Binary, Binary}} =:= py:eval("(x, y)", #{x => Binary, y => {bytes, Binary}})
+        Locals = #{x => Binary, y => {bytes, Binary}},
+        Kinds = py:eval("[type(x).__name__, type(y).__name__]", Locals),
+        Kinds =:= {ok, [Kind, <<"bytes">>]} andalso
+            py:eval("(x, y)", Locals) =:= {ok, {Binary, Binary}}
     end).
 
 %% Wherever it lies.
 what_has_no_counterpart_is_refused(_Config) ->
-    Odd = proper_types:union([exactly(fun lists:sum/1), exactly(hd(erlang:ports())), exactly(<<5:3>>), exactly([1 | 2])]),
+    Port = hd(erlang:ports()),
+    Odd = proper_types:union([exactly(X) || X <- [fun lists:sum/1, Port, <<5:3>>, [1 | 2]]]),
     holds(?FUNCTION_NAME, proper_types:tuple([term(), Odd, wrapper()]), fun({Term, Bad, Wrap}) ->
         case image(Term) of
             {_, []} ->
@@ -206,7 +209,11 @@ number() ->
         proper_types:integer(),
         big(),
         proper_types:float(),
-        proper_types:union([exactly(X) || X <- [-0.0, 0.0, 5.0e-324, -1.7976931348623157e308, 1 bsl 63, -(1 bsl 63), (1 bsl 64) - 1, 1 bsl 64]])
+        proper_types:union([
+            exactly(X)
+         || X <- [-0.0, 0.0, 5.0e-324, -1.7976931348623157e308] ++
+                [1 bsl 63, -(1 bsl 63), (1 bsl 64) - 1, 1 bsl 64]
+        ])
     ]).
 
 big() ->
@@ -219,7 +226,10 @@ big() ->
 text() ->
     proper_types:bind(
         proper_types:list(proper_types:union([
-            proper_types:integer($a, $z), proper_types:integer(16#A0, 16#D7FF), proper_types:integer(16#E000, 16#10FFFF), exactly(0)
+            proper_types:integer($a, $z),
+            proper_types:integer(16#A0, 16#D7FF),
+            proper_types:integer(16#E000, 16#10FFFF),
+            exactly(0)
         ])),
         fun unicode:characters_to_binary/1,
         false
@@ -288,7 +298,11 @@ python(0) ->
         source(text(), fun(T) -> ["Str(", str(T), ")"] end, fun(T) -> T end),
         source(proper_types:integer(), fun(N) -> ["Int(", integer_to_list(N), ")"] end, fun(N) -> N end),
         source(proper_types:float(), fun(F) -> io_lib:format("Float(~w)", [F]) end, fun(F) -> F end),
-        source(proper_types:integer(0, 50), fun(N) -> io_lib:format("range(~b)", [N]) end, fun(N) -> lists:seq(0, N - 1) end),
+        source(
+            proper_types:integer(0, 50),
+            fun(N) -> io_lib:format("range(~b)", [N]) end,
+            fun(N) -> lists:seq(0, N - 1) end
+        ),
         source(proper_types:integer(), fun(N) -> io_lib:format("frozenset({~b})", [N]) end, fun(N) -> [N] end),
         proper_types:union([exactly(Pair) || Pair <- [
             {"None", none}, {"True", true}, {"False", false}, {"float('nan')", nan}, {"float('inf')", infinity},
@@ -307,8 +321,14 @@ python(Size) ->
         python(0),
         source(Several, fun(Ps) -> ["[", [[S, ","] || {S, _} <- Ps], "]"] end, fun(Ps) -> [E || {_, E} <- Ps] end),
         source(Several, fun(Ps) -> ["(", [[S, ","] || {S, _} <- Ps], ")"] end, fun tuple/1),
-        source(Several, fun(Ps) -> ["Dict({", [[integer_to_list(N), ":", S, ","] || {N, {S, _}} <- lists:enumerate(Ps)], "})"] end,
-            fun(Ps) -> maps:from_list([{N, E} || {N, {_, E}} <- lists:enumerate(Ps)]) end)
+        source(
+            Several,
+            fun(Ps) ->
+                Items = [[integer_to_list(N), ":", S, ","] || {N, {S, _}} <- lists:enumerate(Ps)],
+                ["Dict({", Items, "})"]
+            end,
+            fun(Ps) -> maps:from_list([{N, E} || {N, {_, E}} <- lists:enumerate(Ps)]) end
+        )
     ]).
 
 %% () with a comma is no Python.

@@ -124,9 +124,12 @@ a8_offers_the_router(_Config) ->
             ok = py_context_router:stop(),
             ok = in_one_process(Line, fun() -> ok end, N)
         end,
-        [{Line, N} || Line <- expressions("A8"), {match, [Text]} <- [re:run(text(Line), "contexts => ([0-9]+)", [{capture, [1], list}])], N <- [list_to_integer(Text)]]
-    ),
-    ok.
+        [
+            {Line, list_to_integer(N)}
+         || Line <- expressions("A8"),
+            {match, [N]} <- [re:run(text(Line), "contexts => ([0-9]+)", [{capture, [1], list}])]
+        ]
+    ).
 
 %% --- A9 to A12 ------------------------------------------------------------------------
 

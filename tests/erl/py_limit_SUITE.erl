@@ -220,7 +220,12 @@ answers_overloaded_when_the_budget_ends(_Config) ->
             receive after 5 -> ok end,
             ok = py_semaphore:release(),
             Result = py_test:result_of(Caller),
-            ?assert(lists:member(Result, [{ok, 4.0}, {error, {overloaded, 3, 3}}, {error, {overloaded, 2, 3}}, {error, timeout}]), Result),
+            ?assert(
+                lists:member(Result, [
+                    {ok, 4.0}, {error, {overloaded, 3, 3}}, {error, {overloaded, 2, 3}}, {error, timeout}
+                ]),
+                Result
+            ),
             ok = py_semaphore:acquire(5000)
         end
      || _ <- lists:seq(1, 100)

@@ -96,7 +96,8 @@ reaches_a_hundred_levels_from_eval_and_exec(_Config) ->
     end),
     {ok, 100} = py:eval("erlang.by_eval(100)"),
     ok = py:register_function(by_exec, fun([N]) ->
-        ok = py:exec(["n_", integer_to_list(N), " = ", case N of 0 -> "0"; _ -> io_lib:format("erlang.by_exec(~b) + 1", [N - 1]) end]),
+        Code = io_lib:format("n_~b = erlang.by_exec(~b) + 1 if ~b else 0", [N, N - 1, N]),
+        ok = py:exec(Code),
         {ok, Result} = py:eval(["n_", integer_to_list(N)]),
         Result
     end),

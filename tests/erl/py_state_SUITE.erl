@@ -124,7 +124,8 @@ counts_from_nothing(_Config) ->
     -1 = py:state_decr(other),
     -5 = py_state:decr(third, 5),
     {ok, [1, 6, 5, -5]} =
-        py:eval("[erlang.state_incr('k'), erlang.state_incr('k', 5), erlang.state_decr('k'), erlang.state_decr('k', 10)]"),
+        py:eval("[erlang.state_incr('k'), erlang.state_incr('k', 5), "
+                "erlang.state_decr('k'), erlang.state_decr('k', 10)]"),
     -4 = py:state_incr(<<"k">>),
     {ok, -4} = py:eval("erlang.state_get('k')"),
     {ok, -1} = py:eval("erlang.state_decr('new')"),
