@@ -44,7 +44,7 @@ end_per_suite(_Config) ->
     py_test:stop().
 
 init_per_testcase(_Case, Config) ->
-    ok = py_test:start(two_contexts()),
+    ok = py_fixture:start_with_default_limit(two_contexts()),
     Config.
 
 two_contexts() ->

@@ -4,7 +4,7 @@
 %% in a context until it is told to go on, processes that wait for a word.
 -module(py_fixture).
 
--export([clean/1, clean/0]).
+-export([clean/1, clean/0, start_with_default_limit/1]).
 -export([modes/0, singles/0, init/3, init/2, hold/2, hold/3, let_go/1, parked/1, waiting_for_slot/1]).
 -export([stays/0, end_process/2, dead/1, serves/1, slots_free/0, percentile/2]).
 
@@ -50,6 +50,14 @@ clean(Contexts) ->
     catch
         Class:Reason -> {fail, {Class, Reason}}
     end.
+
+%% py_test:start/1 lets in more requests than the library does by default.
+start_with_default_limit(Env) ->
+    ok = py_test:start(Env),
+    ok = py_test:stop(),
+    ok = application:unset_env(erlang_python, max_concurrent),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok.
 
 %% A caller whose request occupies a context until let_go/1.
 hold(Ctx, Config) ->

@@ -58,7 +58,7 @@ end_per_testcase(_Case, _Config) ->
 %% --- the slots themselves -------------------------------------------------------------
 
 takes_its_maximum_from_the_configuration(_Config) ->
-    ok = py_test:start([{num_contexts, 1}]),
+    ok = py_fixture:start_with_default_limit([{num_contexts, 1}]),
     ?assertEqual(2 * erlang:system_info(schedulers) + 1, py_semaphore:max_concurrent()),
     ok = py_test:start([{num_contexts, 1}, {max_concurrent, 7}]),
     7 = py_semaphore:max_concurrent(),
