@@ -66,6 +66,8 @@ needs(Case) ->
     end.
 
 end_per_testcase(_Case, _Config) ->
+    %% Of a case that failed.
+    erlang:function_exported(py, tracemalloc_stop, 0) andalso py:tracemalloc_stop(),
     py_fixture:clean().
 
 %% Contexts of one process and mode worker share an interpreter.
