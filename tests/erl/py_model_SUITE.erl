@@ -390,7 +390,9 @@ time_out(Client, Ctx) ->
     in(Client, fun() -> py:call(py:context(Ctx), ep_probe, spin_until_interrupted, [Mark], 60) end).
 
 time_out_in_callback(Client, Ctx) ->
-    ok = py:register_function(late, fun([]) -> py:eval("__import__('time').sleep(10)") end),
+    %% Something that stops by itself: a kill would take the namespaces.
+    Mark = mark(),
+    ok = py:register_function(late, fun([]) -> py:call(ep_probe, spin_until_interrupted, [Mark]) end),
     in(Client, fun() -> py:eval(py:context(Ctx), "erlang.late()", #{}, 60) end).
 
 die_in_call(Client, Ctx) ->
@@ -410,12 +412,21 @@ start_in(Client, Fun) ->
     ets:lookup_element(?PIDS, Client, 2) ! {do, self(), make_ref(), Fun}.
 
 crash(Client, Ctx) ->
-    in(Client, fun() ->
+    Result = in(Client, fun() ->
         case py:call(py:context(Ctx), ep_probe, kill_self, [9]) of
             {error, {worker_died, #{reason := 'SIGKILL', started := true}}} -> {error, worker_died};
             Other -> Other
         end
-    end).
+    end),
+    %% The other context of the process may hear of it a little later.
+    lists:foreach(fun await_serving/1, py_context_router:contexts()),
+    Result.
+
+await_serving(Ctx) ->
+    case py_context:eval(Ctx, "1", #{}, ?LONG_MS) of
+        {ok, 1} -> ok;
+        {error, {worker_died, #{started := false}}} -> await_serving(Ctx)
+    end.
 
 mark() ->
     py_test:marker([{priv_dir, persistent_term:get({?MODULE, dir})}], "model").
