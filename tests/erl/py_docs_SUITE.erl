@@ -11,6 +11,7 @@
 %%   elixir           run with elixir, where that is installed
 %%   elixir fragment  must parse
 %%   python           runs through py:exec
+%%   python module m  the file m.py, which the Erlang examples find
 %%   sh               the make targets in it must exist
 %%   text, c or none  nothing is asked of it
 %% A failing example is reported with its file and line.
@@ -51,11 +52,26 @@ all() ->
     ].
 
 init_per_suite(Config) ->
+    Modules = filename:join(?config(priv_dir, Config), "modules"),
+    [
+        begin
+            File = filename:join(Modules, Name ++ ".py"),
+            ok = filelib:ensure_dir(File),
+            ok = file:write_file(File, unicode:characters_to_binary(Text))
+        end
+     || #{info := ["python", "module", Name], text := Text} <- blocks()
+    ],
+    Before = os:getenv("PYTHONPATH"),
+    true = os:putenv("PYTHONPATH", Modules),
     {ok, _} = application:ensure_all_started(erlang_python),
-    Config.
+    [{pythonpath, Before} | Config].
 
-end_per_suite(_Config) ->
-    ok = application:stop(erlang_python).
+end_per_suite(Config) ->
+    ok = application:stop(erlang_python),
+    case ?config(pythonpath, Config) of
+        false -> os:unsetenv("PYTHONPATH");
+        Before -> os:putenv("PYTHONPATH", Before)
+    end.
 
 %% Cases
 
@@ -63,8 +79,11 @@ each_block_is_of_a_known_kind(_Config) ->
     none([
         at(B, ["is marked '", string:join(Info, " "), "', which is no kind of block"])
      || B = #{info := Info} <- blocks(),
-        not lists:member(Info, ?KINDS)
+        not is_kind(Info)
     ]).
+
+is_kind(["python", "module", _]) -> true;
+is_kind(Info) -> lists:member(Info, ?KINDS).
 
 erlang_examples_run(_Config) ->
     none_of_some([run_erlang(B) || B <- blocks(["erlang"])]).
