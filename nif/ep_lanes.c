@@ -78,13 +78,18 @@ void ep_lane_down(ErlNifEnv *env, void *object, ErlNifPid *pid, ErlNifMonitor *m
 }
 
 /* Under the producer lock, attached. */
-static void send_plain(struct ep_lane *lane, enum ep_kind kind, uint32_t aux)
+static void send_plain(struct ep_lane *lane, enum ep_kind kind, uint32_t aux,
+                       const struct ep_buf *payload)
 {
     struct ep_slot *slot;
 
     if (ep_ring_reserve(&lane->shm.call, &slot) < 0)
         return;
     ep_slot_begin(slot, kind, 0, (uint8_t)aux, 0, 0);
+    if (payload != NULL && payload->length > 0) {
+        slot->length = (uint32_t)payload->length;
+        memcpy(slot->data, payload->data, payload->length);
+    }
     (void)ep_ring_commit(&lane->shm.call);
     if (ep_bell_must_ring(&lane->shm.park))
         ep_futex_wake(lane->shm.futex);
@@ -110,7 +115,8 @@ static void attach_shared(struct ep_lane *lane, struct ep_host *host, uint32_t i
     ep_consumer_exit(lane);
 }
 
-int ep_lane_attach(struct ep_lane *lane, struct ep_host *host, uint32_t index, enum ep_mode mode)
+int ep_lane_attach(struct ep_lane *lane, struct ep_host *host, uint32_t index, enum ep_mode mode,
+                   const struct ep_buf *prologue)
 {
     int rc = 0;
 
@@ -131,7 +137,7 @@ int ep_lane_attach(struct ep_lane *lane, struct ep_host *host, uint32_t index, e
         lane->state = EP_LANE_ATTACHED;
         lane->attachments++;
         ep_host_control(host, EP_KIND_LANE_OPEN, index, 0, 0);
-        send_plain(lane, EP_KIND_START, mode);
+        send_plain(lane, EP_KIND_START, mode, prologue);
     }
     pthread_mutex_unlock(&lane->producer);
     pthread_mutex_unlock(&host->lock);
@@ -271,7 +277,7 @@ void ep_lane_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM rea
         lane->closed = true; /* before STOP, which is answered */
         if (host != NULL) {
             n = cancel_calls(lane, interrupts, EP_URGENT_SLOTS);
-            send_plain(lane, EP_KIND_STOP, 0);
+            send_plain(lane, EP_KIND_STOP, 0, NULL);
         }
         lane->state = EP_LANE_CLOSED;
         fail_calls(lane, caller_env, &reply, NULL);

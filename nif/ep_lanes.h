@@ -15,6 +15,7 @@
  * Threads  any, unless said otherwise.
  */
 
+#include "ep_buf.h"
 #include "ep_vm.h"
 
 struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_t spin_ns);
@@ -24,7 +25,8 @@ void ep_lane_down(ErlNifEnv *env, void *object, ErlNifPid *pid, ErlNifMonitor *m
 /* Gives the lane a worker process: sends START, then what was waiting.
  * -ESRCH: that process is gone.  -ESTALE: the lane is closed.  -EBUSY: the lane
  * or that number is in use.  -EINVAL: no such number. */
-int ep_lane_attach(struct ep_lane *lane, struct ep_host *host, uint32_t index, enum ep_mode mode);
+int ep_lane_attach(struct ep_lane *lane, struct ep_host *host, uint32_t index, enum ep_mode mode,
+                   const struct ep_buf *prologue);
 
 /* Fails what waits and what comes, until the next attach. reason is copied. */
 void ep_lane_set_unavailable(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM reason);

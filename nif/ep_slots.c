@@ -96,10 +96,12 @@ struct ep_slot_ref *ep_slot_ref_create(ErlNifEnv *env, struct ep_vm *vm, ERL_NIF
     if (ref == NULL)
         return NULL;
     *ref = (struct ep_slot_ref){.vm = vm, .state = EP_SLOT_HELD};
+    (void)enif_self(env, &ref->pid);
+    /* The process runs this, so it is alive. */
+    (void)enif_monitor_process(env, ref, &ref->pid, NULL);
     *ret_waits = !ep_slots_try(slots);
     if (!*ret_waits)
         return ref;
-    (void)enif_self(env, &ref->pid);
     ref->env = enif_alloc_env();
     ref->message = enif_make_tuple2(ref->env, am_py_slot, enif_make_copy(ref->env, tag));
     ref->state = EP_SLOT_WAITING;
@@ -150,4 +152,11 @@ void ep_slot_ref_destroy(ErlNifEnv *env, void *object)
 
     if (ref->vm != NULL)
         (void)ep_slot_ref_end(ref, env);
+}
+
+void ep_slot_ref_down(ErlNifEnv *env, void *object, ErlNifPid *pid, ErlNifMonitor *monitor)
+{
+    (void)pid;
+    (void)monitor;
+    (void)ep_slot_ref_end(object, env);
 }

@@ -13,7 +13,8 @@
  * release sees it, and every release before that left a slot that the waiter finds.
  *
  * Ownership  a slot taken by ep_slots_try() is the caller's to give back. A slot
- *            reference gives back what it holds when it is collected.
+ *            reference gives back what it holds when its process dies: a copy of the
+ *            reference, as in a crash report, must not keep the slot.
  * Threads    any.
  */
 
@@ -51,5 +52,6 @@ struct ep_slot_ref *ep_slot_ref_create(ErlNifEnv *env, struct ep_vm *vm, ERL_NIF
 bool ep_slot_ref_end(struct ep_slot_ref *ref, ErlNifEnv *caller_env);
 
 void ep_slot_ref_destroy(ErlNifEnv *env, void *object);
+void ep_slot_ref_down(ErlNifEnv *env, void *object, ErlNifPid *pid, ErlNifMonitor *monitor);
 
 #endif

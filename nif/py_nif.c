@@ -60,7 +60,7 @@ static bool open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
         {&ep_env_type, "ep_env", {.dtor = py_nif_env_destroy}},
         {&ep_call_type, "ep_call", {.dtor = py_nif_call_ref_destroy}},
         {&ep_asker_type, "ep_asker", {.dtor = ep_asker_destroy}},
-        {&ep_slot_type, "ep_slot", {.dtor = ep_slot_ref_destroy}},
+        {&ep_slot_type, "ep_slot", {.dtor = ep_slot_ref_destroy, .down = ep_slot_ref_down}},
     };
 
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
@@ -163,7 +163,7 @@ static ErlNifFunc functions[] = {
     {"host_kill", 1, host_kill_nif, 0},
     {"host_shutdown", 1, host_shutdown_nif, 0},
     {"lane_new", 1, lane_new_nif, 0},
-    {"lane_attach", 4, lane_attach_nif, 0},
+    {"lane_attach", 5, lane_attach_nif, 0},
     {"lane_close", 2, lane_close_nif, 0},
     {"lane_set_unavailable", 2, lane_set_unavailable_nif, 0},
     {"lane_progress", 2, lane_progress_nif, 0},

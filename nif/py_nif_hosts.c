@@ -5,6 +5,7 @@
 #include "ep_expire.h"
 #include "ep_host.h"
 #include "ep_lanes.h"
+#include "ep_term.h"
 
 #include <errno.h>
 #include <string.h>
@@ -146,12 +147,36 @@ PY_NIF(lane_new_nif)
     return lane == NULL ? py_nif_posix_error(env, -ENOMEM) : resource_term(env, lane);
 }
 
-/* lane_attach(Lane, Host, Index, worker | owngil) -> ok | {error, Posix} */
+/* Names and lists of arguments, one pair after the other. */
+static int put_prologue(ErlNifEnv *env, ERL_NIF_TERM list, struct ep_buf *buf)
+{
+    struct ep_encoder encoder = {.vm = py_nif_vm(env),
+                                 .env = env,
+                                 .buf = buf,
+                                 .terms_left = SIZE_MAX,
+                                 .bytes_left = SIZE_MAX};
+    struct ep_fault fault;
+    const ERL_NIF_TERM *pair;
+    ERL_NIF_TERM head;
+    int arity;
+
+    while (enif_get_list_cell(env, list, &head, &list)) {
+        if (!enif_get_tuple(env, head, &arity, &pair) || arity != 2
+            || ep_term_encode_text(&encoder, pair[0]) < 0
+            || ep_term_encode(&encoder, pair[1], "args", false, &fault) < 0)
+            return -EINVAL;
+    }
+    return enif_is_empty_list(env, list) ? 0 : -EINVAL;
+}
+
+/* lane_attach(Lane, Host, Index, worker | owngil, [{Function, Args}]) -> ok | {error, Posix} */
 PY_NIF(lane_attach_nif)
 {
     struct ep_lane *lane;
     struct ep_host *host;
+    struct ep_buf prologue;
     unsigned index;
+    uint8_t lent[EP_INLINE_MAX];
     char mode[8];
 
     (void)argc;
@@ -160,9 +185,12 @@ PY_NIF(lane_attach_nif)
         || !enif_get_uint(env, argv[2], &index)
         || enif_get_atom(env, argv[3], mode, sizeof(mode), ERL_NIF_LATIN1) == 0)
         return enif_make_badarg(env);
+    ep_buf_init(&prologue, lent, sizeof(lent), sizeof(lent));
+    if (put_prologue(env, argv[4], &prologue) < 0 || prologue.error != 0)
+        return enif_make_badarg(env);
     bool owngil = strcmp(mode, "owngil") == 0;
-    return ok_or_error(env,
-                       ep_lane_attach(lane, host, index, owngil ? EP_MODE_OWNGIL : EP_MODE_WORKER));
+    return ok_or_error(env, ep_lane_attach(lane, host, index,
+                                           owngil ? EP_MODE_OWNGIL : EP_MODE_WORKER, &prologue));
 }
 
 /* lane_close(Lane, Reason :: atom()) -> ok */

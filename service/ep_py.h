@@ -84,6 +84,10 @@ bool ep_py_context_is_here(const struct ep_py_context *context);
 bool ep_py_maintain(const struct ep_py_context *context, const uint8_t *payload, size_t size,
                     struct ep_buf *ret_buf);
 
+/* Runs functions of erlang._maintenance in the context itself: names and lists of
+ * arguments. What fails is reported on stderr. Attached. */
+void ep_py_prologue(struct ep_py_context *context, const uint8_t *payload, size_t size);
+
 /* Forgets a namespace. */
 void ep_py_context_drop_env(struct ep_py_context *context, uint64_t env_id);
 

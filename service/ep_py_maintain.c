@@ -6,15 +6,14 @@
  * erlang._maintenance, by name. They come between the bytecodes of a request.
  */
 
-static PyObject *call(struct ep_py_codec *codec, const uint8_t *payload, size_t size)
+static PyObject *call(struct ep_py_codec *codec, struct ep_etf_cursor *cursor)
 {
-    struct ep_etf_cursor cursor;
     struct ep_etf_token name;
     PyObject *args = NULL, *tuple = NULL, *function = NULL, *result = NULL;
 
-    ep_etf_cursor_init(&cursor, payload, size);
-    if (ep_etf_next(&cursor, &name) < 0 || name.type != EP_ETF_BINARY
-        || ep_py_decode(codec, &cursor, &args) < 0) {
+    if (ep_etf_next(cursor, &name) < 0 || name.type != EP_ETF_BINARY
+        || ep_py_decode(codec, cursor, &args) < 0) {
+        cursor->at = cursor->end;
         PyErr_SetString(PyExc_SystemError, "an inquiry is not in the wire format");
         return NULL;
     }
@@ -38,6 +37,7 @@ bool ep_py_maintain(const struct ep_py_context *context, const uint8_t *payload,
                     struct ep_buf *ret_buf)
 {
     struct ep_py_codec codec = {.types = context->codec.types};
+    struct ep_etf_cursor cursor;
     struct ep_py_reply unused;
     bool failed = true;
 
@@ -48,7 +48,8 @@ bool ep_py_maintain(const struct ep_py_context *context, const uint8_t *payload,
     }
     PyEval_RestoreThread(tstate);
     ep_py_place_clear(&codec.place);
-    PyObject *result = call(&codec, payload, size);
+    ep_etf_cursor_init(&cursor, payload, size);
+    PyObject *result = call(&codec, &cursor);
     if (result != NULL)
         failed = ep_py_encode(&codec, ret_buf, result) < 0;
     if (failed) {
@@ -60,4 +61,17 @@ bool ep_py_maintain(const struct ep_py_context *context, const uint8_t *payload,
     PyThreadState_Clear(tstate);
     PyThreadState_DeleteCurrent();
     return failed;
+}
+
+void ep_py_prologue(struct ep_py_context *context, const uint8_t *payload, size_t size)
+{
+    struct ep_etf_cursor cursor;
+
+    ep_etf_cursor_init(&cursor, payload, size);
+    while (cursor.at != cursor.end) {
+        PyObject *result = call(&context->codec, &cursor);
+        if (result == NULL)
+            PyErr_WriteUnraisable(NULL);
+        Py_XDECREF(result);
+    }
 }

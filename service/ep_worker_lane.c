@@ -139,19 +139,23 @@ bool ep_worker_lane_wait(struct ep_worker_lane *lane, bool urgent_only)
     return true;
 }
 
-static bool start_context(struct ep_worker_lane *lane, uint32_t mode)
+/* Becomes a context. The payload of START is read before its slot is given back. */
+static bool start_context(struct ep_worker_lane *lane, const struct ep_slot *slot)
 {
     struct ep_worker_reply reply = {.what = {.kind = EP_KIND_STARTED}};
 
     if (lane->context != NULL)
         ep_worker_die(EP_EXIT_PROTOCOL, "START of a context that is started");
     ep_worker_reply_begin(lane, &reply, 0);
-    struct ep_py_context *context = ep_py_context_create(mode, lane->is_main, &reply.buf);
+    struct ep_py_context *context = ep_py_context_create(slot->aux, lane->is_main, &reply.buf);
     lane->attached = context != NULL;
+    if (context != NULL)
+        ep_py_prologue(context, ep_lane_worker_payload(&lane->shm, slot), slot->length);
+    ep_worker_take_slot(lane, &lane->shm.call, slot);
     (void)pthread_mutex_lock(&lane->worker->mutex);
     lane->context = context;
     (void)pthread_mutex_unlock(&lane->worker->mutex);
-    reply.what.aux = lane->context == NULL;
+    reply.what.aux = context == NULL;
     return ep_worker_reply_commit(lane, &reply);
 }
 
@@ -186,15 +190,12 @@ static void stop_context(struct ep_worker_lane *lane)
 static bool serve_call(struct ep_worker_lane *lane, const struct ep_slot *slot)
 {
     struct ep_ring_rx *ring = &lane->shm.call;
-    uint32_t mode = slot->aux;
 
     switch (slot->kind) {
     case EP_KIND_CALL:
     case EP_KIND_EVAL:
     case EP_KIND_EXEC: return ep_worker_serve_request(lane, ring, slot);
-    case EP_KIND_START:
-        ep_worker_take_slot(lane, ring, slot);
-        return start_context(lane, mode);
+    case EP_KIND_START: return start_context(lane, slot);
     case EP_KIND_STOP:
         ep_worker_take_slot(lane, ring, slot);
         stop_context(lane);

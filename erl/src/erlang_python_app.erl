@@ -37,4 +37,5 @@ start_pool(Sup) ->
 
 -spec stop(term()) -> ok.
 stop(_State) ->
+    ok = py_maintenance:forget(),
     py_python:forget().

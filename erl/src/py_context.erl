@@ -366,8 +366,7 @@ handle_cast(Request, _State) ->
     error({unexpected, Request}).
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({py_lane, started}, State = #state{lane = Lane}) ->
-    ok = py_maintenance:started(Lane),
+handle_info({py_lane, started}, State) ->
     {noreply, preload(State)};
 handle_info({'DOWN', Ref, process, _, {preloaded, Result}}, State = #state{preload = Ref}) ->
     {noreply, preloaded(Result, State#state{preload = undefined})};

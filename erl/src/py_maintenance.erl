@@ -8,7 +8,7 @@
 -module(py_maintenance).
 
 -export([memory_stats/0, memory_stats/1, gc/1, gc/2, tracemalloc_start/1, tracemalloc_stop/0]).
--export([started/1]).
+-export([prologue/0, forget/0]).
 
 -define(TIMEOUT_MS, 5000).
 %% Frames to trace, while tracing; for contexts that start meanwhile.
@@ -25,10 +25,12 @@ memory_stats() ->
 memory_stats(Ctx) ->
     one(Ctx, memory_stats, [], fun shape/1).
 
-%% @doc Collects in every interpreter; the sum of what was collected.
+%% @doc Collects in every interpreter; the sum of what was collected. One that several
+%% contexts share collects several times, but nothing twice.
 -spec gc(0..2) -> {ok, non_neg_integer()}.
 gc(Generation) ->
-    {ok, lists:sum(once(ask(py_context:all(), collect, [Generation])))}.
+    Answers = ask(py_context:all(), collect, [Generation]),
+    {ok, lists:sum([Collected || {_Ctx, {_, Collected}} <- Answers])}.
 
 -spec gc(py:context(), 0..2) -> {ok, non_neg_integer()} | {error, term()}.
 gc(Ctx, Generation) ->
@@ -46,17 +48,20 @@ tracemalloc_stop() ->
     _ = ask(py_context:all(), tracemalloc_stop, []),
     ok.
 
-%% @doc By a context, whenever its interpreter has started.
--spec started(py_nif:lane()) -> ok.
-started(Lane) ->
+%% @doc What an interpreter does as it starts, before its first request: functions and
+%% their arguments.
+-spec prologue() -> [{atom(), list()}].
+prologue() ->
     case persistent_term:get(?TRACING, undefined) of
-        undefined ->
-            ok;
-        Frames ->
-            %% The answer comes as a message that says nothing new.
-            _ = py_nif:inquire(Lane, make_ref(), tracemalloc_start, [Frames]),
-            ok
+        undefined -> [];
+        Frames -> [{tracemalloc_start, [Frames]}]
     end.
+
+%% @doc At the end of the application.
+-spec forget() -> ok.
+forget() ->
+    _ = persistent_term:erase(?TRACING),
+    ok.
 
 %% Internal
 

@@ -20,7 +20,7 @@
     host_kill/1,
     host_shutdown/1,
     lane_new/1,
-    lane_attach/4,
+    lane_attach/5,
     lane_close/2,
     lane_set_unavailable/2,
     lane_progress/2,
@@ -145,8 +145,11 @@ host_shutdown(_Host) ->
 lane_new(_SpinNs) ->
     ?NOT_LOADED.
 
--spec lane_attach(lane(), host(), pos_integer(), worker | owngil) -> ok | {error, atom()}.
-lane_attach(_Lane, _Host, _Index, _Mode) ->
+%% The prologue is run in the interpreter before its first request, see
+%% py_maintenance:prologue/0.
+-spec lane_attach(lane(), host(), pos_integer(), worker | owngil, [{atom(), list()}]) ->
+    ok | {error, atom()}.
+lane_attach(_Lane, _Host, _Index, _Mode, _Prologue) ->
     ?NOT_LOADED.
 
 -spec lane_close(lane(), atom()) -> ok.

@@ -163,7 +163,7 @@ host_event({exited, Reason}, State) ->
     unavailable({worker_exited, Reason}, gone(cancel_timer(State))).
 
 attach_lane(Slot, #member{lane = Lane, mode = Mode}, #state{host = Host}) ->
-    case py_nif:lane_attach(Lane, Host, Slot, Mode) of
+    case py_nif:lane_attach(Lane, Host, Slot, Mode, py_maintenance:prologue()) of
         ok -> ok;
         %% The process has just ended, or the context: a message says so.
         {error, Gone} when Gone =:= esrch; Gone =:= estale -> ok
