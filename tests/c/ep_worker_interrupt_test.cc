@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * An interrupt goes two ways, CANCEL to a call that waits and INTERRUPT to one that
+ * runs (service/ep_worker_callback.c). Here they meet calls that go from one to the
+ * other, at moments that differ from round to round: each is seen by the call that
+ * was meant, once. tests/model/interrupt_mutants.sh takes parts of the protocol away;
+ * then these tests fail. EP_ROUNDS in the environment multiplies the rounds.
+ */
+
+#include "ep_worker_fixture.h"
+
+#include "ep_cpu.h"
+
+#include <random>
+
+using namespace term;
+
+namespace {
+
+/* In each, what an interrupt may hit lies within the try, in a function of its own: the
+ * jumps of a loop are not always covered by the try that the loop stands in. */
+const char *const kCode =
+    "import time\n"
+    /* Waits and runs, and goes on for some rounds after it was interrupted. It ends
+     * when it has been told 'end', which is never before the interrupt was sent. */
+    "def ask(n):\n"
+    "  while erlang.call('more', n) != 'end':\n"
+    "    for _ in range(20): pass\n"
+    "  return n\n"
+    "def counts():\n"
+    "  n = 0\n"
+    "  while True:\n"
+    "    try: return ask(n)\n"
+    "    except KeyboardInterrupt: n += 1\n"
+    /* Waits once and then runs until it is interrupted. */
+    "def spin():\n"
+    "  erlang.call('once')\n"
+    "  end = time.monotonic() + 10\n"
+    "  while time.monotonic() < end: pass\n"
+    "  return 'lost'\n"
+    "def runs():\n"
+    "  try: return spin()\n"
+    "  except KeyboardInterrupt: return 'seen'\n"
+    /* Waits once and then ends: the interrupt may come too late. */
+    "def ends():\n"
+    "  try:\n"
+    "    erlang.call('once')\n"
+    "    return 'late'\n"
+    "  except KeyboardInterrupt: return 'seen'\n"
+    /* A call that nobody interrupts. */
+    "def later():\n"
+    "  erlang.call('later')\n"
+    "  return sum([i for i in range(100)])\n";
+
+class WorkerInterruptTest : public WorkerTest {
+protected:
+    void SetUp() override
+    {
+        WorkerTest::SetUp();
+        if (HasFatalFailure())
+            return;
+        const char *factor = getenv("EP_ROUNDS");
+        rounds_ = factor == nullptr ? 1 : atoi(factor);
+        EXPECT_EQ("", vm_->exec(kCode));
+    }
+
+    uint64_t begin(const std::string &function)
+    {
+        vm_->send(1, EP_KIND_CALL, VmSide::call_payload("__main__", function, {}), ++last_id_,
+                  EP_FLAG_TRACEBACK);
+        return last_id_;
+    }
+
+    /* A moment of no fixed length, up to some tens of microseconds. */
+    void linger()
+    {
+        for (unsigned i = random_() % 4 == 0 ? 0 : random_() % 3000; i > 0; i--)
+            ep_cpu_relax();
+    }
+
+    Reply callback(uint64_t id, const std::string &text)
+    {
+        Reply reply = vm_->receive(1);
+        EXPECT_EQ(EP_KIND_CALLBACK, reply.kind) << VmSide::shown(reply);
+        EXPECT_EQ(id, reply.call_id);
+        EXPECT_EQ(text, reply.text());
+        return reply;
+    }
+
+    /* The next call waits, too, so it reads what is left on the urgent ring. */
+    void later_is_not_hit()
+    {
+        uint64_t id = begin("later");
+        Reply asked = callback(id, "0 \"later\" []");
+        vm_->answer(1, asked, integer(1));
+        Reply reply = vm_->receive(1);
+        ASSERT_EQ(id, reply.call_id);
+        ASSERT_EQ("4950", VmSide::shown(reply));
+    }
+
+    /* The two ways of one interrupt, and now and then another moment between them. */
+    void interrupt(uint64_t id)
+    {
+        uint64_t number = ++number_;
+        vm_->cancel_waiting(1, id, number);
+        if (random_() % 2 == 0)
+            linger();
+        vm_->interrupt(1, id, number);
+    }
+
+    std::mt19937 random_{11};
+    int rounds_ = 1;
+    uint64_t last_id_ = 1000;
+    uint64_t number_ = 0;
+};
+
+TEST_F(WorkerInterruptTest, HitsACallThatKeepsAskingOnce)
+{
+    for (int round = 0; round < 1500 * rounds_ && !HasFailure(); round++) {
+        uint64_t id = begin("counts");
+        unsigned at = 1 + random_() % 3; /* how many answers come before the interrupt */
+        for (unsigned i = 0; i < at; i++)
+            vm_->answer(1, callback(id, "0 \"more\" [0]"), atom("go"));
+        Reply asked;
+        if (random_() % 2 == 0) {
+            /* While it waits, or just before it does. */
+            linger();
+            interrupt(id);
+        } else {
+            /* When the answer is there already. */
+            vm_->answer(1, callback(id, "0 \"more\" [0]"), atom("go"));
+            linger();
+            interrupt(id);
+        }
+        /* Until it says that it was hit, and some rounds more. */
+        bool is_hit = false;
+        for (int more = 0; more < 4;) {
+            asked = vm_->receive(1);
+            ASSERT_EQ(EP_KIND_CALLBACK, asked.kind) << VmSide::shown(asked);
+            ASSERT_EQ(id, asked.call_id);
+            is_hit = is_hit || asked.text() == "0 \"more\" [1]";
+            ASSERT_EQ(is_hit ? "0 \"more\" [1]" : "0 \"more\" [0]", asked.text());
+            more += is_hit;
+            vm_->answer(1, asked, atom(more == 4 ? "end" : "go"));
+        }
+        Reply reply = vm_->receive(1);
+        ASSERT_EQ(id, reply.call_id);
+        ASSERT_EQ("1", VmSide::shown(reply)) << "round " << round;
+    }
+}
+
+TEST_F(WorkerInterruptTest, IsNotLostBetweenWaitingAndRunning)
+{
+    for (int round = 0; round < 3000 * rounds_ && !HasFailure(); round++) {
+        uint64_t id = begin("runs");
+        Reply asked = callback(id, "0 \"once\" []");
+        if (round % 3 == 0)
+            vm_->interrupt(1, 0xbad); /* keeps the control thread busy */
+        vm_->answer(1, asked, integer(1));
+        linger();
+        interrupt(id);
+        Reply reply = vm_->receive(1);
+        ASSERT_EQ(id, reply.call_id);
+        ASSERT_EQ("\"seen\"", VmSide::shown(reply)) << "round " << round;
+    }
+}
+
+TEST_F(WorkerInterruptTest, NeverHitsALaterCall)
+{
+    int seen = 0, late = 0;
+    for (int round = 0; round < 2000 * rounds_ && !HasFailure(); round++) {
+        uint64_t id = begin("ends");
+        vm_->answer(1, callback(id, "0 \"once\" []"), integer(1));
+        linger();
+        interrupt(id);
+        Reply reply = vm_->receive(1);
+        ASSERT_EQ(id, reply.call_id);
+        std::string text = VmSide::shown(reply);
+        seen += text != "\"late\"";
+        late += text == "\"late\"";
+        /* It may also hit outside of the function. */
+        ASSERT_TRUE(text == "\"late\"" || text == "\"seen\""
+                    || (reply.kind == EP_KIND_ERROR && reply.aux == EP_ERROR_INTERRUPTED))
+            << text;
+        later_is_not_hit();
+    }
+    RecordProperty("seen", seen);
+    RecordProperty("late", late);
+}
+
+TEST_F(WorkerInterruptTest, HitsTheFrameThatWasMeant)
+{
+    for (int round = 0; round < 700 * rounds_ && !HasFailure(); round++) {
+        uint64_t below = begin("counts");
+        Reply f = callback(below, "0 \"more\" [0]");
+        uint64_t top = ++last_id_;
+        vm_->send_urgent(1, EP_KIND_CALL, VmSide::call_payload("__main__", "later", {}), top);
+        bool is_early = round % 2 == 0;
+        if (is_early) {
+            linger();
+            interrupt(below);
+        }
+        vm_->answer(1, callback(top, "0 \"later\" []"), integer(1));
+        if (!is_early) {
+            linger();
+            interrupt(below);
+        }
+        Reply reply = vm_->receive(1);
+        ASSERT_EQ(top, reply.call_id);
+        ASSERT_EQ("4950", VmSide::shown(reply));
+        vm_->answer(1, callback(below, "0 \"more\" [1]"), atom("end"));
+        reply = vm_->receive(1);
+        ASSERT_EQ(below, reply.call_id);
+        ASSERT_EQ("1", VmSide::shown(reply));
+    }
+}
+
+} // namespace
