@@ -143,9 +143,9 @@ TEST_F(WorkerCallbackTest, RefusesWhatErlangCannotHaveWithoutAsking)
 
 TEST_F(WorkerCallbackTest, RaisesWhatTheAnswerSays)
 {
-    std::string failed = atom("exit") + tuple({atom("noproc"), integer(3)}) + binary("it failed")
-                         + list({tuple({binary("m"), binary("f"), integer(2), binary("m.erl"),
-                                        integer(7)})});
+    std::string failed =
+        atom("exit") + tuple({atom("noproc"), integer(3)}) + binary("it failed")
+        + list({tuple({binary("m"), binary("f"), integer(2), binary("m.erl"), integer(7)})});
     uint64_t id = begin(EP_KIND_EXEC, binary("try: erlang.call('f')\n"
                                              "except erlang.CallbackError as e: x = e"));
     EXPECT_EQ("", answered(id, "0 \"f\" []", failed, EP_ANSWER_FAILED));
@@ -187,8 +187,7 @@ TEST_F(WorkerCallbackTest, CarriesPayloadsOfAnySizeBothWays)
         uint64_t id = begin_eval("len(erlang.call('f', 'q' * " + n + "))");
         Reply asked = vm_->receive(1);
         ASSERT_EQ(EP_KIND_CALLBACK, asked.kind);
-        ASSERT_EQ(integer(0) + binary("f") + list({binary(std::string(size, 'q'))}),
-                  asked.payload);
+        ASSERT_EQ(integer(0) + binary("f") + list({binary(std::string(size, 'q'))}), asked.payload);
         ASSERT_EQ(asked.payload.size() > EP_INLINE_MAX, (asked.flags & EP_FLAG_BLOCK) != 0);
         vm_->answer(1, asked, binary(std::string(size, 'a')));
         ASSERT_EQ(n, end(id));
@@ -505,11 +504,12 @@ TEST_F(WorkerCallbackTest, RemembersInterruptsUntilTheyAreReadOnTheOtherWay)
     int fds[2];
     ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
     std::string path = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(fds[1]);
-    EXPECT_EQ("", vm_->exec("import os\nw = os.open('" + path + "', os.O_WRONLY)\n"
-                            "def spin():\n  os.write(w, b'x')\n  while True: pass\n"
-                            "def f(most):\n  n = 0\n  while n < most:\n    try: spin()\n"
-                            "    except KeyboardInterrupt: n += 1\n"
-                            "  return [n, erlang.call('a'), erlang.call('b')]"));
+    EXPECT_EQ("", vm_->exec("import os\nw = os.open('" + path
+                            + "', os.O_WRONLY)\n"
+                              "def spin():\n  os.write(w, b'x')\n  while True: pass\n"
+                              "def f(most):\n  n = 0\n  while n < most:\n    try: spin()\n"
+                              "    except KeyboardInterrupt: n += 1\n"
+                              "  return [n, erlang.call('a'), erlang.call('b')]"));
     uint64_t number = 0;
     for (int most : {1, 63, 64, 65, 100}) {
         std::string n = std::to_string(most);
@@ -645,12 +645,13 @@ TEST_F(WorkerCallbackTest, WaitsOnWhenASignalHandlerAsks)
     int fds[2];
     ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
     std::string path = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(fds[1]);
-    EXPECT_EQ("", vm_->exec("import os, signal\nw = os.open('" + path + "', os.O_WRONLY)\n"
-                            "def handler(*unused):\n"
-                            "  os.write(w, b'x')\n"
-                            "  try: erlang.call('signal')\n"
-                            "  except RuntimeError: pass\n"
-                            "signal.signal(signal.SIGUSR1, handler)"));
+    EXPECT_EQ("", vm_->exec("import os, signal\nw = os.open('" + path
+                            + "', os.O_WRONLY)\n"
+                              "def handler(*unused):\n"
+                              "  os.write(w, b'x')\n"
+                              "  try: erlang.call('signal')\n"
+                              "  except RuntimeError: pass\n"
+                              "signal.signal(signal.SIGUSR1, handler)"));
     uint64_t id = begin_eval("erlang.call('f')");
     Reply f = callback(id, "0 \"f\" []");
     /* One that comes just before the lane sleeps is noticed with the next one. */
@@ -691,10 +692,12 @@ TEST_F(WorkerCallbackTest, WorksInAnInterpreterPerLane)
     vm_->answer(1, main, integer(1));
     EXPECT_EQ("1", end(first));
 
-    uint64_t id = begin(EP_KIND_EXEC, binary("try: erlang.call('f')\n"
-                                             "except erlang.CallbackError as e: x = e.reason"), 2);
-    vm_->answer(2, callback(id, "0 \"f\" []", 2), atom("throw") + integer(5) + binary("t") + list({}),
-                EP_ANSWER_FAILED);
+    uint64_t id = begin(EP_KIND_EXEC,
+                        binary("try: erlang.call('f')\n"
+                               "except erlang.CallbackError as e: x = e.reason"),
+                        2);
+    vm_->answer(2, callback(id, "0 \"f\" []", 2),
+                atom("throw") + integer(5) + binary("t") + list({}), EP_ANSWER_FAILED);
     EXPECT_EQ("", end(id, 2));
     EXPECT_EQ("5", vm_->eval("x", map({}), 2));
 }
@@ -725,7 +728,8 @@ TEST_F(WorkerCallbackTest, RefusesToAskInAForkedChild)
     Reply f = callback(below, "0 \"f\" []");
     EXPECT_EQ("7", end(nest_eval("child()")));
     /* A child that comes back to where its parent would answer ends there. */
-    EXPECT_EQ("true", end(nest_eval("(lambda p: p == 0 or os.waitpid(p, 0) == (p, 0))(os.fork())")));
+    EXPECT_EQ("true",
+              end(nest_eval("(lambda p: p == 0 or os.waitpid(p, 0) == (p, 0))(os.fork())")));
     vm_->answer(1, f, integer(1));
     EXPECT_EQ("1", end(below));
 }

@@ -53,7 +53,8 @@ const char *const kCode =
     "  erlang.call('later')\n"
     "  return sum([i for i in range(100)])\n";
 
-class WorkerInterruptTest : public WorkerTest {
+/* On lane 1 SIGINT raises the exception, on lane 2 a thread that waits for the GIL. */
+class WorkerInterruptTest : public WorkerTest, public ::testing::WithParamInterface<uint32_t> {
 protected:
     void SetUp() override
     {
@@ -62,12 +63,15 @@ protected:
             return;
         const char *factor = getenv("EP_ROUNDS");
         rounds_ = factor == nullptr ? 1 : atoi(factor);
-        EXPECT_EQ("", vm_->exec(kCode));
+        if (lane_ != 1) {
+            ASSERT_NO_FATAL_FAILURE(start(lane_));
+        }
+        EXPECT_EQ("", vm_->exec(kCode, lane_));
     }
 
     uint64_t begin(const std::string &function)
     {
-        vm_->send(1, EP_KIND_CALL, VmSide::call_payload("__main__", function, {}), ++last_id_,
+        vm_->send(lane_, EP_KIND_CALL, VmSide::call_payload("__main__", function, {}), ++last_id_,
                   EP_FLAG_TRACEBACK);
         return last_id_;
     }
@@ -81,7 +85,7 @@ protected:
 
     Reply callback(uint64_t id, const std::string &text)
     {
-        Reply reply = vm_->receive(1);
+        Reply reply = vm_->receive(lane_);
         EXPECT_EQ(EP_KIND_CALLBACK, reply.kind) << VmSide::shown(reply);
         EXPECT_EQ(id, reply.call_id);
         EXPECT_EQ(text, reply.text());
@@ -93,8 +97,8 @@ protected:
     {
         uint64_t id = begin("later");
         Reply asked = callback(id, "0 \"later\" []");
-        vm_->answer(1, asked, integer(1));
-        Reply reply = vm_->receive(1);
+        vm_->answer(lane_, asked, integer(1));
+        Reply reply = vm_->receive(lane_);
         ASSERT_EQ(id, reply.call_id);
         ASSERT_EQ("4950", VmSide::shown(reply));
     }
@@ -103,25 +107,26 @@ protected:
     void interrupt(uint64_t id)
     {
         uint64_t number = ++number_;
-        vm_->cancel_waiting(1, id, number);
+        vm_->cancel_waiting(lane_, id, number);
         if (random_() % 2 == 0)
             linger();
-        vm_->interrupt(1, id, number);
+        vm_->interrupt(lane_, id, number);
     }
 
+    const uint32_t lane_ = GetParam();
     std::mt19937 random_{11};
     int rounds_ = 1;
     uint64_t last_id_ = 1000;
     uint64_t number_ = 0;
 };
 
-TEST_F(WorkerInterruptTest, HitsACallThatKeepsAskingOnce)
+TEST_P(WorkerInterruptTest, HitsACallThatKeepsAskingOnce)
 {
     for (int round = 0; round < 1500 * rounds_ && !HasFailure(); round++) {
         uint64_t id = begin("counts");
         unsigned at = 1 + random_() % 3; /* how many answers come before the interrupt */
         for (unsigned i = 0; i < at; i++)
-            vm_->answer(1, callback(id, "0 \"more\" [0]"), atom("go"));
+            vm_->answer(lane_, callback(id, "0 \"more\" [0]"), atom("go"));
         Reply asked;
         if (random_() % 2 == 0) {
             /* While it waits, or just before it does. */
@@ -129,52 +134,75 @@ TEST_F(WorkerInterruptTest, HitsACallThatKeepsAskingOnce)
             interrupt(id);
         } else {
             /* When the answer is there already. */
-            vm_->answer(1, callback(id, "0 \"more\" [0]"), atom("go"));
+            vm_->answer(lane_, callback(id, "0 \"more\" [0]"), atom("go"));
             linger();
             interrupt(id);
         }
         /* Until it says that it was hit, and some rounds more. */
         bool is_hit = false;
         for (int more = 0; more < 4;) {
-            asked = vm_->receive(1);
+            asked = vm_->receive(lane_);
             ASSERT_EQ(EP_KIND_CALLBACK, asked.kind) << VmSide::shown(asked);
             ASSERT_EQ(id, asked.call_id);
             is_hit = is_hit || asked.text() == "0 \"more\" [1]";
             ASSERT_EQ(is_hit ? "0 \"more\" [1]" : "0 \"more\" [0]", asked.text());
             more += is_hit;
-            vm_->answer(1, asked, atom(more == 4 ? "end" : "go"));
+            vm_->answer(lane_, asked, atom(more == 4 ? "end" : "go"));
         }
-        Reply reply = vm_->receive(1);
+        Reply reply = vm_->receive(lane_);
         ASSERT_EQ(id, reply.call_id);
         ASSERT_EQ("1", VmSide::shown(reply)) << "round " << round;
     }
 }
 
-TEST_F(WorkerInterruptTest, IsNotLostBetweenWaitingAndRunning)
+TEST_P(WorkerInterruptTest, IsNotLostBetweenWaitingAndRunning)
 {
     for (int round = 0; round < 3000 * rounds_ && !HasFailure(); round++) {
         uint64_t id = begin("runs");
         Reply asked = callback(id, "0 \"once\" []");
         if (round % 3 == 0)
-            vm_->interrupt(1, 0xbad); /* keeps the control thread busy */
-        vm_->answer(1, asked, integer(1));
+            vm_->interrupt(lane_, 0xbad); /* keeps the control thread busy */
+        vm_->answer(lane_, asked, integer(1));
         linger();
         interrupt(id);
-        Reply reply = vm_->receive(1);
+        Reply reply = vm_->receive(lane_);
         ASSERT_EQ(id, reply.call_id);
         ASSERT_EQ("\"seen\"", VmSide::shown(reply)) << "round " << round;
     }
 }
 
-TEST_F(WorkerInterruptTest, NeverHitsALaterCall)
+/* Between the answer and the call that runs again lies the wait for the GIL, long enough
+ * for both ways of the interrupt to find the call neither waiting nor running. */
+TEST_P(WorkerInterruptTest, IsNotLostWhileTheLaneWaitsForTheGil)
+{
+    uint32_t other = 3 - lane_;
+    if (other != 1) {
+        ASSERT_NO_FATAL_FAILURE(start(other));
+    }
+    EXPECT_EQ("", vm_->exec("import sys; sys.setswitchinterval(0.001)", lane_));
+    ASSERT_NO_FATAL_FAILURE(start_endless("while True: pass", 7, other));
+    for (int round = 0; round < 100 * rounds_ && !HasFailure(); round++) {
+        uint64_t id = begin("runs");
+        vm_->answer(lane_, callback(id, "0 \"once\" []"), integer(1));
+        linger();
+        interrupt(id);
+        Reply reply = vm_->receive(lane_);
+        ASSERT_EQ(id, reply.call_id);
+        ASSERT_EQ("\"seen\"", VmSide::shown(reply)) << "round " << round;
+    }
+    vm_->interrupt(other, 7);
+    EXPECT_EQ(7u, vm_->receive(other).call_id);
+}
+
+TEST_P(WorkerInterruptTest, NeverHitsALaterCall)
 {
     int seen = 0, late = 0;
     for (int round = 0; round < 2000 * rounds_ && !HasFailure(); round++) {
         uint64_t id = begin("ends");
-        vm_->answer(1, callback(id, "0 \"once\" []"), integer(1));
+        vm_->answer(lane_, callback(id, "0 \"once\" []"), integer(1));
         linger();
         interrupt(id);
-        Reply reply = vm_->receive(1);
+        Reply reply = vm_->receive(lane_);
         ASSERT_EQ(id, reply.call_id);
         std::string text = VmSide::shown(reply);
         seen += text != "\"late\"";
@@ -189,31 +217,33 @@ TEST_F(WorkerInterruptTest, NeverHitsALaterCall)
     RecordProperty("late", late);
 }
 
-TEST_F(WorkerInterruptTest, HitsTheFrameThatWasMeant)
+TEST_P(WorkerInterruptTest, HitsTheFrameThatWasMeant)
 {
     for (int round = 0; round < 700 * rounds_ && !HasFailure(); round++) {
         uint64_t below = begin("counts");
         Reply f = callback(below, "0 \"more\" [0]");
         uint64_t top = ++last_id_;
-        vm_->send_urgent(1, EP_KIND_CALL, VmSide::call_payload("__main__", "later", {}), top);
+        vm_->send_urgent(lane_, EP_KIND_CALL, VmSide::call_payload("__main__", "later", {}), top);
         bool is_early = round % 2 == 0;
         if (is_early) {
             linger();
             interrupt(below);
         }
-        vm_->answer(1, callback(top, "0 \"later\" []"), integer(1));
+        vm_->answer(lane_, callback(top, "0 \"later\" []"), integer(1));
         if (!is_early) {
             linger();
             interrupt(below);
         }
-        Reply reply = vm_->receive(1);
+        Reply reply = vm_->receive(lane_);
         ASSERT_EQ(top, reply.call_id);
         ASSERT_EQ("4950", VmSide::shown(reply));
-        vm_->answer(1, callback(below, "0 \"more\" [1]"), atom("end"));
-        reply = vm_->receive(1);
+        vm_->answer(lane_, callback(below, "0 \"more\" [1]"), atom("end"));
+        reply = vm_->receive(lane_);
         ASSERT_EQ(below, reply.call_id);
         ASSERT_EQ("1", VmSide::shown(reply));
     }
 }
+
+INSTANTIATE_TEST_SUITE_P(Lanes, WorkerInterruptTest, ::testing::Values(1u, 2u));
 
 } // namespace
