@@ -48,6 +48,14 @@ const char *const kCode =
     "    erlang.call('once')\n"
     "    return 'late'\n"
     "  except KeyboardInterrupt: return 'seen'\n"
+    /* Asks when it has caught the interrupt. */
+    "def cleans():\n"
+    "  try: return spin()\n"
+    "  except KeyboardInterrupt: return erlang.call('cleanup')\n"
+    /* Between two questions it runs C only, which notices nothing, for some milliseconds. */
+    "from itertools import chain, islice, repeat\n"
+    "def deaf(): return list(map(erlang.call, chain(['once'], islice(repeat('next'), 10**6, "
+    "10**6 + 1))))\n"
     /* A call that nobody interrupts. */
     "def later():\n"
     "  erlang.call('later')\n"
@@ -168,6 +176,37 @@ TEST_P(WorkerInterruptTest, IsNotLostBetweenWaitingAndRunning)
         Reply reply = vm_->receive(lane_);
         ASSERT_EQ(id, reply.call_id);
         ASSERT_EQ("\"seen\"", VmSide::shown(reply)) << "round " << round;
+    }
+}
+
+TEST_P(WorkerInterruptTest, IsOverForACallThatHasSeenIt)
+{
+    for (int round = 0; round < 200 * rounds_ && !HasFailure(); round++) {
+        uint64_t id = begin("cleans");
+        vm_->answer(lane_, callback(id, "0 \"once\" []"), integer(1));
+        ASSERT_TRUE(vm_->becomes_running(lane_, id));
+        interrupt(id);
+        vm_->answer(lane_, callback(id, "0 \"cleanup\" []"), integer(2));
+        Reply reply = vm_->receive(lane_);
+        ASSERT_EQ(id, reply.call_id);
+        ASSERT_EQ("2", VmSide::shown(reply)) << "round " << round;
+    }
+}
+
+TEST_P(WorkerInterruptTest, IsNotLostBetweenRunningAndWaiting)
+{
+    for (int round = 0; round < 50 * rounds_ && !HasFailure(); round++) {
+        uint64_t id = begin("deaf");
+        vm_->answer(lane_, callback(id, "0 \"once\" []"), integer(1));
+        ASSERT_TRUE(vm_->becomes_running(lane_, id));
+        interrupt(id);
+        Reply reply = vm_->receive(lane_);
+        ASSERT_EQ(id, reply.call_id);
+        if (reply.kind == EP_KIND_CALLBACK) /* the interrupt came late */
+            reply = vm_->receive(lane_);
+        ASSERT_EQ(id, reply.call_id);
+        ASSERT_EQ(EP_KIND_ERROR, reply.kind) << VmSide::shown(reply);
+        ASSERT_EQ(EP_ERROR_INTERRUPTED, static_cast<int>(reply.aux));
     }
 }
 
