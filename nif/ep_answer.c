@@ -152,49 +152,91 @@ static int value(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_
 }
 
 /* An integer, for a call a name, and a list. */
+static int question(ErlNifEnv *env, struct ep_vm *vm, struct ep_etf_cursor *cursor,
+                    const struct ep_source *source, ERL_NIF_TERM ret_terms[2])
+{
+    struct ep_etf_token number;
+    ERL_NIF_TERM name;
+    int rc = ep_etf_next(cursor, &number);
+
+    if (rc < 0 || number.type != EP_ETF_INT)
+        return -EPROTO;
+    ret_terms[0] = enif_make_int64(env, number.integer);
+    if (number.integer != 0)
+        return ep_term_decode(vm, env, cursor, source, &ret_terms[1]);
+    /* 0 is a call; see py_callback.erl. */
+    rc = ep_term_decode(vm, env, cursor, source, &name);
+    if (rc == 0)
+        rc = ep_term_decode(vm, env, cursor, source, &ret_terms[1]);
+    if (rc == 0)
+        ret_terms[1] = enif_make_tuple2(env, name, ret_terms[1]);
+    return rc;
+}
+
+/* What was wrong with the contents of a question goes back to Python, which the caller
+ * has to do: what to raise instead of a question. */
+static void unconverted(ErlNifEnv *env, int rc, ERL_NIF_TERM ret_terms[2])
+{
+    static const struct {
+        int error;
+        const ERL_NIF_TERM *type;
+        const char *why;
+    } faults[] = {
+        {-EEXIST, &am_ValueError, "args: two keys of a dict become the same key"},
+        {-EOVERFLOW, &am_OverflowError, "args: int too large for the Erlang VM"},
+        {-ENOMEM, &am_MemoryError, "args: no memory"},
+        {0, &am_RuntimeError, "args: not in the wire format"},
+    };
+    ERL_NIF_TERM text;
+    size_t i = 0;
+
+    while (faults[i].error != 0 && faults[i].error != rc)
+        i++;
+    memcpy(enif_make_new_binary(env, strlen(faults[i].why), &text), faults[i].why,
+           strlen(faults[i].why));
+    ret_terms[0] = am_raise;
+    ret_terms[1] = enif_make_tuple2(env, *faults[i].type, text);
+}
+
+static bool is_content(int rc)
+{
+    return rc == -EEXIST || rc == -EOVERFLOW || rc == -ENOMEM;
+}
+
 static int callback(ErlNifEnv *env, struct ep_lane *lane, const struct ep_msg *msg,
                     struct ep_etf_cursor *cursor, const struct ep_source *source,
                     ERL_NIF_TERM call_ref, ERL_NIF_TERM *ret_term)
 {
-    struct ep_etf_token question;
     ERL_NIF_TERM terms[2];
-    int rc = ep_etf_next(cursor, &question);
 
-    if (rc < 0 || question.type != EP_ETF_INT)
-        return -EPROTO;
-    /* Question 0 is a call; see py_callback.erl. */
-    if (question.integer == 0) {
-        rc = ep_term_decode(lane->vm, env, cursor, source, &terms[0]);
-        if (rc < 0)
-            return rc;
-    }
-    rc = ep_term_decode(lane->vm, env, cursor, source, &terms[1]);
-    if (rc < 0)
+    int rc = question(env, lane->vm, cursor, source, terms);
+    if (is_content(rc)) {
+        unconverted(env, rc, terms);
+        cursor->at = cursor->end;
+    } else if (rc < 0) {
         return rc;
-    if (question.integer == 0)
-        terms[1] = enif_make_tuple2(env, terms[0], terms[1]);
-    *ret_term =
-        enif_make_tuple5(env, am_callback, call_ref, enif_make_uint64(env, msg->subject),
-                         enif_make_int64(env, question.integer), terms[1]);
+    }
+    *ret_term = enif_make_tuple5(env, am_callback, call_ref, enif_make_uint64(env, msg->subject),
+                                 terms[0], terms[1]);
     return 0;
 }
 
-/* What was wrong with the contents of a callback goes back to Python, which the
- * caller has to do: an answer for it instead of a question. */
-static ERL_NIF_TERM unconverted(ErlNifEnv *env, const struct ep_msg *msg, ERL_NIF_TERM call_ref,
-                                int rc)
+ERL_NIF_TERM ep_answer_question(ErlNifEnv *env, struct ep_vm *vm, struct ep_host *host,
+                                const uint8_t *payload, size_t length)
 {
-    ERL_NIF_TERM type = rc == -EEXIST      ? am_ValueError
-                        : rc == -EOVERFLOW ? am_OverflowError
-                                           : am_MemoryError;
-    const char *why = rc == -EEXIST      ? "args: two keys of a dict become the same key"
-                      : rc == -EOVERFLOW ? "args: int too large for the Erlang VM"
-                                         : "args: no memory";
-    ERL_NIF_TERM text;
+    struct ep_source source = {.start = payload, .size = length};
+    struct ep_etf_cursor cursor;
+    ERL_NIF_TERM terms[2];
 
-    memcpy(enif_make_new_binary(env, strlen(why), &text), why, strlen(why));
-    return enif_make_tuple5(env, am_callback, call_ref, enif_make_uint64(env, msg->subject), am_raise,
-                            enif_make_tuple2(env, type, text));
+    ep_etf_cursor_init(&cursor, payload, length);
+    int rc = question(env, vm, &cursor, &source, terms);
+    if (rc == 0 && cursor.at != cursor.end)
+        rc = -EPROTO;
+    if (rc < 0)
+        unconverted(env, rc, terms);
+    if (rc < 0 && !is_content(rc))
+        ep_host_kill(host, EP_KILL_VIOLATION);
+    return enif_make_tuple2(env, terms[0], terms[1]);
 }
 
 static int decode_reply(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
@@ -219,8 +261,6 @@ static ERL_NIF_TERM decode(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
 
     ep_etf_cursor_init(&cursor, source->start, source->size);
     int rc = decode_reply(env, lane, op, msg, &cursor, source, call_ref, &term);
-    if ((rc == -EEXIST || rc == -EOVERFLOW || rc == -ENOMEM) && msg->kind == EP_KIND_CALLBACK)
-        return unconverted(env, msg, call_ref, rc);
     if (rc == 0 && cursor.at != cursor.end)
         rc = -EPROTO;
     switch (rc) {
@@ -261,7 +301,10 @@ static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, enum ep_o
         source.start = bytes;
         term = decode(env, lane, op, msg, &source, host, call_ref);
     } else if (msg->kind == EP_KIND_CALLBACK) {
-        term = unconverted(env, msg, call_ref, -ENOMEM);
+        ERL_NIF_TERM terms[2];
+        unconverted(env, -ENOMEM, terms);
+        term = enif_make_tuple5(env, am_callback, call_ref, enif_make_uint64(env, msg->subject),
+                                terms[0], terms[1]);
     } else {
         term = python_error(env, am_MemoryError, "result: no memory");
     }
@@ -284,6 +327,10 @@ ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, stru
     }
     if (reply->host != NULL)
         return answer_block(env, lane, op, reply, call_ref);
-    struct ep_source source = {.start = msg->data, .size = msg->length};
-    return decode(env, lane, op, msg, &source, NULL, call_ref);
+    struct ep_source source = {.start = reply->heap != NULL ? reply->heap : msg->data,
+                               .size = msg->length};
+    ERL_NIF_TERM term = decode(env, lane, op, msg, &source, NULL, call_ref);
+    enif_free(reply->heap);
+    reply->heap = NULL;
+    return term;
 }

@@ -18,6 +18,11 @@
 ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_reply *reply,
                        ERL_NIF_TERM call_ref);
 
+/* {Question, Arguments} of a callback's payload, which is private memory. A payload that
+ * is not in the format kills the worker of host; the term is one to raise then. */
+ERL_NIF_TERM ep_answer_question(ErlNifEnv *env, struct ep_vm *vm, struct ep_host *host,
+                                const uint8_t *payload, size_t length);
+
 /* The answer to a request that could not be submitted: a result of ep_submit(). */
 ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, int error);
 

@@ -23,7 +23,9 @@
     X(wait_backend) X(hosts) X(launchers) X(cpus) X(TypeError) X(ValueError) \
     X(MemoryError) X(RecursionError) X(OverflowError) X(noproc) X(callback) X(value) \
     X(raise) X(py_slot) X(held) X(ended) X(waits) X(runs) X(not_running) X(queue) X(run) X(reply) \
-    X(calls) X(errors) X(timeouts) X(timeout)
+    X(calls) X(errors) X(timeouts) X(timeout) X(py_callback) X(py_maintained) X(RuntimeError) X(atoms_made) X(max_atoms) \
+    X(state) X(starting) X(restarting) X(unavailable) X(idle) X(busy) X(restarts) X(queue_depth) \
+    X(shared_bytes)
 /* clang-format on */
 
 #define EP_ATOM_DECLARE(name) extern ERL_NIF_TERM am_##name;

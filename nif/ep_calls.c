@@ -118,6 +118,8 @@ void ep_reply_take(struct ep_lane *lane, const struct ep_msg *msg, struct ep_rep
         memcpy(&ret_reply->msg, msg,
                offsetof(struct ep_msg, data) + (is_failure || in_block ? 0 : msg->length));
     ret_reply->host = NULL;
+    ret_reply->payload = NULL;
+    ret_reply->heap = NULL;
     if (!in_block)
         return;
     enif_keep_resource(lane->host);
@@ -127,6 +129,8 @@ void ep_reply_take(struct ep_lane *lane, const struct ep_msg *msg, struct ep_rep
 
 void ep_reply_drop(struct ep_lane *lane, struct ep_reply *reply)
 {
+    enif_free(reply->heap);
+    reply->heap = NULL;
     if (reply->host == NULL)
         return;
     ep_call_release_block(lane, reply->host, &reply->msg);
@@ -164,14 +168,26 @@ static bool is_open(enum ep_call_state state)
            || state == EP_CALL_BUSY || state == EP_CALL_ABANDONED;
 }
 
-bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call,
-                     const struct ep_msg *msg)
+/* Only as much of the message as there is. */
+static void copy_reply(struct ep_reply *to, const struct ep_reply *from)
 {
+    size_t inline_size = from->msg.kind >= EP_FAILED_DIED || from->payload != NULL
+                             ? 0
+                             : from->msg.length;
+
+    memcpy(to, from, offsetof(struct ep_reply, msg.data) + inline_size);
+}
+
+bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call,
+                     struct ep_reply *reply)
+{
+    bool is_callback = reply->msg.kind == EP_KIND_CALLBACK;
+
     /* Only the consumer delivers, and from an open state the owner moves only to
      * another open one, so the entry is safe to write until the move below. */
     if (!is_open(atomic_load_explicit(&call->state, memory_order_acquire)))
         return false;
-    ep_reply_take(lane, msg, &call->reply);
+    copy_reply(&call->reply, reply);
 
     for (;;) {
         switch (atomic_load_explicit(&call->state, memory_order_acquire)) {
@@ -195,7 +211,7 @@ bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call
             break;
         default: /* EP_CALL_ABANDONED */
             ep_reply_drop(lane, &call->reply);
-            if (msg->kind == EP_KIND_CALLBACK) {
+            if (is_callback) {
                 /* Nobody runs it; the call still has to end. */
                 atomic_store_explicit(&lane->refused, ep_call_id(call), memory_order_relaxed);
                 return true;

@@ -28,9 +28,10 @@ struct ep_call *ep_call_find(struct ep_lane *lane, uint64_t id);
 struct ep_call *ep_call_at(struct ep_lane *lane, uint32_t i);
 
 /* Stores the outcome of a call and tells its caller, if it waits. By the holder
- * of the consumer lock. Returns false if the call has an outcome already. */
+ * of the consumer lock. What the reply holds goes with it, unless this returns false:
+ * the call has an outcome already. */
 bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call,
-                     const struct ep_msg *msg);
+                     struct ep_reply *reply);
 
 /* Takes a message out of the consumer's hands: keeps the host whose block holds
  * the payload. ret_reply->msg may be msg itself. */

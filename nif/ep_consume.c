@@ -122,8 +122,12 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *
     }
     if (call == mine && msg->length <= EP_ANSWER_DIRTY)
         return take_own(lane, call, reply);
+    ep_reply_take(lane, msg, reply);
+    if (ep_call_deliver(lane, caller_env, call, reply))
+        return 0;
     /* A second reply to a call that has one is a lie. */
-    return ep_call_deliver(lane, caller_env, call, msg) ? 0 : -EPROTO;
+    ep_reply_drop(lane, reply);
+    return -EPROTO;
 }
 
 int ep_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,

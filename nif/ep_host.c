@@ -3,6 +3,7 @@
 #include "ep_host.h"
 
 #include "ep_answer.h"
+#include "ep_asker.h"
 #include "ep_atoms.h"
 #include "ep_consume.h"
 #include "ep_control.h"
@@ -243,7 +244,7 @@ static void drain_control(struct ep_host *host)
         while ((rc = ep_ring_copy(&lane->response, &msg)) == 0) {
             ep_ring_advance(&lane->response);
             ep_ring_publish_head(&lane->response);
-            rc = report_ready(host, &msg);
+            rc = msg.kind == EP_KIND_HELLO ? report_ready(host, &msg) : ep_asker_receive(host, &msg);
             if (rc < 0)
                 break;
         }
@@ -293,6 +294,8 @@ void ep_host_reap(struct ep_host *host)
         ep_lane_host_died(lanes[i], host, value);
         enif_release_resource(lanes[i]);
     }
+
+    ep_inquiries_fail(host);
 
     ErlNifEnv *env = enif_alloc_env();
     ERL_NIF_TERM event = enif_make_tuple2(env, am_exited, ep_answer_exit_reason(env, value));

@@ -129,6 +129,7 @@ int ep_lane_attach(struct ep_lane *lane, struct ep_host *host, uint32_t index, e
         enif_keep_resource(lane);
         attach_shared(lane, host, index);
         lane->state = EP_LANE_ATTACHED;
+        lane->attachments++;
         ep_host_control(host, EP_KIND_LANE_OPEN, index, 0, 0);
         send_plain(lane, EP_KIND_START, mode);
     }
@@ -169,27 +170,28 @@ static bool has_started(const struct ep_call *call, const struct taken *taken)
     switch (call->place) {
     case EP_PLACE_CALL: return (int64_t)(call->position - taken->call) < 0;
     case EP_PLACE_URGENT: return (int64_t)(call->position - taken->urgent) < 0;
+    case EP_PLACE_THREAD: return true;
     default: return false;
     }
 }
 
 /* Fails every open call; sets aux to whether it had started. Under the producer and
  * the consumer lock. */
-static void fail_calls(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_msg *msg,
+static void fail_calls(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *reply,
                        const struct taken *taken)
 {
     for (uint32_t i = 0; i < lane->n_calls; i++) {
         struct ep_call *call = ep_call_at(lane, i);
         if (!is_open(call))
             continue;
-        msg->aux = taken != NULL && has_started(call, taken);
-        (void)ep_call_deliver(lane, caller_env, call, msg);
+        reply->msg.aux = taken != NULL && has_started(call, taken);
+        (void)ep_call_deliver(lane, caller_env, call, reply);
     }
 }
 
 void ep_lane_set_unavailable(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM reason)
 {
-    struct ep_msg msg = {.kind = EP_FAILED_UNAVAILABLE};
+    struct ep_reply reply = {.msg = {.kind = EP_FAILED_UNAVAILABLE}};
 
     pthread_mutex_lock(&lane->producer);
     if (lane->state == EP_LANE_DETACHED || lane->state == EP_LANE_UNAVAILABLE) {
@@ -200,11 +202,16 @@ void ep_lane_set_unavailable(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NI
         lane->reason = enif_make_copy(lane->reason_env, reason);
         lane->state = EP_LANE_UNAVAILABLE;
         ep_consumer_enter(lane);
-        fail_calls(lane, caller_env, &msg, NULL);
+        fail_calls(lane, caller_env, &reply, NULL);
         ep_consumer_exit(lane);
         clear_queues(lane);
     }
     pthread_mutex_unlock(&lane->producer);
+}
+
+static bool is_in_ring(const struct ep_call *call)
+{
+    return call->place == EP_PLACE_CALL || call->place == EP_PLACE_URGENT;
 }
 
 static struct ep_ring_tx *ring_of(struct ep_lane *lane, const struct ep_call *call)
@@ -228,7 +235,7 @@ static unsigned cancel_calls(struct ep_lane *lane, struct interrupt *interrupts,
 
     for (uint32_t i = 0; i < lane->n_calls; i++) {
         struct ep_call *call = ep_call_at(lane, i);
-        if (is_open(call) && call->place != EP_PLACE_QUEUE)
+        if (is_open(call) && is_in_ring(call))
             (void)ep_ring_cancel(ring_of(lane, call), call->position, ep_call_id(call));
     }
     struct taken taken = taken_of(lane);
@@ -248,7 +255,7 @@ static unsigned cancel_calls(struct ep_lane *lane, struct interrupt *interrupts,
 
 void ep_lane_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM reason)
 {
-    struct ep_msg msg = {.kind = EP_FAILED_CONTEXT};
+    struct ep_reply reply = {.msg = {.kind = EP_FAILED_CONTEXT}};
     struct ep_host *host = NULL;
     struct interrupt interrupts[EP_URGENT_SLOTS];
     unsigned n = 0;
@@ -267,7 +274,7 @@ void ep_lane_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM rea
             send_plain(lane, EP_KIND_STOP, 0);
         }
         lane->state = EP_LANE_CLOSED;
-        fail_calls(lane, caller_env, &msg, NULL);
+        fail_calls(lane, caller_env, &reply, NULL);
         ep_consumer_exit(lane);
         clear_queues(lane);
     }
@@ -323,6 +330,8 @@ static void requeue(struct ep_lane *lane, const struct ep_ring_tx *ring, uint64_
         last = &queued->next;
         atomic_fetch_add(&lane->n_queued, 1);
     }
+    if (first == NULL)
+        return; /* last points to a local variable */
     *last = queue->first;
     if (queue->first == NULL)
         queue->last = last;
@@ -348,13 +357,13 @@ static void drop_callless(struct ep_lane *lane)
 }
 
 /* Fails the calls that were in a ring and are not in a queue. */
-static void fail_taken(struct ep_lane *lane, struct ep_msg *msg)
+static void fail_taken(struct ep_lane *lane, struct ep_reply *reply)
 {
-    msg->aux = 1;
+    reply->msg.aux = 1;
     for (uint32_t i = 0; i < lane->n_calls; i++) {
         struct ep_call *call = ep_call_at(lane, i);
         if (is_open(call) && call->place != EP_PLACE_QUEUE)
-            (void)ep_call_deliver(lane, NULL, call, msg);
+            (void)ep_call_deliver(lane, NULL, call, reply);
     }
 }
 
@@ -372,10 +381,10 @@ static void detach(struct ep_lane *lane)
 
 void ep_lane_host_died(struct ep_lane *lane, struct ep_host *host, int64_t exit_value)
 {
-    struct ep_msg msg = {.kind = EP_FAILED_DIED};
+    struct ep_reply reply = {.msg = {.kind = EP_FAILED_DIED}};
 
-    msg.subject = (uint64_t)atomic_load(&host->os_pid);
-    msg.block = (uint64_t)exit_value;
+    reply.msg.subject = (uint64_t)atomic_load(&host->os_pid);
+    reply.msg.block = (uint64_t)exit_value;
 
     pthread_mutex_lock(&lane->producer);
     if (lane->host != host) {
@@ -390,9 +399,9 @@ void ep_lane_host_died(struct ep_lane *lane, struct ep_host *host, int64_t exit_
         drop_callless(lane);
         requeue(lane, &lane->shm.call, taken.call, &lane->calls);
         requeue(lane, &lane->shm.urgent, taken.urgent, &lane->urgent);
-        fail_taken(lane, &msg);
+        fail_taken(lane, &reply);
     } else {
-        fail_calls(lane, NULL, &msg, &taken);
+        fail_calls(lane, NULL, &reply, &taken);
         clear_queues(lane);
     }
     detach(lane);
@@ -486,7 +495,8 @@ bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call 
         return true;
     }
     if (lane->host != NULL) {
-        (void)ep_ring_cancel(ring_of(lane, call), call->position, id);
+        if (is_in_ring(call))
+            (void)ep_ring_cancel(ring_of(lane, call), call->position, id);
         number = ep_lane_send_cancel(lane, id);
     }
     pthread_mutex_unlock(&lane->producer);
@@ -531,7 +541,8 @@ enum ep_progress ep_lane_progress(struct ep_lane *lane, uint64_t call_id)
         /* One that only waits in a ring is dropped when its turn comes, and harms
          * nobody; one that lies below another request cannot go on before that. */
         struct taken taken = taken_of(lane);
-        bool on_top = atomic_load_explicit(lane->shm.running, memory_order_acquire) == call_id;
+        bool on_top = call->place == EP_PLACE_THREAD
+                      || atomic_load_explicit(lane->shm.running, memory_order_acquire) == call_id;
         progress = on_top && has_started(call, &taken) ? EP_PROGRESS_RUNS : EP_PROGRESS_WAITS;
     }
     pthread_mutex_unlock(&lane->producer);

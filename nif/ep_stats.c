@@ -71,13 +71,74 @@ static ERL_NIF_TERM make_hist(ErlNifEnv *env, const struct ep_hist *hist)
                             enif_make_list_from_array(env, buckets, EP_HIST_BUCKETS));
 }
 
-ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, const struct ep_stats *stats)
+/* What a lane is at the moment. */
+struct snapshot {
+    ERL_NIF_TERM state;
+    int64_t os_pid; /* 0: none */
+    uint64_t queue_depth;
+    uint64_t shared_bytes;
+    uint32_t attachments;
+};
+
+static ERL_NIF_TERM state_of(const struct ep_lane *lane)
 {
-    ERL_NIF_TERM keys[] = {am_calls, am_errors, am_timeouts, am_queue, am_run, am_reply};
+    switch (lane->state) {
+    case EP_LANE_ATTACHED:
+        return atomic_load_explicit(lane->shm.running, memory_order_relaxed) != 0 ? am_busy
+                                                                                  : am_idle;
+    case EP_LANE_DETACHED: return lane->attachments == 0 ? am_starting : am_restarting;
+    default: return am_unavailable;
+    }
+}
+
+static uint64_t waiting_in(const struct ep_ring_tx *ring)
+{
+    return ring->tail - ep_ring_taken(ring);
+}
+
+static void take_snapshot(struct ep_lane *lane, struct snapshot *ret_snapshot)
+{
+    struct snapshot now = {.os_pid = 0};
+
+    pthread_mutex_lock(&lane->producer);
+    now.state = state_of(lane);
+    now.attachments = lane->attachments;
+    now.queue_depth = atomic_load(&lane->n_queued);
+    if (lane->host != NULL) {
+        struct ep_host *host = lane->host;
+        now.os_pid = atomic_load(&host->os_pid);
+        now.queue_depth += waiting_in(&lane->shm.call);
+        /* Rings are shared out evenly; slab B is known to the worker only. */
+        now.shared_bytes = (ep_layout_ring_bytes_a(host->n_lanes)
+                            + ep_layout_ring_bytes_b(host->n_lanes))
+                               / (host->n_lanes - 1)
+                           + ep_slab_used(&lane->shm.slab);
+    }
+    pthread_mutex_unlock(&lane->producer);
+    *ret_snapshot = now;
+}
+
+ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, struct ep_lane *lane)
+{
+    const struct ep_stats *stats = &lane->stats;
+    struct snapshot now;
+
+    take_snapshot(lane, &now);
+    ERL_NIF_TERM keys[] = {am_calls,  am_errors,   am_timeouts,    am_queue,       am_run,
+                           am_reply,  am_state,    am_os_pid,      am_restarts,    am_queue_depth,
+                           am_shared_bytes};
     ERL_NIF_TERM values[] = {
-        number(env, &stats->calls),       number(env, &stats->errors),
-        number(env, &stats->timeouts),    make_hist(env, &stats->queue),
-        make_hist(env, &stats->run),      make_hist(env, &stats->reply),
+        number(env, &stats->calls),
+        number(env, &stats->errors),
+        number(env, &stats->timeouts),
+        make_hist(env, &stats->queue),
+        make_hist(env, &stats->run),
+        make_hist(env, &stats->reply),
+        now.state,
+        now.os_pid == 0 ? am_undefined : enif_make_int64(env, now.os_pid),
+        enif_make_uint(env, now.attachments > 0 ? now.attachments - 1 : 0),
+        enif_make_uint64(env, now.queue_depth),
+        enif_make_uint64(env, now.shared_bytes),
     };
     ERL_NIF_TERM map;
 

@@ -21,7 +21,8 @@
 /* Whether the next request on that ring is to be timed. Under the producer lock. */
 static inline bool ep_stats_is_sampled(const struct ep_ring_tx *ring)
 {
-    return ring->tail % EP_STATS_SAMPLE == 0;
+    /* Not 0: the first message of a ring is START. */
+    return ring->tail % EP_STATS_SAMPLE == 1;
 }
 
 /* A call has its outcome. */
@@ -30,7 +31,8 @@ void ep_stats_ended(struct ep_stats *stats, const struct ep_call *call, const st
 /* A call was given up by its caller. */
 void ep_stats_timed_out(struct ep_stats *stats);
 
-/* #{queue | run | reply => {Count, SumUs, MaxUs, [BucketCount]}, calls, errors, timeouts} */
-ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, const struct ep_stats *stats);
+/* #{queue | run | reply => {Count, SumUs, MaxUs, [BucketCount]}, calls, errors, timeouts,
+ *   state, os_pid, restarts, queue_depth, shared_bytes} */
+ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, struct ep_lane *lane);
 
 #endif

@@ -23,20 +23,24 @@ struct staged {
     uint64_t block;
 };
 
-static uint64_t in_ring(const struct ep_ring_tx *ring)
+/* Whether fewer than that many messages wait in the ring. Looks at the line of the
+ * worker's head only if that can change the answer. */
+static bool has_fewer(struct ep_ring_tx *ring, uint64_t most)
 {
-    return ring->tail - ep_ring_taken(ring);
+    if (ring->tail - ring->head_seen >= most)
+        ring->head_seen = ep_ring_taken(ring);
+    return ring->tail - ring->head_seen < most;
 }
 
 /* Whether the urgent ring may take one more of that kind: there is always room for
  * what a waiting lane needs to go on. */
-static bool has_urgent_room(const struct ep_ring_tx *ring, uint16_t kind)
+static bool has_urgent_room(struct ep_ring_tx *ring, uint16_t kind)
 {
     switch (kind) {
     case EP_KIND_ANSWER:
     case EP_KIND_CANCEL: return true;
-    case EP_KIND_ENV_DROP: return in_ring(ring) < EP_URGENT_SLOTS / 4;
-    default: return in_ring(ring) < EP_URGENT_SLOTS / 2; /* requests */
+    case EP_KIND_ENV_DROP: return has_fewer(ring, EP_URGENT_SLOTS / 4);
+    default: return has_fewer(ring, EP_URGENT_SLOTS / 2); /* requests */
     }
 }
 
@@ -269,6 +273,19 @@ static void unstage(struct ep_lane *lane, const struct staged *staged)
         (void)ep_slab_free(&lane->shm.slab, staged->block);
 }
 
+void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
+                   const struct ep_request *request)
+{
+    call->op = request->op;
+    call->is_timed = false;
+    call->serial =
+        request->urgent
+            ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
+            : 0;
+    atomic_store_explicit(&call->is_overdue, false, memory_order_relaxed);
+    (void)enif_self(env, &call->caller);
+}
+
 static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
                          const struct staged *staged, struct ep_call **ret_call)
 {
@@ -281,14 +298,8 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     struct ep_call *call = ep_call_alloc(lane);
     if (call == NULL)
         return -ENOBUFS;
-    call->op = request->op;
+    ep_call_begin(lane, call, env, request);
     call->is_timed = ep_stats_is_sampled(request->urgent ? &lane->shm.urgent : &lane->shm.call);
-    call->serial =
-        request->urgent
-            ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
-            : 0;
-    atomic_store_explicit(&call->is_overdue, false, memory_order_relaxed);
-    (void)enif_self(env, &call->caller);
 
     struct ep_msg head;
     head.aux = 0;

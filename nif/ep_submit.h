@@ -32,6 +32,10 @@ struct ep_request {
 int ep_submit(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
               struct ep_call **ret_call);
 
+/* Fills the entry of a new call. Under the producer lock. */
+void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
+                   const struct ep_request *request);
+
 /* Spins for the reply within the lane's budget. True: *ret_reply is the reply, and
  * the call is the caller's, TAKEN or BUSY. False: it is PARKED or DONE already. */
 bool ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,

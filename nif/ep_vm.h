@@ -80,11 +80,17 @@ enum ep_failure {
 struct ep_reply {
     struct ep_host *host;   /* kept while the payload lies in a block of it; else NULL */
     const uint8_t *payload; /* the block, in memory that the worker can still write */
+    uint8_t *heap;          /* or a copy of its own; else NULL */
     struct ep_msg msg;
 };
 
 /* Where a request is. */
-enum ep_place { EP_PLACE_QUEUE, EP_PLACE_CALL, EP_PLACE_URGENT };
+enum ep_place {
+    EP_PLACE_QUEUE,
+    EP_PLACE_CALL,
+    EP_PLACE_URGENT,
+    EP_PLACE_THREAD, /* given to a Python thread, see ep_asker.h */
+};
 
 struct ep_call {
     _Atomic uint32_t state; /* enum ep_call_state */
@@ -147,6 +153,7 @@ struct ep_lane {
 
     pthread_mutex_t producer;
     enum ep_lane_state state;
+    uint32_t attachments; /* worker processes so far */
     struct ep_host *host; /* kept; written under producer and consumer lock */
     uint32_t index;
     struct ep_queue calls, urgent; /* what waits for room in a ring */
@@ -204,6 +211,8 @@ struct ep_host {
     pthread_mutex_t lock;
     struct ep_lane *lanes[EP_LANES_MAX]; /* kept; [0] unused */
     struct ep_lane_vm control_lane;
+    struct ep_inquiry *inquiries; /* under lock */
+    uint64_t next_inquiry;        /* under lock */
     _Atomic int64_t os_pid;
     _Atomic int kill_pidfd; /* a duplicate for ep_host_kill(); -1 */
     _Atomic int kill_reason;
@@ -247,6 +256,8 @@ struct ep_vm {
 
     struct ep_slots slots;
     uint64_t names_epoch; /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
+    ErlNifPid callback_runner; /* gets the callbacks of Python threads; under lock */
+    bool has_callback_runner;
     _Atomic uint64_t nested_serial;
     _Atomic uint32_t spinners;
     _Atomic uint32_t max_atoms;
@@ -258,6 +269,7 @@ struct ep_vm {
 struct ep_env {
     struct ep_lane *lane; /* kept */
     uint64_t id;
+    bool is_borrowed; /* somebody else's: not dropped with this */
 };
 
 /* What a parked caller holds; when it is collected, the call is cancelled. */
@@ -268,6 +280,6 @@ struct ep_call_ref {
 };
 
 extern ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type,
-    *ep_call_type, *ep_slot_type;
+    *ep_call_type, *ep_slot_type, *ep_asker_type;
 
 #endif

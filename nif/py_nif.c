@@ -10,6 +10,7 @@
  */
 #include "py_nif.h"
 
+#include "ep_asker.h"
 #include "ep_atoms.h"
 #include "ep_host.h"
 #include "ep_lanes.h"
@@ -21,7 +22,7 @@
 #include <sys/random.h>
 
 ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type, *ep_call_type,
-    *ep_slot_type;
+    *ep_slot_type, *ep_asker_type;
 
 struct ep_vm *py_nif_vm(ErlNifEnv *env)
 {
@@ -58,6 +59,7 @@ static bool open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
         {&ep_launcher_type, "ep_launcher", {.dtor = ep_launcher_destroy}},
         {&ep_env_type, "ep_env", {.dtor = py_nif_env_destroy}},
         {&ep_call_type, "ep_call", {.dtor = py_nif_call_ref_destroy}},
+        {&ep_asker_type, "ep_asker", {.dtor = ep_asker_destroy}},
         {&ep_slot_type, "ep_slot", {.dtor = ep_slot_ref_destroy}},
     };
 
@@ -171,6 +173,10 @@ static ErlNifFunc functions[] = {
     {"lane_stats", 1, lane_stats_nif, 0},
     {"names_changed", 0, names_changed_nif, 0},
     {"answer", 4, answer_nif, 0},
+    {"run_callbacks", 0, run_callbacks_nif, 0},
+    {"asker", 1, asker_nif, 0},
+    {"question", 1, question_nif, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"inquire", 4, inquire_nif, 0},
     {"call_id", 1, call_id_nif, 0},
     {"slot_acquire", 1, slot_acquire_nif, 0},
     {"slot_release", 1, slot_release_nif, 0},

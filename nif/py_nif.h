@@ -19,6 +19,9 @@ struct ep_vm *py_nif_vm(ErlNifEnv *env);
 ERL_NIF_TERM py_nif_posix_error(ErlNifEnv *env, int rc);
 
 /* py_nif_calls.c */
+/* A term for a namespace that belongs to somebody else. */
+ERL_NIF_TERM py_nif_make_borrowed_env(ErlNifEnv *env, struct ep_lane *lane, uint64_t id);
+
 PY_NIF(call_nif);
 PY_NIF(eval_nif);
 PY_NIF(exec_nif);
@@ -46,6 +49,10 @@ PY_NIF(lane_expire_nif);
 PY_NIF(lane_is_idle_nif);
 PY_NIF(lane_stats_nif);
 PY_NIF(names_changed_nif);
+PY_NIF(run_callbacks_nif);
+PY_NIF(asker_nif);
+PY_NIF(question_nif);
+PY_NIF(inquire_nif);
 PY_NIF(answer_nif);
 PY_NIF(call_id_nif);
 PY_NIF(slot_acquire_nif);

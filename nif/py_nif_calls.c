@@ -2,6 +2,7 @@
 #include "py_nif.h"
 
 #include "ep_answer.h"
+#include "ep_asker.h"
 #include "ep_atoms.h"
 #include "ep_calls.h"
 #include "ep_consume.h"
@@ -41,8 +42,25 @@ void py_nif_env_destroy(ErlNifEnv *env, void *object)
     (void)env;
     if (namespace->lane == NULL)
         return;
-    ep_lane_drop_env(namespace->lane, namespace->id);
+    if (!namespace->is_borrowed)
+        ep_lane_drop_env(namespace->lane, namespace->id);
     enif_release_resource(namespace->lane);
+}
+
+static ERL_NIF_TERM make_env(ErlNifEnv *env, struct ep_lane *lane, uint64_t id, bool is_borrowed)
+{
+    struct ep_env *namespace = enif_alloc_resource(ep_env_type, sizeof(*namespace));
+
+    enif_keep_resource(lane);
+    *namespace = (struct ep_env){.lane = lane, .id = id, .is_borrowed = is_borrowed};
+    ERL_NIF_TERM term = enif_make_resource(env, namespace);
+    enif_release_resource(namespace);
+    return term;
+}
+
+ERL_NIF_TERM py_nif_make_borrowed_env(ErlNifEnv *env, struct ep_lane *lane, uint64_t id)
+{
+    return make_env(env, lane, id, true);
 }
 
 /* env_new(Lane) -> Env */
@@ -53,13 +71,7 @@ PY_NIF(env_new_nif)
     (void)argc;
     if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane))
         return enif_make_badarg(env);
-    struct ep_env *namespace = enif_alloc_resource(ep_env_type, sizeof(*namespace));
-    enif_keep_resource(lane);
-    namespace->lane = lane;
-    namespace->id = atomic_fetch_add(&lane->next_env_id, 1);
-    ERL_NIF_TERM term = enif_make_resource(env, namespace);
-    enif_release_resource(namespace);
-    return term;
+    return make_env(env, lane, atomic_fetch_add(&lane->next_env_id, 1), false);
 }
 
 /* Env | undefined -> number of the namespace; -EINVAL, -EXDEV: of another lane. */
@@ -125,17 +137,20 @@ static void count(struct ep_lane *lane, const struct ep_call *call, const struct
 }
 
 /* Sends a request and waits a moment. {pending, Call} if the moment is over. */
-static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, const struct ep_request *request,
-                        bool has_slot)
+static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *asker,
+                        const struct ep_request *request, bool has_slot)
 {
     struct ep_slots *slots = &lane->vm->slots;
     struct ep_call *call;
     struct ep_reply reply;
 
-    int rc = ep_submit(lane, env, request, &call);
+    int rc = asker == NULL ? ep_submit(lane, env, request, &call)
+                           : ep_asker_submit(asker, env, request, &call);
     if (rc < 0) {
         if (has_slot)
             ep_slots_release(slots, env);
+        if (asker != NULL && (rc == -ESTALE || rc == -EAGAIN))
+            return am_gone;
         return ep_answer_refused(env, lane, rc);
     }
 
@@ -230,6 +245,18 @@ static int put_code(struct encoding *encoding, const ERL_NIF_TERM argv[])
     return ep_term_encode(&encoding->encoder, argv[3], "locals", true, &encoding->fault);
 }
 
+/* A lane, or a Python thread that asked. */
+static bool get_target(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_lane **ret_lane,
+                       struct ep_asker **ret_asker)
+{
+    if (enif_get_resource(env, term, ep_lane_type, (void **)ret_lane))
+        return true;
+    if (!enif_get_resource(env, term, ep_asker_type, (void **)ret_asker))
+        return false;
+    *ret_lane = (*ret_asker)->lane;
+    return true;
+}
+
 static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], enum ep_op op)
 {
     static const struct {
@@ -240,11 +267,12 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
                [EP_OP_EVAL] = {EP_KIND_EVAL, "eval", eval_nif},
                [EP_OP_EXEC] = {EP_KIND_EXEC, "exec", exec_nif}};
     struct encoding encoding;
+    struct ep_asker *asker = NULL;
     struct ep_lane *lane;
     unsigned flags;
     uint64_t env_id;
 
-    if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane)
+    if (!get_target(env, argv[0], &lane, &asker)
         || !enif_get_uint(env, argv[argc - 1], &flags) || (flags & ~FLAGS_ALL) != 0)
         return enif_make_badarg(env);
     int rc = get_env_id(env, argv[1], lane, &env_id);
@@ -281,7 +309,7 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         return am_overloaded;
     }
     req.payload = &encoding.buf;
-    ERL_NIF_TERM result = run(env, lane, &req, wants_slot);
+    ERL_NIF_TERM result = run(env, lane, asker, &req, wants_slot);
     ep_buf_finish(&encoding.buf);
     return result;
 }
@@ -460,16 +488,40 @@ static int send_answer(struct ep_call_ref *ref, uint64_t number, enum ep_answer 
     return 1;
 }
 
+static ERL_NIF_TERM answer_asker(ErlNifEnv *env, struct ep_asker *asker, int argc,
+                                 const ERL_NIF_TERM argv[])
+{
+    struct encoding encoding;
+    enum ep_answer how;
+
+    encoding_init(&encoding, env, asker->lane);
+    int rc = put_answer(&encoding, argv[2], argv[3], &how);
+    if (rc == 0)
+        rc = ep_asker_answer(asker, how, &encoding.buf);
+    ep_buf_finish(&encoding.buf);
+    switch (rc) {
+    case -E2BIG:
+        return enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND, answer_nif, argc, argv);
+    case -EBADMSG: return enif_make_badarg(env);
+    case 0:
+    case -ESTALE: return am_ok; /* nobody waits any more */
+    default: return py_nif_posix_error(env, rc);
+    }
+}
+
 /* answer(Call, Number, value | failed | raise, Term) -> as call/7. Answers the callback
  * that the call waits for. */
 PY_NIF(answer_nif)
 {
     struct ep_call_ref *ref;
+    struct ep_asker *asker;
     struct encoding encoding;
     struct ep_reply reply;
     ErlNifUInt64 number;
     enum ep_answer how;
 
+    if (enif_get_resource(env, argv[0], ep_asker_type, (void **)&asker))
+        return answer_asker(env, asker, argc, argv);
     if (!get_call_ref(env, argv[0], &ref) || !enif_get_uint64(env, argv[1], &number))
         return enif_make_badarg(env);
     if (atomic_load_explicit(&ref->call->is_overdue, memory_order_relaxed)) {

@@ -300,7 +300,8 @@ PY_NIF(counters_nif)
     pthread_mutex_unlock(&vm->lock);
 
     ERL_NIF_TERM keys[] = {am_lost_wake, am_violations, am_late_replies, am_kicks, am_doorbells,
-                           am_hosts,     am_launchers,  am_wait_backend, am_cpus};
+                           am_hosts,     am_launchers,  am_wait_backend, am_cpus,
+                           am_atoms_made, am_max_atoms};
     ERL_NIF_TERM values[] = {
         enif_make_uint64(env, atomic_load(&vm->lost_wake)),
         enif_make_uint64(env, atomic_load(&vm->violations)),
@@ -311,6 +312,8 @@ PY_NIF(counters_nif)
         enif_make_uint(env, launchers),
         ep_wait_which(vm->wait) == EP_WAIT_IO_URING ? am_io_uring : am_epoll,
         enif_make_uint(env, vm->cpus),
+        enif_make_uint(env, atomic_load(&vm->atoms_made)),
+        enif_make_uint(env, atomic_load(&vm->max_atoms)),
     };
     (void)enif_make_map_from_arrays(env, keys, values, sizeof(keys) / sizeof(keys[0]), &map);
     return map;

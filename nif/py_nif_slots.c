@@ -66,5 +66,5 @@ PY_NIF(lane_stats_nif)
     (void)argc;
     if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane))
         return enif_make_badarg(env);
-    return ep_stats_make(env, &lane->stats);
+    return ep_stats_make(env, lane);
 }

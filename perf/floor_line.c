@@ -2,21 +2,18 @@
 
 /*
  * What no call between two processes can beat: one cache line to another process
- * and back. Prints nanoseconds per round trip, the median of 21 rounds.
+ * and back.
  */
 #define _GNU_SOURCE
-#include "ep_cpu.h"
+#include "floor.h"
 
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ROUNDS 21
 #define TRIPS 50000u
 
 struct line {
@@ -33,17 +30,11 @@ static void echo(struct line *line)
     }
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 int main(void)
 {
     struct line *line =
         mmap(NULL, sizeof(*line), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    double rounds[ROUNDS];
+    double rounds[FLOOR_ROUNDS];
     unsigned n = 0;
 
     if (line == MAP_FAILED)
@@ -55,7 +46,7 @@ int main(void)
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         echo(line);
     }
-    for (int r = 0; r < ROUNDS; r++) {
+    for (int r = 0; r < FLOOR_ROUNDS; r++) {
         uint64_t start = ep_clock_ns();
         for (unsigned i = 0; i < TRIPS; i++) {
             atomic_store_explicit(&line->ask, ++n, memory_order_release);
@@ -66,7 +57,6 @@ int main(void)
     }
     (void)kill(child, SIGKILL);
     (void)waitpid(child, NULL, 0);
-    qsort(rounds, ROUNDS, sizeof(rounds[0]), compare);
-    printf("%.1f\n", rounds[ROUNDS / 2]);
+    floor_print("line", rounds);
     return 0;
 }

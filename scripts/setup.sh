@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# setup.sh build|test|check: installs what a make target needs and this machine lacks, with apt or dnf.
+# setup.sh build|test|check|bench|flame: installs what a make target needs and this machine lacks, with apt or dnf.
 #
 # build: the compilers, Erlang/OTP and Python. test: what build needs, and the test frameworks. check: what build needs,
-# and the linters. It looks for the programs and files themselves, so it accepts those that did not come from packages,
+# and the linters. bench: what build needs, and the framework of make bench-micro. flame: what build needs, and perf. It
+# looks for the programs and files themselves, so it accepts those that did not come from packages,
 # and does nothing, not even ask a mirror, when all is there.
 set -euo pipefail
 
@@ -12,7 +13,8 @@ case $for_what in
     build) apps=(compiler parsetools) ;;
     test) apps=(common_test crypto eunit proper runtime_tools syntax_tools tools xmerl) ;;
     check) apps=(crypto dialyzer runtime_tools syntax_tools tools) ;;
-    *) echo "usage: setup.sh build|test|check" >&2 && exit 2 ;;
+    bench | flame) apps=(compiler parsetools) ;;
+    *) echo "usage: setup.sh build|test|check|bench|flame" >&2 && exit 2 ;;
 esac
 
 fail() {
@@ -107,6 +109,15 @@ if [ "$for_what" = check ]; then
     need_program clang-format clang-format clang-tools-extra
     need_program clang-tidy clang-tidy clang-tools-extra
     need_program cppcheck cppcheck cppcheck
+    need_program valgrind valgrind valgrind
+fi
+
+if [ "$for_what" = bench ]; then
+    need_program g++ g++ "gcc-c++"
+    need_library benchmark libbenchmark-dev google-benchmark-devel
+fi
+if [ "$for_what" = flame ]; then
+    need_program perf linux-perf perf
 fi
 
 [ ${#missing[@]} -gt 0 ] || exit 0

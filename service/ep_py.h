@@ -65,6 +65,25 @@ bool ep_py_context_is_alone(const struct ep_py_context *context);
  * pending signals have their turn, which pure C functions never do. */
 void ep_py_context_breathe(struct ep_py_context *context);
 
+/* The context as a Python thread that is none of its lane's sees it: the same
+ * namespaces, caches of its own. Attached, in the context's interpreter. NULL: no
+ * memory. */
+struct ep_py_context *ep_py_guest_create(const struct ep_py_context *host);
+void ep_py_guest_destroy(struct ep_py_context *guest);
+
+/* For threads of Python code, which are attached when they come to us. */
+void *ep_py_thread_detach(void);
+void ep_py_thread_attach(void *thread);
+
+/* Whether the calling thread, attached, is in the context's interpreter. */
+bool ep_py_context_is_here(const struct ep_py_context *context);
+
+/* Runs a function of the module erlang._maintenance beside the requests, in a thread
+ * without a place in the interpreter. payload: its name, its arguments. Writes the
+ * result, or an error record: true then. */
+bool ep_py_maintain(const struct ep_py_context *context, const uint8_t *payload, size_t size,
+                    struct ep_buf *ret_buf);
+
 /* Forgets a namespace. */
 void ep_py_context_drop_env(struct ep_py_context *context, uint64_t env_id);
 

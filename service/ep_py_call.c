@@ -312,7 +312,6 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
                          const struct ep_slot *slot, const uint8_t *payload)
 {
     struct ep_etf_cursor cursor;
-    PyObject *env;
 
     /* Not zeroed as a whole: own_args would cost more than the rest. */
     request->kind = slot->kind;
@@ -325,9 +324,8 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     ep_py_place_clear(&context->codec.place);
     ep_etf_cursor_init(&cursor, payload, slot->length);
 
-    env = ep_py_env_get(context, slot->subject);
-    request->env = Py_XNewRef(env);
-    if (env == NULL)
+    request->env = ep_py_env_get(context, slot->subject);
+    if (request->env == NULL)
         return 0;
     int rc = request->kind == EP_KIND_CALL ? decode_call(context, request, &cursor)
                                            : decode_code_request(context, request, &cursor);

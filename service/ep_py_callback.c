@@ -32,12 +32,38 @@ static PyObject *broken(void)
     return NULL;
 }
 
+/* Puts the exception's place in front of its message: "args[0]: ...". */
+static void say_place(const struct ep_py_place *place, const char *root)
+{
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)
+        || PyErr_ExceptionMatches(PyExc_UnicodeError))
+        return;
+    PyObject *exc = ep_py_error_take();
+    size_t size = place->is_closed ? 0 : sizeof(place->text) - place->start;
+    PyObject *path = PyUnicode_DecodeUTF8(place->text + sizeof(place->text) - size,
+                                          (Py_ssize_t)size, "replace");
+    PyObject *text = exc == NULL || path == NULL ? NULL : PyObject_Str(exc);
+    if (text != NULL)
+        (void)PyErr_Format((PyObject *)Py_TYPE(exc), "%s%U: %U", root, path, text);
+    if (text == NULL) {
+        PyErr_Clear();
+        ep_py_error_restore(Py_XNewRef(exc));
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(path);
+    Py_XDECREF(exc);
+}
+
 static PyObject *decode_term(struct ep_py_codec *codec, struct ep_etf_cursor *cursor)
 {
     PyObject *value;
 
     ep_py_place_clear(&codec->place);
-    return ep_py_decode(codec, cursor, &value) < 0 ? broken() : value;
+    if (ep_py_decode(codec, cursor, &value) < 0)
+        return broken();
+    if (value == NULL)
+        say_place(&codec->place, "result");
+    return value;
 }
 
 /* class, reason, text, stack trace: raises erlang.CallbackError. */
@@ -124,28 +150,6 @@ static PyObject *ask(struct ep_py_codec *codec, struct ep_py_channel *channel,
     return value;
 }
 
-/* Puts the exception's place in front of its message: "args[0]: ...". */
-static void say_place(const struct ep_py_place *place)
-{
-    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)
-        || PyErr_ExceptionMatches(PyExc_UnicodeError))
-        return;
-    PyObject *exc = ep_py_error_take();
-    size_t size = place->is_closed ? 0 : sizeof(place->text) - place->start;
-    PyObject *path = PyUnicode_DecodeUTF8(place->text + sizeof(place->text) - size,
-                                          (Py_ssize_t)size, "replace");
-    PyObject *text = exc == NULL || path == NULL ? NULL : PyObject_Str(exc);
-    if (text != NULL)
-        (void)PyErr_Format((PyObject *)Py_TYPE(exc), "args%U: %U", path, text);
-    if (text == NULL) {
-        PyErr_Clear();
-        ep_py_error_restore(Py_XNewRef(exc));
-    }
-    Py_XDECREF(text);
-    Py_XDECREF(path);
-    Py_XDECREF(exc);
-}
-
 PyObject *ep_py_ask(PyObject *module, enum ep_py_question question, PyObject *name,
                     PyObject *const *args, Py_ssize_t n_args)
 {
@@ -171,7 +175,7 @@ PyObject *ep_py_ask(PyObject *module, enum ep_py_question question, PyObject *na
     for (Py_ssize_t i = 0; i < n_args; i++) {
         if (ep_py_encode(&codec, &buf, args[i]) < 0) {
             ep_py_place_index(&codec.place, (size_t)i);
-            say_place(&codec.place);
+            say_place(&codec.place, "args");
             goto finish_buf;
         }
     }

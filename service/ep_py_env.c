@@ -34,23 +34,76 @@ static void place(struct ep_py_envs *envs, struct ep_py_env_entry entry)
 
 static int make_room(struct ep_py_envs *envs)
 {
-    struct ep_py_envs larger = {.used = envs->used, .last = envs->last};
+    struct ep_py_env_entry *former = envs->entries;
+    size_t capacity = envs->capacity;
 
-    if ((envs->used + 1) * 2 <= envs->capacity)
+    if ((envs->used + 1) * 2 <= capacity)
         return 0;
-    larger.capacity = envs->capacity == 0 ? 16 : envs->capacity * 2;
-    larger.entries = PyMem_RawCalloc(larger.capacity, sizeof(*larger.entries));
-    if (larger.entries == NULL) {
-        PyErr_NoMemory();
+    size_t larger = capacity == 0 ? 16 : capacity * 2;
+    struct ep_py_env_entry *entries = PyMem_RawCalloc(larger, sizeof(*entries));
+    if (entries == NULL)
         return -1;
+    envs->entries = entries;
+    envs->capacity = larger;
+    for (size_t i = 0; i < capacity; i++) {
+        if (former[i].id != 0)
+            place(envs, former[i]);
     }
-    for (size_t i = 0; i < envs->capacity; i++) {
-        if (envs->entries[i].id != 0)
-            place(&larger, envs->entries[i]);
-    }
-    PyMem_RawFree(envs->entries);
-    *envs = larger;
+    PyMem_RawFree(former);
     return 0;
+}
+
+static void lock(struct ep_py_envs *envs)
+{
+#ifdef Py_GIL_DISABLED
+    (void)pthread_mutex_lock(&envs->lock);
+#else
+    (void)envs;
+#endif
+}
+
+static void unlock(struct ep_py_envs *envs)
+{
+#ifdef Py_GIL_DISABLED
+    (void)pthread_mutex_unlock(&envs->lock);
+#else
+    (void)envs;
+#endif
+}
+
+struct ep_py_envs *ep_py_envs_create(void)
+{
+    struct ep_py_envs *envs = PyMem_RawCalloc(1, sizeof(*envs));
+
+    if (envs == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    envs->refs = 1;
+    (void)pthread_mutex_init(&envs->lock, NULL);
+    return envs;
+}
+
+struct ep_py_envs *ep_py_envs_ref(struct ep_py_envs *envs)
+{
+    lock(envs);
+    envs->refs++;
+    unlock(envs);
+    return envs;
+}
+
+void ep_py_envs_unref(struct ep_py_envs *envs)
+{
+    if (envs == NULL)
+        return;
+    lock(envs);
+    bool is_last = --envs->refs == 0;
+    unlock(envs);
+    if (!is_last)
+        return;
+    ep_py_env_clear(envs);
+    (void)pthread_mutex_destroy(&envs->lock);
+    PyMem_RawFree(envs);
 }
 
 static int add_standard_names(struct ep_py_context *context, PyObject *dict)
@@ -70,43 +123,56 @@ PyObject *ep_py_env_new_shared(struct ep_py_context *context)
     return dict;
 }
 
-PyObject *ep_py_env_get(struct ep_py_context *context, uint64_t env_id)
+/* Borrowed, or NULL. */
+static PyObject *look_up(struct ep_py_envs *envs, uint64_t env_id)
 {
-    struct ep_py_envs *envs = &context->envs;
-
-    if (env_id == 0)
-        return context->shared;
-    if (env_id == envs->last.id)
-        return envs->last.dict;
-    struct ep_py_env_entry *entry = find(envs, env_id);
-    if (entry != NULL) {
+    if (env_id != envs->last.id) {
+        struct ep_py_env_entry *entry = find(envs, env_id);
+        if (entry == NULL)
+            return NULL;
         envs->last = *entry;
-        return entry->dict;
     }
-
-    PyObject *dict = PyDict_Copy(context->shared);
-    if (dict == NULL)
-        return NULL;
-    if (add_standard_names(context, dict) < 0 || make_room(envs) < 0) {
-        Py_DECREF(dict);
-        return NULL;
-    }
-    envs->last = (struct ep_py_env_entry){.id = env_id, .dict = dict};
-    envs->used++;
-    place(envs, envs->last);
-    return dict;
+    return envs->last.dict;
 }
 
-void ep_py_env_drop(struct ep_py_envs *envs, uint64_t env_id)
+PyObject *ep_py_env_get(struct ep_py_context *context, uint64_t env_id)
 {
-    struct ep_py_env_entry *entry = env_id == 0 ? NULL : find(envs, env_id);
+    struct ep_py_envs *envs = context->envs;
+
+    if (env_id == 0)
+        return Py_NewRef(context->shared);
+    lock(envs);
+    PyObject *dict = Py_XNewRef(look_up(envs, env_id));
+    unlock(envs);
+    if (dict != NULL)
+        return dict;
+
+    dict = PyDict_Copy(context->shared);
+    if (dict == NULL || add_standard_names(context, dict) < 0) {
+        Py_XDECREF(dict);
+        return NULL;
+    }
+    /* The copy may have run other code, and another thread may have come first. */
+    lock(envs);
+    PyObject *found = Py_XNewRef(look_up(envs, env_id));
+    bool is_full = found == NULL && make_room(envs) < 0;
+    if (found == NULL && !is_full) {
+        envs->last = (struct ep_py_env_entry){.id = env_id, .dict = Py_NewRef(dict)};
+        envs->used++;
+        place(envs, envs->last);
+    }
+    unlock(envs);
+    if (found == NULL && !is_full)
+        return dict;
+    Py_DECREF(dict);
+    return is_full ? PyErr_NoMemory() : found;
+}
+
+/* Moves later entries of the same run up, so that no probe stops early. */
+static void close_hole(struct ep_py_envs *envs, size_t hole)
+{
     size_t mask = envs->capacity - 1;
 
-    if (entry == NULL)
-        return;
-    PyObject *dict = entry->dict;
-    /* Moves later entries of the same run up, so that no probe stops early. */
-    size_t hole = (size_t)(entry - envs->entries);
     for (size_t i = (hole + 1) & mask; envs->entries[i].id != 0; i = (i + 1) & mask) {
         size_t home = home_of(envs, envs->entries[i].id);
         if (((i - home) & mask) >= ((i - hole) & mask)) {
@@ -115,18 +181,35 @@ void ep_py_env_drop(struct ep_py_envs *envs, uint64_t env_id)
         }
     }
     envs->entries[hole] = (struct ep_py_env_entry){.id = 0};
-    envs->used--;
-    if (envs->last.id == env_id)
-        envs->last = (struct ep_py_env_entry){.id = 0};
-    Py_DECREF(dict);
 }
 
-void ep_py_env_finish(struct ep_py_envs *envs)
+void ep_py_env_drop(struct ep_py_envs *envs, uint64_t env_id)
 {
-    struct ep_py_envs old = *envs;
+    PyObject *dict = NULL;
 
-    *envs = (struct ep_py_envs){.capacity = 0};
-    for (size_t i = 0; i < old.capacity; i++)
-        Py_XDECREF(old.entries[i].dict);
-    PyMem_RawFree(old.entries);
+    lock(envs);
+    struct ep_py_env_entry *entry = env_id == 0 ? NULL : find(envs, env_id);
+    if (entry != NULL) {
+        dict = entry->dict;
+        close_hole(envs, (size_t)(entry - envs->entries));
+        envs->used--;
+        if (envs->last.id == env_id)
+            envs->last = (struct ep_py_env_entry){.id = 0};
+    }
+    unlock(envs);
+    Py_XDECREF(dict);
+}
+
+void ep_py_env_clear(struct ep_py_envs *envs)
+{
+    lock(envs);
+    struct ep_py_env_entry *entries = envs->entries;
+    size_t capacity = envs->capacity;
+    envs->entries = NULL;
+    envs->capacity = envs->used = 0;
+    envs->last = (struct ep_py_env_entry){.id = 0};
+    unlock(envs);
+    for (size_t i = 0; i < capacity; i++)
+        Py_XDECREF(entries[i].dict);
+    PyMem_RawFree(entries);
 }

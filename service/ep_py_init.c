@@ -253,12 +253,16 @@ static int fill(struct ep_py_context *context)
         return -1;
     context->compile = PyObject_GetAttrString(context->builtins, "compile");
     context->shared = ep_py_env_new_shared(context);
-    return context->compile == NULL || context->shared == NULL ? -1 : 0;
+    context->envs = ep_py_envs_create();
+    return context->compile == NULL || context->shared == NULL || context->envs == NULL ? -1 : 0;
 }
 
 static void empty(struct ep_py_context *context)
 {
-    ep_py_env_finish(&context->envs);
+    if (context->envs != NULL && !context->is_guest)
+        ep_py_env_clear(context->envs);
+    ep_py_envs_unref(context->envs);
+    context->envs = NULL;
     for (size_t i = 0; i < EP_PY_NAMES; i++) {
         Py_CLEAR(context->names[i].string);
         Py_CLEAR(context->names[i].module);
@@ -273,7 +277,7 @@ static void empty(struct ep_py_context *context)
     Py_CLEAR(context->breath);
 }
 
-static void put_why(struct ep_buf *error, const char *type, const char *why)
+void ep_py_put_error(struct ep_buf *error, const char *type, const char *why)
 {
     ep_etf_put_binary(error, type, strlen(type));
     ep_etf_put_binary(error, why, strlen(why));
@@ -287,7 +291,7 @@ struct ep_py_context *ep_py_context_create(uint32_t mode, bool is_main_thread, s
 
     struct ep_py_context *context = PyMem_RawCalloc(1, sizeof(*context));
     if (context == NULL) {
-        put_why(error, "MemoryError", "no memory for a context");
+        ep_py_put_error(error, "MemoryError", "no memory for a context");
         return NULL;
     }
     context->is_main_thread = is_main_thread;
@@ -295,7 +299,7 @@ struct ep_py_context *ep_py_context_create(uint32_t mode, bool is_main_thread, s
     context->tstate =
         mode == EP_MODE_OWNGIL ? enter_sub(context, &why) : enter_main(is_main_thread);
     if (context->tstate == NULL) {
-        put_why(error, "RuntimeError", why);
+        ep_py_put_error(error, "RuntimeError", why);
         goto free_context;
     }
     context->interp = PyThreadState_GetInterpreter(context->tstate);
@@ -311,6 +315,50 @@ leave_interpreter:
 free_context:
     PyMem_RawFree(context);
     return NULL;
+}
+
+struct ep_py_context *ep_py_guest_create(const struct ep_py_context *host)
+{
+    struct ep_py_context *guest = PyMem_RawCalloc(1, sizeof(*guest));
+
+    if (guest == NULL)
+        return NULL;
+    guest->interp = host->interp;
+    guest->tstate = PyThreadState_Get();
+    guest->thread_id = PyThread_get_thread_ident();
+    guest->is_sub = host->is_sub;
+    guest->is_guest = true;
+    guest->shared = Py_NewRef(host->shared);
+    guest->erlang = Py_NewRef(host->erlang);
+    guest->builtins = Py_NewRef(host->builtins);
+    guest->compile = Py_NewRef(host->compile);
+    guest->main_name = Py_NewRef(host->main_name);
+    guest->codec.types = host->codec.types;
+    guest->envs = ep_py_envs_ref(host->envs);
+    return guest;
+}
+
+void ep_py_guest_destroy(struct ep_py_context *guest)
+{
+    if (guest == NULL)
+        return;
+    empty(guest);
+    PyMem_RawFree(guest);
+}
+
+void *ep_py_thread_detach(void)
+{
+    return PyEval_SaveThread();
+}
+
+void ep_py_thread_attach(void *thread)
+{
+    PyEval_RestoreThread(thread);
+}
+
+bool ep_py_context_is_here(const struct ep_py_context *context)
+{
+    return context->interp == PyInterpreterState_Get();
 }
 
 void ep_py_context_destroy(struct ep_py_context *context)
@@ -358,7 +406,7 @@ void ep_py_context_breathe(struct ep_py_context *context)
 
 void ep_py_context_drop_env(struct ep_py_context *context, uint64_t env_id)
 {
-    ep_py_env_drop(&context->envs, env_id);
+    ep_py_env_drop(context->envs, env_id);
 }
 
 /* --- end ------------------------------------------------------------------------------ */

@@ -70,8 +70,11 @@ struct ep_py_env_entry {
     PyObject *dict;
 };
 
-/* Open addressing with linear probing. Zeroed means empty. */
+/* Open addressing with linear probing. A context's, and its guests'. The GIL guards
+ * it, and without one the lock. */
 struct ep_py_envs {
+    unsigned refs;
+    pthread_mutex_t lock;
     struct ep_py_env_entry *entries;
     size_t capacity; /* a power of two, or 0 */
     size_t used;
@@ -81,10 +84,16 @@ struct ep_py_envs {
 /* Makes what a namespace begins with. */
 PyObject *ep_py_env_new_shared(struct ep_py_context *context);
 
-/* Borrowed; made when first seen. */
+struct ep_py_envs *ep_py_envs_create(void); /* raises */
+struct ep_py_envs *ep_py_envs_ref(struct ep_py_envs *envs);
+void ep_py_envs_unref(struct ep_py_envs *envs);
+
+/* New; made when first seen. */
 PyObject *ep_py_env_get(struct ep_py_context *context, uint64_t env_id);
 void ep_py_env_drop(struct ep_py_envs *envs, uint64_t env_id);
-void ep_py_env_finish(struct ep_py_envs *envs);
+
+/* Forgets all of them. */
+void ep_py_env_clear(struct ep_py_envs *envs);
 
 /* --- caches ---------------------------------------------------------------------- */
 
@@ -152,7 +161,8 @@ struct ep_py_context {
     PyThreadState *outer; /* owngil: the thread's place in the main interpreter */
     unsigned long thread_id;
     bool is_main_thread;
-    bool is_sub; /* has an interpreter of its own */
+    bool is_sub;   /* has an interpreter of its own */
+    bool is_guest; /* see ep_py_guest_create() */
 
     PyObject *shared; /* namespace 0 */
     PyObject *erlang;
@@ -161,7 +171,7 @@ struct ep_py_context {
     PyObject *main_name; /* '__main__' */
     PyObject *breath;    /* a code object that does nothing */
     struct ep_py_codec codec;
-    struct ep_py_envs envs;
+    struct ep_py_envs *envs;
     struct ep_py_name names[EP_PY_NAMES];
     struct ep_py_code codes[EP_PY_CODES];
 };
@@ -172,6 +182,9 @@ struct ep_py_context {
  * place (NULL: none) say where a conversion failed. */
 void ep_py_error_encode(struct ep_buf *buf, uint16_t flags, const char *root,
                         const struct ep_py_place *place, struct ep_py_reply *ret_reply);
+
+/* Writes an error record for what is no Python exception. */
+void ep_py_put_error(struct ep_buf *error, const char *type, const char *why);
 
 /* Takes the exception that is set (new), with its traceback. */
 PyObject *ep_py_error_take(void);

@@ -54,6 +54,9 @@ struct ep_worker_lane {
     struct ep_worker_frame *top; /* the request that runs, or waits for an answer */
     unsigned depth;              /* frames */
     uint64_t callbacks;          /* questions asked so far */
+    ep_atomic_u64 running_env;   /* namespace of the request on top */
+    unsigned visitors;           /* maintenance threads; under worker->mutex */
+    bool is_leaving;             /* the context ends; under worker->mutex */
     struct ep_py_channel channel;
     struct ep_py_interrupt interrupt;
     uint8_t *scratch; /* EP_WORKER_SCRATCH_SIZE bytes: where results are encoded */
@@ -66,7 +69,7 @@ struct ep_worker {
     uint32_t spin_ns;
     int doorbell;
     int control;
-    struct ep_worker_lane *lanes[EP_LANES_MAX]; /* control thread and start only */
+    struct ep_worker_lane *lanes[EP_LANES_MAX]; /* written under mutex, never replaced */
     ep_atomic_u32 is_stopping;                  /* SHUTDOWN was received */
     pthread_mutex_t mutex;
     pthread_cond_t lane_ended;
@@ -84,6 +87,19 @@ void ep_worker_ring_doorbell(struct ep_worker *worker, struct ep_lane_worker *la
 
 /* Publishes HELLO and starts the control thread and the watcher of the socket. */
 int ep_worker_control_start(struct ep_worker *worker);
+
+/* A message to the VM on the control lane. */
+struct ep_worker_note {
+    uint8_t kind; /* enum ep_kind */
+    uint8_t aux;
+    uint8_t lane; /* that it concerns; 0: none */
+    uint64_t call_id;
+    uint64_t subject;
+    const struct ep_buf *payload; /* NULL: none */
+};
+
+/* Sends it; any thread, without the GIL. False: it cannot be sent. */
+bool ep_worker_control_send(struct ep_worker *worker, const struct ep_worker_note *note);
 
 bool ep_worker_is_stopping(const struct ep_worker *worker);
 

@@ -35,7 +35,9 @@ struct ep_worker_lane *ep_worker_lane_create(struct ep_worker *worker, uint32_t 
     lane->worker = worker;
     lane->index = index;
     lane->is_main = index == 1;
+    (void)pthread_mutex_lock(&worker->mutex);
     worker->lanes[index] = lane;
+    (void)pthread_mutex_unlock(&worker->mutex);
     return lane;
 }
 
@@ -141,20 +143,41 @@ static bool start_context(struct ep_worker_lane *lane, uint32_t mode)
     if (lane->context != NULL)
         ep_worker_die(EP_EXIT_PROTOCOL, "START of a context that is started");
     ep_worker_reply_begin(lane, &reply, 0);
-    lane->context = ep_py_context_create(mode, lane->is_main, &reply.buf);
-    lane->attached = lane->context != NULL;
+    struct ep_py_context *context = ep_py_context_create(mode, lane->is_main, &reply.buf);
+    lane->attached = context != NULL;
+    (void)pthread_mutex_lock(&lane->worker->mutex);
+    lane->context = context;
+    (void)pthread_mutex_unlock(&lane->worker->mutex);
     reply.what.aux = lane->context == NULL;
     return ep_worker_reply_commit(lane, &reply);
 }
 
+/* Waits until nobody looks at the context from another thread. Detached. */
+static void send_visitors_off(struct ep_worker_lane *lane)
+{
+    struct ep_worker *worker = lane->worker;
+
+    (void)pthread_mutex_lock(&worker->mutex);
+    lane->is_leaving = true;
+    while (lane->visitors > 0)
+        (void)pthread_cond_wait(&worker->lane_ended, &worker->mutex);
+    (void)pthread_mutex_unlock(&worker->mutex);
+}
+
 static void stop_context(struct ep_worker_lane *lane)
 {
-    if (lane->context == NULL)
+    struct ep_py_context *context = lane->context;
+
+    if (context == NULL)
         return;
+    ep_worker_lane_detach(lane);
+    send_visitors_off(lane);
     ep_worker_lane_attach(lane);
-    lane->attached = false;
-    ep_py_context_destroy(lane->context);
+    /* While attached: Python threads of the interpreter look at it so. */
     lane->context = NULL;
+    lane->attached = false;
+    ep_py_context_destroy(context);
+    lane->is_leaving = false;
 }
 
 static bool serve_call(struct ep_worker_lane *lane, const struct ep_slot *slot)
@@ -184,8 +207,12 @@ void ep_worker_lane_run(struct ep_worker_lane *lane)
 
     ep_py_channel_set(&lane->channel);
     while (ok && ep_worker_lane_wait(lane, false)) {
-        ok = ep_worker_serve_urgent(lane);
-        if (ok && ep_ring_peek(&lane->shm.call, &slot) == 0)
+        /* Before START, which is the first message of its ring, no request can run. */
+        bool is_started = lane->context != NULL;
+        bool has_call = ep_ring_peek(&lane->shm.call, &slot) == 0;
+        if (is_started || !has_call)
+            ok = ep_worker_serve_urgent(lane);
+        if (ok && has_call)
             ok = serve_call(lane, slot);
     }
     if (lane->context != NULL) {

@@ -42,7 +42,8 @@ struct ep_worker_reply {
     uint64_t block; /* of slab B, if has_block */
     bool has_block;
     bool has_scratch;
-    uint64_t stamp; /* 0: none */
+    bool has_stamp;
+    uint64_t stamp; /* queue time, run time */
 };
 
 /* --- the GIL (ep_worker_lane.c) -------------------------------------------------- */

@@ -117,6 +117,8 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
      * the slot is given back, which is what tells the VM that the call started. */
     ep_py_interrupt_begin(&lane->interrupt, lane->context, reply.call_id);
     bool is_cancelled = ep_slot_is_cancelled(slot);
+    uint64_t outer_env = atomic_load_explicit(&lane->running_env, memory_order_relaxed);
+    atomic_store_explicit(&lane->running_env, slot->subject, memory_order_relaxed);
     set_running(lane, reply.call_id);
     ep_worker_take_slot(lane, ring, slot);
 
@@ -126,13 +128,16 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     } else {
         run(lane, &request, &reply);
     }
-    if (sent_ns != 0)
+    if (sent_ns != 0) {
+        reply.has_stamp = true;
         reply.stamp = stamp_of(sent_ns, begun_ns);
+    }
     bool ok = ep_worker_reply_commit(lane, &reply);
     ep_worker_lane_attach(lane);
     /* After the reply is out, which is waited for. No Python code has run since. */
     (void)ep_py_interrupt_end(&lane->interrupt);
     pop_frame(lane, &frame);
+    atomic_store_explicit(&lane->running_env, outer_env, memory_order_relaxed);
     ep_py_request_finish(&request);
     ep_worker_exit_if_forked();
 

@@ -95,6 +95,7 @@ int ep_slab_alloc(struct ep_slab *slab, uint64_t size, uint64_t *ret_offset)
     }
     slab->pages[page] = (struct ep_slab_page){.state = PAGE_OUT, .order = order};
     slab->out++;
+    slab->used += (uint64_t)EP_PAGE << order;
     *ret_offset = (uint64_t)page * EP_PAGE;
     return 0;
 }
@@ -111,6 +112,7 @@ int ep_slab_free(struct ep_slab *slab, uint64_t offset)
     uint8_t top = order_of(slab->size);
     slab->pages[page].state = PAGE_INSIDE;
     slab->out--;
+    slab->used -= (uint64_t)EP_PAGE << order;
     while (order < top) {
         uint32_t buddy = page ^ (1u << order);
         if (slab->pages[buddy].state != PAGE_FREE || slab->pages[buddy].order != order)

@@ -33,6 +33,7 @@ extern "C" {
 struct ep_slab {
     uint64_t size;
     uint32_t out;                   /* blocks given out */
+    uint64_t used;                  /* bytes of them */
     uint32_t heads[EP_SLAB_ORDERS]; /* free lists, by order; page numbers + 1 */
     struct ep_slab_page *pages;     /* NULL until the first allocation */
 };
@@ -45,6 +46,12 @@ void ep_slab_finish(struct ep_slab *slab);
  * -EMSGSIZE: larger than the slab.  -EAGAIN: no room or too many blocks out.
  * -ENOMEM: no private memory for the bookkeeping. */
 int ep_slab_alloc(struct ep_slab *slab, uint64_t size, uint64_t *ret_offset);
+
+/* Bytes in blocks that are out. */
+static inline uint64_t ep_slab_used(const struct ep_slab *slab)
+{
+    return slab->used;
+}
 
 /* Takes a block back. -EPROTO: it is not out. */
 int ep_slab_free(struct ep_slab *slab, uint64_t offset);

@@ -25,6 +25,7 @@ init([]) ->
     ok = py_callback:create_table(),
     Flags = #{strategy => rest_for_one, intensity => 5, period => 10},
     {ok, {Flags, [
+        child(py_callback_runner, worker, 5000),
         child(py_service, worker, 5000),
         child(py_worker_sup, supervisor, infinity),
         child(py_shared_worker, worker, 5000),

@@ -18,6 +18,8 @@
 -export([register_function/2, register_function/3, unregister_function/1, interrupt/1]).
 -export([state_fetch/1, state_store/2, state_incr/1, state_incr/2, state_decr/1, state_decr/2]).
 -export([state_remove/1, state_keys/0, state_clear/0, get_local_env/1]).
+-export([stats/0, memory_stats/0, memory_stats/1, gc/0, gc/1, gc/2]).
+-export([tracemalloc_start/0, tracemalloc_start/1, tracemalloc_stop/0]).
 -export([version/0, execution_mode/0, subinterp_supported/0]).
 
 -export_type([text/0, result/0, context/0, context_mode/0, pool_name/0, target/0, opts/0]).
@@ -317,10 +319,7 @@ get_local_env(_) ->
 %% `{error, interrupted}' unless Python handles it. Never hits a later request.
 -spec interrupt(context()) -> ok | not_running.
 interrupt(Ctx) when is_pid(Ctx) ->
-    case py_context:lane(Ctx) of
-        noproc -> not_running;
-        Lane -> py_nif:lane_interrupt(Lane, 0)
-    end;
+    py_context:interrupt(Ctx);
 interrupt(_) ->
     error(badarg).
 
@@ -343,6 +342,60 @@ execution_mode() ->
 -spec subinterp_supported() -> boolean().
 subinterp_supported() ->
     maps:get(owngil, py_python:info()).
+
+%% @doc Calls, errors, restarts, queues and latencies of all contexts; the limit; shared
+%% memory. Never waits for Python.
+-spec stats() -> map().
+stats() ->
+    py_stats:get().
+
+%% @doc Python's garbage collector and traced memory, over all interpreters and for each
+%% context.
+-spec memory_stats() -> {ok, map()}.
+memory_stats() ->
+    py_maintenance:memory_stats().
+
+-spec memory_stats(context()) -> {ok, map()} | {error, term()}.
+memory_stats(Ctx) when is_pid(Ctx) ->
+    py_maintenance:memory_stats(Ctx);
+memory_stats(_) ->
+    error(badarg).
+
+%% @doc Runs Python's garbage collector in every interpreter, beside the requests there.
+-spec gc() -> {ok, non_neg_integer()}.
+gc() ->
+    py_maintenance:gc(2).
+
+-spec gc(0..2 | context()) -> {ok, non_neg_integer()} | {error, term()}.
+gc(Generation) when is_integer(Generation), Generation >= 0, Generation =< 2 ->
+    py_maintenance:gc(Generation);
+gc(Ctx) when is_pid(Ctx) ->
+    py_maintenance:gc(Ctx, 2);
+gc(_) ->
+    error(badarg).
+
+-spec gc(context(), 0..2) -> {ok, non_neg_integer()} | {error, term()}.
+gc(Ctx, Generation) when
+    is_pid(Ctx), is_integer(Generation), Generation >= 0, Generation =< 2
+->
+    py_maintenance:gc(Ctx, Generation);
+gc(_, _) ->
+    error(badarg).
+
+%% @doc Traces memory in all contexts, and in those started before the stop.
+-spec tracemalloc_start() -> ok.
+tracemalloc_start() ->
+    tracemalloc_start(1).
+
+-spec tracemalloc_start(pos_integer()) -> ok.
+tracemalloc_start(Frames) when is_integer(Frames), Frames > 0, Frames =< 65535 ->
+    py_maintenance:tracemalloc_start(Frames);
+tracemalloc_start(_) ->
+    error(badarg).
+
+-spec tracemalloc_stop() -> ok.
+tracemalloc_stop() ->
+    py_maintenance:tracemalloc_stop().
 
 %% --- internal -------------------------------------------------------------------------
 

@@ -7,12 +7,9 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--export([cast/6, spawn_call/6, await/2, nesting/0, guarded/4]).
+-export([cast/6, spawn_call/6, await/2, guarded/4]).
 
--export_type([nesting/0]).
 
-%% What makes the requests of a helper nested; undefined outside of callbacks.
--type nesting() :: term().
 -type arguments() :: {py:text(), py:text(), list(), map()}.
 
 -define(CASTER(Ctx), {'$py_caster', Ctx}).
@@ -27,7 +24,7 @@
 cast(noproc, _Module, _Function, _Args, _Kwargs, _Options) ->
     report({error, {context_died, noproc}});
 cast(Route = {Ctx, _, _}, Module, Function, Args, Kwargs, Options) ->
-    _ = caster(Ctx) ! {cast, Route, {Module, Function, Args, Kwargs}, Options, nesting()},
+    _ = caster(Ctx) ! {cast, Route, {Module, Function, Args, Kwargs}, Options, py_nesting:frame()},
     ok.
 
 %% @doc The result comes to the calling process as `{py_response, Ref, Result}'.
@@ -41,10 +38,10 @@ spawn_call(noproc, _Module, _Function, _Args, _Kwargs, _Options) ->
 spawn_call(Route, Module, Function, Args, Kwargs, Options) ->
     Ref = make_ref(),
     Caller = self(),
-    Nesting = nesting(),
+    Frame = py_nesting:frame(),
     _ = spawn(fun() ->
         Arguments = {Module, Function, Args, Kwargs},
-        Caller ! {py_response, Ref, guarded(Caller, Route, Arguments, {Options, Nesting})}
+        Caller ! {py_response, Ref, guarded(Caller, Route, Arguments, {Options, Frame})}
     end),
     Ref.
 
@@ -57,38 +54,19 @@ await(Ref, Timeout) ->
 
 %% @doc By a helper: makes a call for a process whose death ends it.
 -spec guarded(
-    pid(), py_context_router:route(), arguments(), {py_request:options(), nesting()}
+    pid(), py_context_router:route(), arguments(), {py_request:options(), py_nesting:frame() | undefined}
 ) -> py:result().
-guarded(Caller, Route, Arguments, {Options, Nesting}) ->
+guarded(Caller, Route, Arguments, {Options, Frame}) ->
     %% A caller that is dead already is noticed in the same way.
     Guard = monitor(process, Caller),
-    run(Route, Arguments, Options#{guard => Guard}, Nesting).
-
-%% @doc To be taken in the caller, for {@link guarded/4}.
--spec nesting() -> nesting().
-nesting() ->
-    Module = nesting_module(),
-    case erlang:function_exported(Module, frame, 0) of
-        true -> Module:frame();
-        false -> undefined
-    end.
+    run(Route, Arguments, Options#{guard => Guard}, Frame).
 
 %% Internal
 
-run(Route, {Module, Function, Args, Kwargs}, Options, Nesting) ->
-    inherit(Nesting, fun() ->
+run(Route, {Module, Function, Args, Kwargs}, Options, Frame) ->
+    py_nesting:inherit(Frame, fun() ->
         py_request:call(Route, Module, Function, Args, Kwargs, Options)
     end).
-
-inherit(undefined, Fun) ->
-    Fun();
-inherit(Nesting, Fun) ->
-    Module = nesting_module(),
-    Module:inherit(Nesting, Fun).
-
-%% Where callbacks are; without it nothing is nested.
-nesting_module() ->
-    py_nesting.
 
 caster(Ctx) ->
     Helper = get(?CASTER(Ctx)),
@@ -109,8 +87,8 @@ new_caster(Ctx) ->
 %% What the caller sent comes before the message that it is dead.
 cast_loop(OfCaller, OfContext) ->
     receive
-        {cast, Route, Arguments, Options, Nesting} ->
-            ok = report(run(Route, Arguments, Options, Nesting)),
+        {cast, Route, Arguments, Options, Frame} ->
+            ok = report(run(Route, Arguments, Options, Frame)),
             cast_loop(OfCaller, OfContext);
         {'DOWN', OfCaller, process, _, _} ->
             ok;
@@ -121,8 +99,8 @@ cast_loop(OfCaller, OfContext) ->
 %% The context is dead, and nothing can come of these but a report.
 cast_rest() ->
     receive
-        {cast, Route, Arguments, Options, Nesting} ->
-            ok = report(run(Route, Arguments, Options, Nesting)),
+        {cast, Route, Arguments, Options, Frame} ->
+            ok = report(run(Route, Arguments, Options, Frame)),
             cast_rest()
     after 0 -> ok
     end.

@@ -5,7 +5,7 @@
 
 -export([register/2, unregister/1, lookup/1, execute/2]).
 %% Internal
--export([create_table/0, run/2]).
+-export([create_table/0, run/2, failure/3]).
 
 -export_type([callback/0]).
 
@@ -73,6 +73,13 @@ create_table() ->
     _ = ets:new(?TABLE, [named_table, public, {read_concurrency, true}]),
     ok.
 
+%% @private What Python hears of a callback that failed.
+-spec failure(error | exit | throw, term(), erlang:stacktrace()) -> {failed, tuple()}.
+failure(Class, Reason, Stack) ->
+    Printed = print("~0tp", [Reason]),
+    Text = print("~ts: ~ts", [Class, Printed]),
+    {failed, {Class, Reason, Printed, Text, [stack_entry(Entry) || Entry <- Stack]}}.
+
 %% @private What Python asks, and how to answer: {@link py_nif:answer/4}.
 -spec run(Question :: integer() | raise, term()) -> {value | failed | raise, term()}.
 run(?CALL, {Name, Args}) ->
@@ -133,10 +140,7 @@ call(Callback, Args) ->
     try
         {value, apply_to(Callback, Args)}
     catch
-        Class:Reason:Stack ->
-            Printed = print("~0tp", [Reason]),
-            Text = print("~ts: ~ts", [Class, Printed]),
-            {failed, {Class, Reason, Printed, Text, [stack_entry(Entry) || Entry <- Stack]}}
+        Class:Reason:Stack -> failure(Class, Reason, Stack)
     end.
 
 not_registered(Name) ->

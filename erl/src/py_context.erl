@@ -13,10 +13,11 @@
 
 -export([start_link/2, start_link/3, new/1, stop/1, destroy/1]).
 -export([call/4, call/5, call/6, call/7, eval/2, eval/3, eval/4, eval/5, exec/2, exec/3]).
+-export([interrupt/1]).
 -export([create_local_env/1, get_nif_ref/1, get_interp_id/1, is_subinterp/1]).
 %% Internal
 -export([nif_call/5, nif_call/6, nif_eval/3, nif_eval/4, nif_exec/2, nif_exec/3]).
--export([create_table/0, lane/1, info/1, forget/1, process_env/2]).
+-export([create_table/0, lane/1, info/1, all/0, forget/1, process_env/2]).
 -export([settings/2, place/1, start_member/3, await_started/1, await_or_stop/1]).
 -export([run_preload/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
@@ -81,9 +82,15 @@ new(_) ->
 stop(Ctx) when is_pid(Ctx) ->
     unlink(Ctx),
     try
-        gen_server:stop(Ctx, shutdown, ?STOP_TIMEOUT_MS)
+        %% For its callers it is a shutdown; its owner, who may be another process,
+        %% must not end with it.
+        gen_server:stop(Ctx, normal, ?STOP_TIMEOUT_MS)
     catch
-        exit:_ -> ok
+        exit:timeout ->
+            true = exit(Ctx, kill),
+            ok;
+        exit:_Gone ->
+            ok
     end;
 stop(_) ->
     error(badarg).
@@ -180,6 +187,16 @@ is_subinterp(Ctx) ->
         noproc -> {error, {context_died, noproc}}
     end.
 
+%% @doc Raises KeyboardInterrupt in the request that runs, and in no other.
+-spec interrupt(py:context()) -> ok | not_running.
+interrupt(Ctx) when is_pid(Ctx) ->
+    case lane(Ctx) of
+        noproc -> not_running;
+        Lane -> py_nif:lane_interrupt(Lane, 0)
+    end;
+interrupt(_) ->
+    error(badarg).
+
 %% Internal API
 
 %% @private Behind py_nif:context_call/5,6, context_eval/3,4 and context_exec/2,3.
@@ -230,6 +247,11 @@ lane(Ctx) ->
     catch
         error:badarg -> noproc
     end.
+
+%% @private
+-spec all() -> [{py:context(), py_nif:lane()}].
+all() ->
+    ets:select(?TABLE, [{{'$1', '$2', '_'}, [], [{{'$1', '$2'}}]}]).
 
 %% @private
 -spec info(pid()) -> {ok, info()} | noproc.
@@ -301,6 +323,7 @@ await_started(Ctx) ->
         gen_server:call(Ctx, await_started, ?START_TIMEOUT_MS)
     catch
         exit:{timeout, _} -> {error, timeout};
+        exit:{normal, _} -> {error, {context_died, shutdown}};
         exit:{Reason, _} -> {error, {context_died, Reason}}
     end.
 
@@ -343,7 +366,8 @@ handle_cast(Request, _State) ->
     error({unexpected, Request}).
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({py_lane, started}, State) ->
+handle_info({py_lane, started}, State = #state{lane = Lane}) ->
+    ok = py_maintenance:started(Lane),
     {noreply, preload(State)};
 handle_info({'DOWN', Ref, process, _, {preloaded, Result}}, State = #state{preload = Ref}) ->
     {noreply, preloaded(Result, State#state{preload = undefined})};

@@ -8,7 +8,7 @@
 %% it, and it ends no later than that one.
 -module(py_nesting).
 
--export([frame/0, flags/1, deadline/1, within/4, inherit/2]).
+-export([frame/0, via/3, deadline/1, within/4, for_thread/2, inherit/2]).
 
 -export_type([frame/0]).
 
@@ -21,7 +21,9 @@
     route :: py_request:route(),
     %% of the request around it: its budget, and when that ends, absolute, ms
     timeout :: timeout(),
-    deadline :: integer() | infinity
+    deadline :: integer() | infinity,
+    %% the Python thread that made the callback, if it is none of the context's own
+    asker :: py_nif:asker() | undefined
 }).
 
 -opaque frame() :: #frame{}.
@@ -31,12 +33,15 @@
 frame() ->
     get(?FRAME).
 
-%% @doc Flags of a request, with that of a nested one if it is one.
--spec flags(non_neg_integer()) -> non_neg_integer().
-flags(Flags) ->
+%% @doc Where a request to a context goes, and its flags: a nested one says so, and one
+%% to the context of a Python thread that made the callback is run by that thread.
+-spec via(py:context(), py_nif:lane(), non_neg_integer()) ->
+    {py_nif:lane() | py_nif:asker(), non_neg_integer()}.
+via(Ctx, Lane, Flags) ->
     case get(?FRAME) of
-        undefined -> Flags;
-        _ -> Flags bor ?NESTED
+        undefined -> {Lane, Flags};
+        #frame{asker = Asker, route = {Ctx, _, _}} when Asker =/= undefined -> {Asker, Flags bor ?NESTED};
+        _ -> {Lane, Flags bor ?NESTED}
     end.
 
 %% @doc When a request with that budget ends, and whether that is its own deadline: not
@@ -61,6 +66,23 @@ deadline(Timeout) ->
 -spec within(py_request:route(), timeout(), integer() | infinity, fun(() -> Result)) -> Result.
 within(Route, Timeout, Deadline, Fun) ->
     enter(#frame{route = Route, timeout = Timeout, deadline = Deadline}, Fun).
+
+%% @doc Runs a callback of a Python thread: for the request that ran on its context, or
+%% for none.
+-spec for_thread(py_nif:asker(), fun(() -> Result)) -> Result.
+for_thread(Asker, Fun) ->
+    case py_nif:asker(Asker) of
+        {Ctx, Lane, Env, true} ->
+            Frame = #frame{
+                route = {Ctx, Lane, Env}, timeout = infinity, deadline = infinity, asker = Asker
+            },
+            enter(Frame, Fun);
+        {Ctx, Lane, _, false} ->
+            %% Its requests are ordinary ones, but go to that context.
+            Route = {Ctx, Lane, py_context:process_env(Ctx, Lane)},
+            _ = put(?BOUND, {nested, Route, undefined}),
+            Fun()
+    end.
 
 %% @doc Runs the work of a helper as a part of the callback that its caller was in. The
 %% caller's deadline is not the helper's.

@@ -1,7 +1,8 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @private The functions of nif/, one to one. Call them through {@link py} and
-%% {@link py_context}: here nothing is routed, timed or retried.
+%% {@link py_context}: here nothing is routed, timed or retried. Public are only the
+%% functions of a context reference, `context_*', and what Python can do.
 -module(py_nif).
 
 -export([
@@ -29,6 +30,18 @@
     lane_stats/1,
     answer/4,
     call_id/1,
+    run_callbacks/0,
+    asker/1,
+    question/1,
+    inquire/4,
+    context_exec/2,
+    context_exec/3,
+    context_eval/3,
+    context_eval/4,
+    context_call/5,
+    context_call/6,
+    owngil_supported/0,
+    subinterp_supported/0,
     slot_acquire/1,
     slot_release/1,
     slots/0,
@@ -41,7 +54,7 @@
     try_load/0
 ]).
 
--export_type([lane/0, host/0, launcher/0, env/0, call/0, slot/0, answer/0, outcome/0]).
+-export_type([lane/0, host/0, launcher/0, env/0, call/0, slot/0, asker/0, answer/0, outcome/0]).
 
 -on_load(try_load/0).
 
@@ -55,6 +68,7 @@
 -opaque env() :: reference().
 -opaque call() :: reference().
 -opaque slot() :: reference().
+-opaque asker() :: reference().
 -type answer() :: ok | {ok, term()} | {error, term()}.
 %% What a request comes to at first: its answer, a callback that the caller has to run
 %% (py_callback:run/2) and answer, or nothing yet.
@@ -67,17 +81,20 @@
 -type flags() :: non_neg_integer().
 -type text() :: atom() | binary().
 
-%% `overloaded': no slot is free, nothing was sent.
--spec call(lane(), env() | undefined, text(), text(), list(), map(), flags()) ->
-    outcome() | overloaded.
+%% `overloaded': no slot is free, nothing was sent. `gone': the Python thread that an
+%% asker stands for waits no more.
+-spec call(lane() | asker(), env() | undefined, text(), text(), list(), map(), flags()) ->
+    outcome() | overloaded | gone.
 call(_Lane, _Env, _Module, _Function, _Args, _Kwargs, _Flags) ->
     ?NOT_LOADED.
 
--spec eval(lane(), env() | undefined, text(), map(), flags()) -> outcome() | overloaded.
+-spec eval(lane() | asker(), env() | undefined, text(), map(), flags()) ->
+    outcome() | overloaded | gone.
 eval(_Lane, _Env, _Code, _Locals, _Flags) ->
     ?NOT_LOADED.
 
--spec exec(lane(), env() | undefined, text(), flags()) -> outcome() | overloaded.
+-spec exec(lane() | asker(), env() | undefined, text(), flags()) ->
+    outcome() | overloaded | gone.
 exec(_Lane, _Env, _Code, _Flags) ->
     ?NOT_LOADED.
 
@@ -164,8 +181,28 @@ lane_stats(_Lane) ->
     ?NOT_LOADED.
 
 %% Answers the callback that a call waits for, and goes on like call/7.
--spec answer(call(), non_neg_integer(), value | failed | raise, term()) -> outcome().
+-spec answer(call() | asker(), non_neg_integer(), value | failed | raise, term()) -> outcome().
 answer(_Call, _Number, _How, _Term) ->
+    ?NOT_LOADED.
+
+%% The calling process gets {py_callback, Asker} for each callback of a Python thread.
+-spec run_callbacks() -> ok.
+run_callbacks() ->
+    ?NOT_LOADED.
+
+-spec asker(asker()) -> {pid(), lane(), env() | undefined, IsNested :: boolean()}.
+asker(_Asker) ->
+    ?NOT_LOADED.
+
+%% Once.
+-spec question(asker()) -> {Question :: integer() | raise, term()}.
+question(_Asker) ->
+    ?NOT_LOADED.
+
+%% Asks erlang._maintenance beside the requests: {py_maintained, Tag, {ok, term()} |
+%% {error, term()}} comes, if the interpreter ever answers or its process dies.
+-spec inquire(lane(), reference(), atom(), list()) -> ok | {error, atom()}.
+inquire(_Lane, _Tag, _Function, _Args) ->
     ?NOT_LOADED.
 
 -spec call_id(call()) -> non_neg_integer().
@@ -214,6 +251,42 @@ empty() ->
 
 %% @doc Loads the NIF. The runtime calls it when the module is loaded; calling it
 %% again is an error whose text says what to do.
+%% @doc Executes statements in a context, without a process to ask for it.
+-spec context_exec(py_context:ctx_ref(), py:text()) -> ok | {error, term()}.
+context_exec(Ref, Code) ->
+    py_context:nif_exec(Ref, Code).
+
+-spec context_exec(py_context:ctx_ref(), py:text(), env()) -> ok | {error, term()}.
+context_exec(Ref, Code, Env) ->
+    py_context:nif_exec(Ref, Code, Env).
+
+-spec context_eval(py_context:ctx_ref(), py:text(), map()) -> py:result().
+context_eval(Ref, Code, Locals) ->
+    py_context:nif_eval(Ref, Code, Locals).
+
+-spec context_eval(py_context:ctx_ref(), py:text(), map(), env()) -> py:result().
+context_eval(Ref, Code, Locals, Env) ->
+    py_context:nif_eval(Ref, Code, Locals, Env).
+
+-spec context_call(py_context:ctx_ref(), py:text(), py:text(), list(), map()) -> py:result().
+context_call(Ref, Module, Function, Args, Kwargs) ->
+    py_context:nif_call(Ref, Module, Function, Args, Kwargs).
+
+-spec context_call(py_context:ctx_ref(), py:text(), py:text(), list(), map(), env()) ->
+    py:result().
+context_call(Ref, Module, Function, Args, Kwargs, Env) ->
+    py_context:nif_call(Ref, Module, Function, Args, Kwargs, Env).
+
+%% @doc Whether contexts of mode `owngil' can be started.
+-spec owngil_supported() -> boolean().
+owngil_supported() ->
+    py:subinterp_supported().
+
+%% @doc Whether the Python in use is 3.12 or newer.
+-spec subinterp_supported() -> boolean().
+subinterp_supported() ->
+    py:subinterp_supported().
+
 -spec try_load() -> ok | {error, {atom(), string()}}.
 try_load() ->
     File = filename:join(py_paths:priv_dir(), atom_to_list(?MODULE)),

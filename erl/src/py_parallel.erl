@@ -16,7 +16,7 @@ run(Calls, Timeout) when length(Calls) > 0 ->
     Items = [check(Call) || Call <- Calls],
     Slots = py_pool_registry:slots(default),
     tuple_size(Slots) > 0 orelse error(badarg),
-    How = {py_request:options(Timeout, #{timeout => Timeout}), py_async:nesting()},
+    How = {py_request:options(Timeout, #{timeout => Timeout}), py_nesting:frame()},
     {Refs, _} = lists:mapfoldl(
         fun(Item, I) -> {start(Item, element(I rem tuple_size(Slots) + 1, Slots), How), I + 1} end,
         0,
@@ -33,7 +33,7 @@ run(_Calls, _Timeout) ->
     pid(),
     py_context_router:route(),
     {py:text(), py:text(), list(), map()},
-    {py_request:options(), py_async:nesting()}
+    {py_request:options(), py_nesting:frame() | undefined}
 ) -> no_return().
 item(Caller, Route, Item, How) ->
     exit({result, py_async:guarded(Caller, Route, Item, How)}).

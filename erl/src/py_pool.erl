@@ -45,7 +45,8 @@ ask(Pool, Request) ->
         gen_server:call(Pool, Request, infinity)
     catch
         exit:{{shutdown, {failed, Reason}}, _} -> {error, Reason};
-        exit:{_Ended, _} -> gone
+        exit:{Ended, _} when Ended =:= noproc; Ended =:= normal -> gone;
+        exit:{Reason, _} -> {error, {context_died, Reason}}
     end.
 
 %% gen_server

@@ -12,14 +12,20 @@
 -type route() :: {py:context(), py_nif:lane(), py_nif:env() | undefined}.
 %% guard: a monitor; when what it watches dies, the request is cancelled and the
 %% calling process, a helper, ends.
+%% slot => none: the request needs no slot.
 -type options() :: #{
-    timeout := timeout(), kwargs := map(), flags := 0 | 4, guard => reference()
+    timeout := timeout(),
+    kwargs := map(),
+    flags := 0 | 4,
+    guard => reference(),
+    slot => none
 }.
 
 %% How often a parked caller looks whether its wake-up was lost. It never is;
 %% the look counts `lost_wake' if it ever should be.
 -define(CHECK_MS, 1000).
 -define(DEFAULT_MS, 30000).
+-define(DEFAULTS, #{timeout => ?DEFAULT_MS, kwargs => #{}, flags => 0}).
 -define(HAS_SLOT, 16#200).
 
 -record(run, {
@@ -36,40 +42,48 @@
 %% measured.
 -spec call(route(), py:text(), py:text(), list()) -> py:result().
 call(Route = {_Ctx, Lane, Env}, Module, Function, Args) when is_atom(Module), is_atom(Function) ->
-    Flags = py_nesting:flags(0),
-    case py_nif:call(Lane, Env, Module, Function, Args, #{}, Flags) of
-        {ok, _} = Answer ->
-            Answer;
-        {error, _} = Answer ->
-            Answer;
-        Outcome ->
-            Submit = fun(More) -> py_nif:call(Lane, Env, Module, Function, Args, #{}, Flags bor More) end,
-            go_on(Outcome, Submit, run(Route, ?DEFAULT_MS, undefined))
+    case py_nesting:frame() of
+        undefined ->
+            case py_nif:call(Lane, Env, Module, Function, Args, #{}, 0) of
+                {ok, _} = Answer ->
+                    Answer;
+                {error, _} = Answer ->
+                    Answer;
+                Outcome ->
+                    Submit = fun(Flags) ->
+                        py_nif:call(Lane, Env, Module, Function, Args, #{}, Flags)
+                    end,
+                    go_on(Outcome, Submit, run(Route, ?DEFAULT_MS, undefined))
+            end;
+        _ ->
+            call(Route, Module, Function, Args, #{}, ?DEFAULTS)
     end;
 call(Route, Module, Function, Args) ->
-    call(Route, text(Module), text(Function), Args, #{}, #{timeout => ?DEFAULT_MS, flags => 0}).
+    call(Route, Module, Function, Args, #{}, ?DEFAULTS).
 
 -spec call(route(), py:text(), py:text(), list(), map(), options()) -> py:result().
 call(_Route, Module, Function, _Args, _Kwargs, #{timeout := 0}) ->
     no_time([Module, Function]);
-call(Route = {_Ctx, Lane, Env}, Module, Function, Args, Kwargs, Options) ->
+call(Route = {_Ctx, _Lane, Env}, Module, Function, Args, Kwargs, Options) ->
     M = text(Module),
     F = text(Function),
-    submit(Route, Options, fun(Flags) -> py_nif:call(Lane, Env, M, F, Args, Kwargs, Flags) end).
+    submit(Route, Options, fun(To, Flags) ->
+        py_nif:call(To, Env, M, F, Args, Kwargs, Flags)
+    end).
 
 -spec eval(route(), py:text(), map(), options()) -> py:result().
 eval(_Route, Code, _Locals, #{timeout := 0}) ->
     no_time([Code]);
-eval(Route = {_Ctx, Lane, Env}, Code, Locals, Options) ->
+eval(Route = {_Ctx, _Lane, Env}, Code, Locals, Options) ->
     Text = text(Code),
-    submit(Route, Options, fun(Flags) -> py_nif:eval(Lane, Env, Text, Locals, Flags) end).
+    submit(Route, Options, fun(To, Flags) -> py_nif:eval(To, Env, Text, Locals, Flags) end).
 
 -spec exec(route(), py:text(), options()) -> ok | {error, term()}.
 exec(_Route, Code, #{timeout := 0}) ->
     no_time([Code]);
-exec(Route = {_Ctx, Lane, Env}, Code, Options) ->
+exec(Route = {_Ctx, _Lane, Env}, Code, Options) ->
     Text = text(Code),
-    submit(Route, Options, fun(Flags) -> py_nif:exec(Lane, Env, Text, Flags) end).
+    submit(Route, Options, fun(To, Flags) -> py_nif:exec(To, Env, Text, Flags) end).
 
 %% @doc Checks a timeout or a map of options. `Allowed' lists the keys that apply
 %% to the function, with their defaults.
@@ -119,13 +133,26 @@ option(_Key, _Value, _Acc) -> error(badarg).
 
 %% Submitting
 
-submit(Route, Options = #{timeout := Timeout, flags := Flags}, Fun) ->
-    Nested = py_nesting:flags(Flags),
-    Submit = fun(More) -> Fun(Nested bor More) end,
+submit(Route = {Ctx, Lane, _Env}, Options = #{flags := Flags}, Fun) ->
+    {To, All} = py_nesting:via(Ctx, Lane, slot_flag(Options, Flags)),
+    case submit_to(To, All, Route, Options, Fun) of
+        %% The Python thread that the request was meant for waits no more; it has not run.
+        Gone when To =/= Lane, (Gone =:= gone orelse Gone =:= {error, cancelled}) ->
+            submit_to(Lane, All, Route, Options, Fun);
+        Answer ->
+            Answer
+    end.
+
+submit_to(To, Flags, Route, Options = #{timeout := Timeout}, Fun) ->
+    Submit = fun(More) -> Fun(To, Flags bor More) end,
     case Submit(0) of
         {ok, _} = Answer -> Answer;
+        gone -> gone;
         Outcome -> go_on(Outcome, Submit, run(Route, Timeout, maps:get(guard, Options, undefined)))
     end.
+
+slot_flag(#{slot := none}, Flags) -> Flags bor ?HAS_SLOT;
+slot_flag(_Options, Flags) -> Flags.
 
 run(Route, Timeout, Guard) ->
     case py_nesting:deadline(Timeout) of

@@ -29,7 +29,7 @@ init([]) ->
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {reply, ok, #state{}}.
 handle_call({attach, Lane, Mode, Settings, Context}, _From, State) ->
-    Options = maps:with([python, spin_us], Settings),
+    Options = maps:with([python, spin_us, kill_after], Settings),
     {reply, ok, place(Lane, Mode, Options, Context, State)}.
 
 -spec handle_cast(term(), #state{}) -> no_return().

@@ -14,7 +14,13 @@
 
 -export_type([options/0]).
 
--type options() :: #{slots := 1..64, python := binary(), spin_us := auto | 0..1000, _ => _}.
+-type options() :: #{
+    slots := 1..64,
+    python := binary(),
+    spin_us := auto | 0..1000,
+    kill_after := timeout(),
+    _ => _
+}.
 
 -define(BACKOFF_MIN_MS, 50).
 -define(BACKOFF_MAX_MS, 30000).
@@ -89,9 +95,17 @@ handle_info(start_timeout, State = #state{phase = starting, host = Host}) ->
 handle_info({'DOWN', _, process, Context, _}, State = #state{members = Members}) ->
     py_context:forget(Context),
     case maps:filter(fun(_, M) -> M#member.context =/= Context end, Members) of
-        Left when map_size(Left) =:= 0 -> {stop, normal, State#state{members = Left}};
-        Left -> {noreply, State#state{members = Left}}
+        Left when map_size(Left) =:= 0 ->
+            {stop, normal, State#state{members = Left}};
+        Left ->
+            ok = watch([M || M <- maps:values(Members), M#member.context =:= Context], State),
+            {noreply, State#state{members = Left}}
     end;
+handle_info({overdue, Lane}, State) ->
+    %% Interrupted when its context ended, and still at it: it would keep its thread, and
+    %% perhaps the GIL of the others, for ever.
+    py_nif:lane_is_idle(Lane) orelse py_nif:lane_kill(Lane),
+    {noreply, State};
 handle_info(_Late, State) ->
     {noreply, State}.
 
@@ -154,6 +168,12 @@ attach_lane(Slot, #member{lane = Lane, mode = Mode}, #state{host = Host}) ->
         %% The process has just ended, or the context: a message says so.
         {error, Gone} when Gone =:= esrch; Gone =:= estale -> ok
     end.
+
+watch(Members, #state{options = #{kill_after := KillAfter}}) when is_integer(KillAfter) ->
+    _ = [erlang:send_after(KillAfter, self(), {overdue, M#member.lane}) || M <- Members],
+    ok;
+watch(_Members, _State) ->
+    ok.
 
 gone(State) ->
     State#state{host = undefined, id = undefined, os_pid = undefined}.

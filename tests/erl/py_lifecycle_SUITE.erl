@@ -12,6 +12,7 @@
     leaves_neighbours_alone_when_a_context_stops/1,
     interrupts_the_running_call_of_a_context_that_stops/1,
     interrupts_the_running_call_of_a_context_that_is_killed/1,
+    kills_a_process_whose_stopped_context_goes_on/1,
     never_runs_what_waited_for_a_context_that_stopped/1,
     hits_all_contexts_of_a_process_that_crashes/1,
     names_a_live_context_at_any_time/1,
@@ -47,6 +48,7 @@ cases() ->
         leaves_neighbours_alone_when_a_context_stops,
         interrupts_the_running_call_of_a_context_that_stops,
         interrupts_the_running_call_of_a_context_that_is_killed,
+        kills_a_process_whose_stopped_context_goes_on,
         never_runs_what_waited_for_a_context_that_stopped,
         hits_all_contexts_of_a_process_that_crashes,
         names_a_live_context_at_any_time,
@@ -138,6 +140,22 @@ ended_call(Config, End, Reason) ->
     ?assertEqual({error, {context_died, Reason}}, py_test:result_of(Caller)),
     ok = py_test:wait_for_file(<<Mark/binary, ".interrupted">>),
     ?assertEqual(OsPid, py_test:os_pid(Neighbour)),
+    ok = py_context:stop(Neighbour).
+
+%% It would keep a thread, and the GIL that the others want, for ever.
+kills_a_process_whose_stopped_context_goes_on(Config) ->
+    Mode = proplists:get_value(mode, Config),
+    Options = #{own_process => false, kill_after => 200},
+    {ok, Neighbour} = py_context:start_link(neighbour, Mode, Options),
+    {ok, Ctx} = py_context:start_link(stubborn, Mode, Options),
+    OsPid = py_test:os_pid(Neighbour),
+    Mark = py_test:marker(Config, "stubborn"),
+    Caller = py_test:spawn_caller(fun() -> py:call(Ctx, ep_probe, stubborn, [Mark]) end),
+    ok = py_test:wait_for_file(Mark),
+    ok = py_context:stop(Ctx),
+    ?assertEqual({error, {context_died, shutdown}}, py_test:result_of(Caller)),
+    ok = py_test:wait_for_exit([OsPid], 5000),
+    ?assertNotEqual(OsPid, py_test:os_pid(Neighbour)),
     ok = py_context:stop(Neighbour).
 
 never_runs_what_waited_for_a_context_that_stopped(Config) ->

@@ -1,35 +1,28 @@
-#!/usr/bin/env escript
 %% SPDX-License-Identifier: Apache-2.0
-%%! +sbwt none
-%%
-%% Two CPU-bound calls at once on two contexts against the same two one after the
-%% other, and next to it what two independent Python processes reach in the same
+
+%% @private Two CPU-bound calls at once on two contexts against the same two one after
+%% the other, and next to it what two independent Python processes reach in the same
 %% run: no bridge can be faster than the machine.
-%%
-%% Usage: make bench-parallel
--mode(compile).
+-module(bench_parallel).
 
--define(ROUNDS, 5).
+-export([run/1]).
 
-main(_) ->
-    ok = application:load(erlang_python),
+-spec run(map()) -> [bench_result:result()].
+run(#{rounds := N}) ->
     Python = filename:absname(".venv/bin/python"),
     Numpy = has_numpy(Python),
-    filelib:is_regular(Python) andalso application:set_env(erlang_python, python, Python),
-    io:format("~b CPUs, OTP ~s; medians of ~b rounds~n", [
-        erlang:system_info(logical_processors_available), erlang:system_info(otp_release), ?ROUNDS
-    ]),
-    ok = mode(worker, "pure Python", pure(), Python),
-    ok = case Numpy of
-        true -> mode(worker, "numpy", numpy(), Python);
-        false -> io:format("numpy is not installed in .venv; skipped~n")
+    More = case filelib:is_regular(Python) of
+        true -> #{python => Python};
+        false -> #{}
     end,
-    _ = start(worker),
-    case py:subinterp_supported() of
-        true -> ok = mode(owngil, "pure Python", pure(), Python);
-        false -> io:format("owngil needs Python 3.12; skipped~n")
-    end,
-    application:stop(erlang_python).
+    ok = bench_app:start(worker, 1),
+    Modes = bench_app:modes(),
+    Numpy orelse io:format("numpy is not installed in .venv; left out~n"),
+    lists:append(
+        [mode(worker, "Python", pure(), Python, More, N)] ++
+            [mode(worker, "numpy", numpy(), Python, More, N) || Numpy] ++
+            [mode(owngil, "Python", pure(), Python, More, N) || lists:member(owngil, Modes)]
+    ).
 
 pure() ->
     "def work():\n"
@@ -48,34 +41,23 @@ numpy() ->
     "    return float(y.sum())\n".
 
 %% Ours and theirs take turns, so that what disturbs one disturbs the other.
-mode(Mode, Name, Code, Python) ->
-    Contexts = start(Mode),
+mode(Mode, Name, Code, Python, More, N) ->
+    ok = bench_app:start(Mode, 2, More),
+    Contexts = py_context_router:contexts(),
     [ok = py_context:exec(Ctx, Code) || Ctx <- Contexts],
     Call = fun(Ctx) -> {ok, _} = py_context:call(Ctx, '__main__', work, []) end,
     Servers = [server(Python, Code) || _ <- Contexts],
     lists:foreach(Call, Contexts),
     lists:foreach(fun ask/1, Servers),
-    Rounds = [
-        {speed_up(Call, Contexts), speed_up_ports(Servers)}
-     || _ <- lists:seq(1, ?ROUNDS)
-    ],
+    Rounds = [{speed_up(Call, Contexts), speed_up_ports(Servers)} || _ <- lists:seq(1, N)],
     lists:foreach(fun erlang:port_close/1, Servers),
-    Ours = median([O || {O, _} <- Rounds]),
-    Machine = median([M || {_, M} <- Rounds]),
-    io:format("~-7s ~-12s two contexts ~.2f, two OS processes ~.2f times as fast; ratio ~.2f~n", [
-        Mode, Name, Ours, Machine, Ours / Machine
-    ]),
-    case Ours >= 1.9 orelse Ours >= 0.95 * Machine of
-        true -> ok;
-        false -> io:format("        below both 1.9 and 0.95 x two OS processes~n")
-    end.
-
-start(Mode) ->
-    _ = application:stop(erlang_python),
-    ok = application:set_env(erlang_python, num_contexts, 2),
-    ok = application:set_env(erlang_python, context_mode, Mode),
-    {ok, _} = application:ensure_all_started(erlang_python),
-    py_context_router:contexts().
+    Theirs = [T || {_, T} <- Rounds],
+    Text = "parallel " ++ Name ++ ", " ++ atom_to_list(Mode),
+    [
+        bench_result:new("parallel", Text ++ ", two OS processes", x, Theirs),
+        bench_result:new("parallel", Text ++ ", two contexts", x, [O || {O, _} <- Rounds],
+            #{floors => Theirs})
+    ].
 
 speed_up(Call, Contexts) ->
     {OneByOne, _} = timer:tc(fun() -> lists:foreach(Call, Contexts) end),
@@ -86,7 +68,11 @@ speed_up(Call, Contexts) ->
     OneByOne / AtOnce.
 
 %% An independent Python process that does the work once for each line it reads.
-server(Python, Code) ->
+server(Venv, Code) ->
+    Python = case filelib:is_regular(Venv) of
+        true -> Venv;
+        false -> bench_machine:python()
+    end,
     Loop = "\nimport sys\nfor line in sys.stdin:\n    work()\n    print('done', flush=True)\n",
     open_port({spawn_executable, Python}, [{args, ["-c", Code ++ Loop]}, {line, 80}]).
 
@@ -108,6 +94,3 @@ speed_up_ports(Ports) ->
 has_numpy(Python) ->
     filelib:is_regular(Python) andalso
         string:find(os:cmd(Python ++ " -c 'import numpy; print(1)' 2>&1"), "1\n") =/= nomatch.
-
-median(Values) ->
-    lists:nth((length(Values) + 1) div 2, lists:sort(Values)).

@@ -1,0 +1,55 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @private Starts and stops the application under test, as a section needs it.
+-module(bench_app).
+
+-export([start/2, start/3, modes/0, check/0, same/0, os_pids/0]).
+
+-spec start(py:context_mode(), pos_integer()) -> ok.
+start(Mode, Contexts) ->
+    start(Mode, Contexts, #{}).
+
+-spec start(py:context_mode(), pos_integer(), #{atom() => term()}) -> ok.
+start(Mode, Contexts, More) ->
+    _ = application:stop(erlang_python),
+    Env = More#{num_contexts => Contexts, context_mode => Mode},
+    maps:foreach(fun(K, V) -> ok = application:set_env(erlang_python, K, V) end, Env),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok.
+
+%% @doc The modes that the Python in use has. The application must have been started.
+-spec modes() -> [py:context_mode()].
+modes() ->
+    case py:subinterp_supported() of
+        true -> [worker, owngil];
+        false -> [worker]
+    end.
+
+%% @doc A figure is worth nothing if a wake-up was lost.
+-spec check() -> ok.
+check() ->
+    #{lost_wake := 0, violations := 0} = py_nif:counters(),
+    ok.
+
+%% @doc Defines same(x) for the calling process.
+-spec same() -> ok.
+same() ->
+    ok = py:exec("def same(x): return x").
+
+%% @doc This VM, and all that descends from it.
+-spec os_pids() -> [string()].
+os_pids() ->
+    descendants([os:getpid()], []).
+
+descendants([], Acc) ->
+    Acc;
+descendants([Pid | Rest], Acc) ->
+    Tasks = filelib:wildcard("/proc/" ++ Pid ++ "/task/*/children"),
+    Children = lists:append([children(File) || File <- Tasks]),
+    descendants(Children ++ Rest, [Pid | Acc]).
+
+children(File) ->
+    case file:read_file(File) of
+        {ok, Text} -> string:lexemes(binary_to_list(Text), " ");
+        {error, _} -> []
+    end.

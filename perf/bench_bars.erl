@@ -1,0 +1,114 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @private What the library has to reach, and whether it did in this run. A bar not
+%% met is news, not an error: other work on the machine can cause it.
+-module(bench_bars).
+
+-export([judge/1]).
+
+-export_type([bar/0]).
+
+-type bar() :: #{text := binary(), value := number() | null, limit := number(),
+    'when' := at_most | at_least, met := boolean() | null}.
+
+-spec judge([bench_result:result()]) -> [bar()].
+judge(Results) ->
+    Get = fun(Name, Key) ->
+        case bench_result:find(Name, Results) of
+            undefined -> null;
+            Result -> maps:get(Key, Result)
+        end
+    end,
+    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ quiet(Get) ++ parallel(Get).
+
+latency(Get) ->
+    lists:append([
+        [
+            bar(["one caller, ", Mode, ": median / floor"],
+                Get("latency " ++ Mode ++ " median", ratio), at_most, 2.0),
+            bar(["one caller, ", Mode, ": p99 / floor"],
+                Get("latency " ++ Mode ++ " p99", ratio), at_most, 4.0)
+        ]
+     || Mode <- ["worker", "owngil"]
+    ]) ++ [
+        bar("median latency of a port / ours", Get("latency port / worker", median), at_least, 10.0)
+    ].
+
+throughput(Get, Results) ->
+    Ours = fun(N) -> Get(name("one worker per CPU", N), median) end,
+    At64 = Ours(64),
+    Floor = Get("throughput floor of a call", median),
+    [
+        bar("calls/s of 64 callers x floor / 0.4 us", product(At64, Floor, 1 / 400), at_least,
+            600000),
+        bar("256 callers / 64 callers", quotient(Ours(256), At64), at_least, 0.9),
+        bar("1000 callers / 64 callers", quotient(Ours(1000), At64), at_least, 0.9),
+        bar("slowest caller / mean, worst round", extreme(Results, fairness_low, fun lists:min/1),
+            at_least, 0.2),
+        bar("spread between rounds, worst series", extreme(Results, spread, fun lists:max/1),
+            at_most, 0.2),
+        bar("throughput of 64 callers / through ports",
+            quotient(At64, Get(name("one port per CPU", 64), median)), at_least, 8.0),
+        bar("schedulers held over 5 ms", Get("schedulers held over 5 ms", median), at_most, 0)
+    ].
+
+name(Series, N) ->
+    lists:flatten(io_lib:format("throughput ~s, ~b callers", [Series, N])).
+
+payload(Get) ->
+    [
+        bar([Size, " there and back / three copies"], Get("payload " ++ Size, ratio), at_most, 1.5)
+     || Size <- ["64 KiB", "1 MiB", "16 MiB"]
+    ] ++ [
+        bar([What, " there and back / the conversion alone"], Get("payload " ++ What, ratio),
+            at_most, 2.0)
+     || What <- ["100000 integers", "map of 1000 keys"]
+    ].
+
+quiet(Get) ->
+    [
+        bar("first call after 10 s / two bare wake-ups", Get("first call after 10 s", ratio),
+            at_most, 1.3),
+        bar("ping-pong beside 8 callers: p99, us", Get("ping-pong beside 8 callers p99", median),
+            at_most, 100.0),
+        bar("idle after load: % of a CPU", Get("idle after load, CPU", median), at_most, 0.2)
+    ].
+
+parallel(Get) ->
+    [
+        bar(["two contexts / two OS processes, ", What],
+            Get("parallel " ++ What ++ ", two contexts", ratio), at_least, 0.95)
+     || What <- ["Python, worker", "numpy, worker", "Python, owngil"]
+    ].
+
+%% Over all series of ours with more than one caller.
+extreme(Results, Key, Pick) ->
+    Values = [
+        maps:get(Key, R)
+     || #{series := Series, callers := Callers} = R <- Results,
+        Series =/= <<"one port per CPU">>,
+        Callers > 1
+    ],
+    case Values of
+        [] -> null;
+        _ -> Pick(Values)
+    end.
+
+quotient(A, B) when is_number(A), is_number(B) -> A / B;
+quotient(_, _) -> null.
+
+product(A, B, C) when is_number(A), is_number(B) -> A * B * C;
+product(_, _, _) -> null.
+
+bar(Text, Value, When, Limit) ->
+    #{
+        text => iolist_to_binary(Text),
+        value => Value,
+        limit => Limit,
+        'when' => When,
+        met => met(Value, When, Limit)
+    }.
+
+met(null, _, _) -> null;
+met(Value, at_most, Limit) -> Value =< Limit;
+met(Value, at_least, Limit) -> Value >= Limit.

@@ -1,0 +1,106 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @private Calls per second of many callers: on one context, on one worker process per
+%% CPU, and through one port per CPU.
+-module(bench_throughput).
+
+-export([run/1]).
+
+-define(CALLERS, [1, 8, 64, 256, 1000]).
+-define(MS, 500).
+-define(WARM_MS, 200).
+
+-spec run(map()) -> [bench_result:result()].
+run(#{rounds := N, ports := HasPorts}) ->
+    Watcher = spawn_link(fun() -> watch(0) end),
+    Cpus = erlang:system_info(logical_processors_available),
+    Floors = [maps:get(total, bench_floor:call()) || _ <- lists:seq(1, N)],
+    Ours = ours(1, "one context", N) ++ ours(Cpus, "one worker per CPU", N),
+    %% The system may take the CPU from a scheduler, too, so this need not be a NIF's doing.
+    Long = long(Watcher),
+    [bench_result:new("throughput", "throughput floor of a call", ns, Floors)] ++
+        Ours ++
+        lists:append([ports(Cpus, N) || HasPorts]) ++
+        [bench_result:new("throughput", "schedulers held over 5 ms", times, [Long])].
+
+ours(Contexts, Name, N) ->
+    ok = bench_app:start(worker, Contexts),
+    Call = fun(_I) -> fun() -> {ok, 4.0} = py:call(math, sqrt, [16]) end end,
+    Results = series(Name, Call, N),
+    ok = bench_app:check(),
+    Results.
+
+ports(Cpus, N) ->
+    Servers = list_to_tuple([bench_port:start() || _ <- lists:seq(1, Cpus)]),
+    Call = fun(I) ->
+        Server = element(I rem Cpus + 1, Servers),
+        fun() -> {ok, 4.0} = bench_port:call_server(Server, math, sqrt, [16]) end
+    end,
+    Results = series("one port per CPU", Call, N),
+    lists:foreach(fun bench_port:stop/1, tuple_to_list(Servers)),
+    Results.
+
+%% Rounds are outermost: a slow moment hits every number of callers, not one.
+series(Name, Call, N) ->
+    _ = measure(Call, 8, ?WARM_MS),
+    Rounds = [[{C, measure(Call, C, ?MS)} || C <- ?CALLERS] || _ <- lists:seq(1, N)],
+    [
+        begin
+            Figures = [proplists:get_value(Callers, R) || R <- Rounds],
+            bench_result:new(
+                "throughput",
+                lists:flatten(io_lib:format("throughput ~s, ~b callers", [Name, Callers])),
+                'calls/s',
+                [Rate || {Rate, _} <- Figures],
+                #{
+                    callers => Callers,
+                    series => list_to_binary(Name),
+                    fairness => bench_result:median([F || {_, F} <- Figures]),
+                    fairness_low => lists:min([F || {_, F} <- Figures])
+                }
+            )
+        end
+     || Callers <- ?CALLERS
+    ].
+
+%% Calls per second, and what the slowest caller got as a fraction of the mean.
+measure(Call, Callers, Ms) ->
+    Stop = atomics:new(1, []),
+    Self = self(),
+    Pids = [spawn_link(fun() -> caller(Self, Stop, Call(I)) end) || I <- lists:seq(1, Callers)],
+    Start = erlang:monotonic_time(),
+    [P ! go || P <- Pids],
+    receive
+    after Ms -> ok
+    end,
+    atomics:put(Stop, 1, 1),
+    Seconds = bench_result:nanoseconds(erlang:monotonic_time() - Start) / 1.0e9,
+    Counts = [receive {P, Count} -> Count end || P <- Pids],
+    Total = lists:sum(Counts),
+    {Total / Seconds, lists:min(Counts) * Callers / max(1, Total)}.
+
+caller(Parent, Stop, Call) ->
+    receive
+        go -> Parent ! {self(), repeat(Stop, Call, 0)}
+    end.
+
+repeat(Stop, Call, Count) ->
+    _ = Call(),
+    case atomics:get(Stop, 1) of
+        0 -> repeat(Stop, Call, Count + 1);
+        1 -> Count
+    end.
+
+%% Counts the times that something kept a scheduler for more than 5 ms.
+watch(Count) ->
+    _ = erlang:system_monitor(self(), [{long_schedule, 5}]),
+    receive
+        {monitor, _, long_schedule, _Info} -> watch(Count + 1);
+        {long, From} -> From ! {long, Count}
+    end.
+
+long(Watcher) ->
+    Watcher ! {long, self()},
+    receive
+        {long, Count} -> Count
+    end.

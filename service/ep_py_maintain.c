@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_py_internal.h"
+
+/*
+ * What the VM asks about an interpreter while requests run in it: functions of
+ * erlang._maintenance, by name. They come between the bytecodes of a request.
+ */
+
+static PyObject *call(struct ep_py_codec *codec, const uint8_t *payload, size_t size)
+{
+    struct ep_etf_cursor cursor;
+    struct ep_etf_token name;
+    PyObject *args = NULL, *tuple = NULL, *function = NULL, *result = NULL;
+
+    ep_etf_cursor_init(&cursor, payload, size);
+    if (ep_etf_next(&cursor, &name) < 0 || name.type != EP_ETF_BINARY
+        || ep_py_decode(codec, &cursor, &args) < 0) {
+        PyErr_SetString(PyExc_SystemError, "an inquiry is not in the wire format");
+        return NULL;
+    }
+    PyObject *module = args == NULL ? NULL : PyImport_ImportModule("erlang._maintenance");
+    PyObject *text = module == NULL ? NULL : ep_py_decode_text(name.data, name.count);
+    if (text != NULL)
+        function = PyObject_GetAttr(module, text);
+    if (function != NULL)
+        tuple = PySequence_Tuple(args);
+    if (tuple != NULL)
+        result = PyObject_CallObject(function, tuple);
+    Py_XDECREF(tuple);
+    Py_XDECREF(function);
+    Py_XDECREF(text);
+    Py_XDECREF(module);
+    Py_XDECREF(args);
+    return result;
+}
+
+bool ep_py_maintain(const struct ep_py_context *context, const uint8_t *payload, size_t size,
+                    struct ep_buf *ret_buf)
+{
+    struct ep_py_codec codec = {.types = context->codec.types};
+    struct ep_py_reply unused;
+    bool failed = true;
+
+    PyThreadState *tstate = PyThreadState_New(context->interp);
+    if (tstate == NULL) {
+        ep_py_put_error(ret_buf, "MemoryError", "no thread state");
+        return true;
+    }
+    PyEval_RestoreThread(tstate);
+    ep_py_place_clear(&codec.place);
+    PyObject *result = call(&codec, payload, size);
+    if (result != NULL)
+        failed = ep_py_encode(&codec, ret_buf, result) < 0;
+    if (failed) {
+        ep_buf_finish(ret_buf);
+        ep_buf_init(ret_buf, NULL, 0, EP_SLAB_SIZE);
+        ep_py_error_encode(ret_buf, 0, NULL, NULL, &unused);
+    }
+    Py_XDECREF(result);
+    PyThreadState_Clear(tstate);
+    PyThreadState_DeleteCurrent();
+    return failed;
+}

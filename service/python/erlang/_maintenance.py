@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Erlang asks about an interpreter, beside the requests that run in it.
+
+Each answer begins with the process and the interpreter, so that one which several contexts share counts once.
+"""
+
+import gc
+import os
+
+try:
+    import tracemalloc
+except ImportError:
+    # It refuses sub-interpreters.
+    tracemalloc = None
+
+try:
+    import _interpreters
+except ImportError:
+    try:
+        import _xxsubinterpreters as _interpreters
+    except ImportError:
+        _interpreters = None
+
+
+def _interpreter():
+    """A number that no other interpreter of this process has."""
+    if _interpreters is None:
+        return 0
+    current = _interpreters.get_current()
+    return int(current[0] if isinstance(current, tuple) else current)
+
+
+def _answer(value):
+    return os.getpid(), _interpreter(), value
+
+
+def memory_stats():
+    stats = {
+        "gc_stats": gc.get_stats(),
+        "gc_count": gc.get_count(),
+        "gc_threshold": gc.get_threshold(),
+    }
+    if tracemalloc is not None and tracemalloc.is_tracing():
+        stats["traced_memory_current"], stats["traced_memory_peak"] = tracemalloc.get_traced_memory()
+    return _answer(stats)
+
+
+def collect(generation):
+    return _answer(gc.collect(generation))
+
+
+def tracemalloc_start(frames):
+    if tracemalloc is not None:
+        tracemalloc.start(frames)
+    return _answer(tracemalloc is not None)
+
+
+def tracemalloc_stop():
+    if tracemalloc is not None:
+        tracemalloc.stop()
+    return _answer(tracemalloc is not None)
