@@ -474,6 +474,12 @@ public:
         return __atomic_load_n(lane_[lane].running, __ATOMIC_ACQUIRE);
     }
 
+    bool has_message(uint32_t lane) const
+    {
+        const ep_slot *slot;
+        return ep_ring_peek(&lane_[lane].response, &slot) == 0;
+    }
+
     /* There is nothing to sleep on: the word is for who looks now and then. */
     bool becomes_running(uint32_t lane, uint64_t value)
     {
