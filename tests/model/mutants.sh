@@ -118,7 +118,8 @@ mutant 'waking does not change the futex word' plain '' ep_lane_wake_test "$wake
     '/atomic_fetch_add_explicit/d'
 mutant 'arming is not announced' plain '' ep_lane_wake_test "$wake" ep_bell '/^    announce\(rx\);/d'
 
-# Interrupts: a worker with a changed file, driven by the test. Without a Python to embed they are skipped.
+# Interrupts: a worker with a changed file, driven by the test. Two steps that only change places leave a gap too short to
+# meet; tests/model/interrupt.pml has those (LOOK_FIRST, COUNT_LATE). Without a Python to embed they are skipped.
 # worker_object SOURCE OBJECT
 worker_object() {
     "$CC" -std=gnu17 -g -O2 -DEP_PYTHON_EXECUTABLE="\"$python\"" -I"$root/service" -I"$root/transport" \
@@ -182,8 +183,6 @@ if probe=$("$root/scripts/choose_python.sh" --probe 2>/dev/null); then
     worker_mutant 'pausing takes what was seen for owed' ep_py_interrupt 's/return is_left;/return true;/'
     worker_mutant 'who comes too late does not say so' ep_py_interrupt 's/&strike.interrupt->state, MISSED,/\&strike.interrupt->state, 0,/'
     worker_mutant 'the lane does not wait for who strikes' ep_py_interrupt 's/ && settle\(interrupt\)/ \&\& 0/'
-    worker_mutant 'the control thread looks before it counts itself' ep_py_interrupt \
-        '/^void ep_py_interrupt_strike/,/^}/{/atomic_fetch_add_explicit/d;s/    if \(!is_running\(interrupt, call_id\)/    bool runs = is_running(interrupt, call_id);\n    (void)atomic_fetch_add_explicit(\&interrupt->state, 1, memory_order_seq_cst);\n    if (!runs/}'
     worker_mutant 'any call is struck' ep_py_interrupt 's/: running == call_id;/: running != EP_PY_CALL_NONE;/'
 else
     echo "skipped: the mutants of interrupts, for there is no Python to embed"
