@@ -43,8 +43,7 @@ bool IsWhole(const ep_msg &msg, uint64_t id)
     Fill(&want, id);
     return msg.aux == want.aux && msg.call_id == want.call_id && msg.subject == want.subject
            && msg.stamp == want.stamp && msg.length == want.length && msg.kind == want.kind
-           && msg.flags == want.flags
-           && std::memcmp(msg.data, want.data, sizeof(want.data)) == 0;
+           && msg.flags == want.flags && std::memcmp(msg.data, want.data, sizeof(want.data)) == 0;
 }
 
 // A ring with both roles attached, and the shared bytes at hand to play a peer

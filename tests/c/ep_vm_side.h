@@ -419,6 +419,24 @@ public:
         }
     }
 
+    bool cancel_last_urgent(uint32_t lane, uint64_t call_id)
+    {
+        return ep_ring_cancel(&lane_[lane].urgent, last_position_, call_id);
+    }
+
+    /* An urgent request that is marked before it can be seen. */
+    void write_cancelled(uint32_t lane, uint16_t kind, const std::string &payload, uint64_t call_id)
+    {
+        ep_slot *slot;
+        ASSERT_EQ(0, ep_ring_reserve(&lane_[lane].urgent, &slot));
+        ep_slot_begin(slot, static_cast<ep_kind>(kind), 0, 0, call_id, 0);
+        memcpy(slot->data, payload.data(), payload.size());
+        slot->length = static_cast<uint32_t>(payload.size());
+        slot->cancelled = 1;
+        ep_ring_commit(&lane_[lane].urgent);
+        wake(lane);
+    }
+
     bool cancel_last(uint32_t lane, uint64_t call_id)
     {
         return ep_ring_cancel(&lane_[lane].call, last_position_, call_id);
@@ -454,6 +472,12 @@ public:
     uint64_t running(uint32_t lane) const
     {
         return __atomic_load_n(lane_[lane].running, __ATOMIC_ACQUIRE);
+    }
+
+    bool has_message(uint32_t lane) const
+    {
+        const ep_slot *slot;
+        return ep_ring_peek(&lane_[lane].response, &slot) == 0;
     }
 
     /* There is nothing to sleep on: the word is for who looks now and then. */

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Checks wake.pml with SPIN: the model must have no error, each of its mutants must have one.
+# Checks wake.pml and interrupt.pml with SPIN: a model must have no error, each of its mutants must have one.
 # Exit: 0 good, 1 bad, 77 SPIN or a compiler is missing.
 set -eu
 
@@ -12,12 +12,12 @@ for tool in spin cc; do
     fi
 done
 
-model=$(cd "$(dirname "$0")" && pwd)/wake.pml
+models=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 cd "$work"
 
-# errors DEFINES...: prints how many errors SPIN finds, or "no answer".
+# errors DEFINES...: prints how many errors SPIN finds in $model, or "no answer".
 errors() {
     spin "$@" -a "$model" >log 2>&1 && cc -O1 -w -DSAFETY -DMEMLIM=1500 -o pan pan.c >>log 2>&1 || {
         echo 'no answer'
@@ -31,36 +31,55 @@ errors() {
     fi
 }
 
-good=0
-bad=0
+n_good=0
+n_bad=0
 
 # verdict OK TEXT
 verdict() {
     if [ "$1" = yes ]; then
-        good=$((good + 1))
+        n_good=$((n_good + 1))
         echo "good  $2"
     else
-        bad=$((bad + 1))
+        n_bad=$((n_bad + 1))
         echo "BAD   $2"
     fi
 }
 
-for size in '-DCAP=1 -DN=3' '-DCAP=2 -DN=4' '-DCAP=1 -DN=3 -DNO_CRASH'; do
-    n=$(errors $size)
-    [ "$n" = 0 ] && ok=yes || ok=no
-    verdict $ok "the model, $size: $n errors"
-done
+# good SIZE...: the model has no error, whatever the size.
+good() {
+    for size in "$@"; do
+        n=$(errors $size)
+        [ "$n" = 0 ] && ok=yes || ok=no
+        verdict $ok "$(basename "$model"), $size: $n errors"
+    done
+}
 
-for mutant in NO_LOOK_WORKER NO_LOOK_VM NO_LOOK_SPACE NO_RING_CALL NO_RING_RESPONSE NO_RING_SPACE \
+# bad SIZE MUTANT...: each of the mutants has one.
+bad() {
+    size=$1
+    shift
+    for mutant in "$@"; do
+        n=$(errors $size "-D$mutant")
+        case $n in
+        [1-9]*) ok=yes ;;
+        *) ok=no ;;
+        esac
+        verdict $ok "$(basename "$model"), $size, mutant $mutant: $n errors"
+    done
+}
+
+model=$models/wake.pml
+good '-DCAP=1 -DN=3' '-DCAP=2 -DN=4' '-DCAP=1 -DN=3 -DNO_CRASH'
+bad '-DCAP=1 -DN=3' NO_LOOK_WORKER NO_LOOK_VM NO_LOOK_SPACE NO_RING_CALL NO_RING_RESPONSE NO_RING_SPACE \
     LOOK_FIRST_CALL LOOK_FIRST_RESPONSE LOOK_FIRST_SPACE NO_REARM FUTEX_LATE NO_DRAIN NO_LOCK \
-    NO_DEAD_CHECK EARLY_PUBLISH EARLY_HEAD; do
-    n=$(errors -DCAP=1 -DN=3 "-D$mutant")
-    case $n in
-    [1-9]*) ok=yes ;;
-    *) ok=no ;;
-    esac
-    verdict $ok "mutant $mutant: $n errors"
-done
+    NO_DEAD_CHECK EARLY_PUBLISH EARLY_HEAD
 
-echo "$good passed, $bad failed"
-[ "$bad" = 0 ]
+model=$models/interrupt.pml
+good '-DASKS=2' '-DASKS=2 -DSIGNAL' '-DENDS' '-DENDS -DSIGNAL' '-DK=2 -DASKS=2' '-DK=2 -DASKS=2 -DSIGNAL' \
+    '-DK=2 -DENDS'
+bad '-DASKS=1' NO_LOOK LOOK_FIRST INTERRUPT_FIRST NO_CLAIM NO_MISSED NOT_OWED OWED_TWICE
+bad '-DENDS' COUNT_LATE NO_SETTLE ANY_CALL
+bad '-DENDS -DSIGNAL' COUNT_LATE NO_SETTLE ANY_CALL
+
+echo "$n_good passed, $n_bad failed"
+[ "$n_bad" = 0 ]
