@@ -216,9 +216,12 @@ static PyObject *epoch(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    /* Acquire: names that are asked for after it are at least as new. */
+    /* Shared memory is not mapped in a forked child. Acquire: names that are asked for
+     * after it are at least as new. */
     return PyLong_FromUnsignedLongLong(
-        names_epoch == NULL ? 0 : atomic_load_explicit(names_epoch, memory_order_acquire));
+        names_epoch == NULL || ep_py_is_forked()
+            ? 0
+            : atomic_load_explicit(names_epoch, memory_order_acquire));
 }
 
 static bool check_count(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most)

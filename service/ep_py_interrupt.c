@@ -22,7 +22,8 @@
  * as a second SIGINT would.
  */
 
-#define STRUCK 0x80000000u
+#define STRUCK 0x80000000u /* somebody has struck ... */
+#define MISSED 0x40000000u /* ... and came too late to raise anything */
 #define STACK_SIZE (256u << 10)
 #define SIGNAL_KICK (SIGRTMAX - 2)
 #define KICKS 10 /* 1 ms, 2 ms, 4 ms ... about a second */
@@ -67,29 +68,33 @@ void ep_py_interrupt_begin(struct ep_py_interrupt *interrupt, struct ep_py_conte
 
 /* --- the lane: taking back -------------------------------------------------------- */
 
-/* Swallows SIGINT that was sent and not noticed. */
-static void clear_signals(void)
+/* Swallows SIGINT that was sent and not noticed. Returns whether there was one. */
+static bool clear_signals(void)
 {
     const struct timespec now = {.tv_sec = 0};
     sigset_t set;
+    bool found = false;
 
     /* On its way back from this system call the thread receives what is pending,
      * unless Python code has blocked it. */
     if (sigpending(&set) == 0 && sigismember(&set, SIGINT) == 1) {
         (void)sigemptyset(&set);
         (void)sigaddset(&set, SIGINT);
-        (void)sigtimedwait(&set, NULL, &now);
+        found = sigtimedwait(&set, NULL, &now) == SIGINT;
     }
     for (int i = 0; i < NSIG && PyErr_CheckSignals() < 0; i++) {
-        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
             PyErr_Clear();
-        else
+            found = true;
+        } else {
             PyErr_WriteUnraisable(NULL);
+        }
     }
+    return found;
 }
 
-/* Waits until nobody strikes any more. Returns whether somebody has struck, after
- * taking back what he left behind. */
+/* Waits until nobody strikes any more, and takes back what was left behind. Returns
+ * whether there was something that Python code has not seen. */
 static bool settle(struct ep_py_interrupt *interrupt)
 {
     struct ep_py_context *context = interrupt->context;
@@ -97,18 +102,21 @@ static bool settle(struct ep_py_interrupt *interrupt)
     PyThreadState *tstate = PyEval_SaveThread();
     (void)pthread_mutex_lock(&interrupt->mutex);
     (void)pthread_cond_broadcast(&interrupt->idle); /* who kicks can stop */
-    while ((atomic_load_explicit(&interrupt->state, memory_order_seq_cst) & ~STRUCK) != 0)
+    while ((atomic_load_explicit(&interrupt->state, memory_order_seq_cst) & ~(STRUCK | MISSED))
+           != 0)
         (void)pthread_cond_wait(&interrupt->idle, &interrupt->mutex);
     (void)pthread_mutex_unlock(&interrupt->mutex);
     PyEval_RestoreThread(tstate);
 
-    uint32_t state = atomic_fetch_and_explicit(&interrupt->state, ~STRUCK, memory_order_seq_cst);
+    uint32_t state =
+        atomic_fetch_and_explicit(&interrupt->state, ~(STRUCK | MISSED), memory_order_seq_cst);
     if ((state & STRUCK) == 0)
         return false;
+    bool is_left = (state & MISSED) != 0 || tstate->async_exc != NULL;
     (void)PyThreadState_SetAsyncExc(context->thread_id, NULL);
-    if (context->is_main_thread && !context->is_sub)
-        clear_signals();
-    return true;
+    if (context->is_main_thread && !context->is_sub && clear_signals())
+        is_left = true;
+    return is_left;
 }
 
 bool ep_py_interrupt_end(struct ep_py_interrupt *interrupt)
@@ -190,8 +198,12 @@ static void *strike_with_gil(void *user)
         goto release_interrupt;
     PyEval_RestoreThread(tstate);
     bool by_signal = context->is_main_thread && !context->is_sub && is_default_handler();
-    if (!by_signal && is_running(strike.interrupt, strike.call_id))
-        (void)PyThreadState_SetAsyncExc(context->thread_id, PyExc_KeyboardInterrupt);
+    if (!by_signal) {
+        if (is_running(strike.interrupt, strike.call_id))
+            (void)PyThreadState_SetAsyncExc(context->thread_id, PyExc_KeyboardInterrupt);
+        else
+            (void)atomic_fetch_or_explicit(&strike.interrupt->state, MISSED, memory_order_seq_cst);
+    }
     PyThreadState_Clear(tstate);
     PyThreadState_DeleteCurrent();
     if (by_signal)
@@ -215,10 +227,16 @@ static void send_signal(const struct ep_py_context *context)
 
 bool ep_py_interrupt_claim(struct ep_py_interrupt *interrupt, uint64_t number)
 {
-    return number == 0
-           || atomic_exchange_explicit(&interrupt->claimed[number % EP_PY_INTERRUPTS], number,
-                                       memory_order_seq_cst)
-                  != number;
+    ep_atomic_u64 *claimed = &interrupt->claimed[number % EP_PY_INTERRUPTS];
+    uint64_t before = atomic_load_explicit(claimed, memory_order_seq_cst);
+
+    /* Numbers only grow: what is below the one that stands there is old. */
+    while (number > before) {
+        if (atomic_compare_exchange_weak_explicit(claimed, &before, number, memory_order_seq_cst,
+                                                  memory_order_seq_cst))
+            return true;
+    }
+    return number == 0;
 }
 
 void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id, uint64_t number)

@@ -76,9 +76,10 @@ static void release(struct ep_py_channel *channel, struct ep_py_answer *answer)
 /* From here on CANCEL reaches the call. False: an interrupt has come first. */
 static bool pause_call(struct ep_worker_lane *lane, struct ep_worker_frame *frame)
 {
+    /* First: what runs in interrupt_end() must not ask in this frame. */
+    frame->is_waiting = true;
     if (ep_py_interrupt_end(&lane->interrupt))
         frame->is_cancelled = true;
-    frame->is_waiting = true;
     atomic_store_explicit(lane->shm.running, frame->call_id | EP_RUNNING_WAITS,
                           memory_order_relaxed);
     return !frame->is_cancelled;
@@ -150,9 +151,13 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
     return rc;
 }
 
+/* Not while the frame waits: finalizers and signal handlers run then, too, and the
+ * frame has one place for an answer. */
 static bool is_open(const struct ep_py_channel *channel)
 {
-    return lane_of((struct ep_py_channel *)channel)->top != NULL;
+    const struct ep_worker_frame *top = lane_of((struct ep_py_channel *)channel)->top;
+
+    return top != NULL && !top->is_waiting;
 }
 
 void ep_worker_callback_init(struct ep_worker_lane *lane)

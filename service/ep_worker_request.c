@@ -88,12 +88,13 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     struct ep_worker_reply reply = {.call_id = slot->call_id};
     struct ep_worker_frame frame;
 
-    if (lane->context == NULL)
-        ep_worker_die(EP_EXIT_PROTOCOL, "a request came before START");
+    /* Also after STOP: an urgent request can be seen later than a STOP behind it. */
     if (ep_slot_is_cancelled(slot)) {
         ep_worker_take_slot(lane, ring, slot);
         return ep_worker_reply_plain(lane, reply.call_id, EP_KIND_DROPPED);
     }
+    if (lane->context == NULL)
+        ep_worker_die(EP_EXIT_PROTOCOL, "a request came before START");
     if (lane->depth == EP_WORKER_DEPTH_MAX)
         return refuse_depth(lane, ring, slot);
 
@@ -134,9 +135,10 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     }
     bool ok = ep_worker_reply_commit(lane, &reply);
     ep_worker_lane_attach(lane);
-    /* After the reply is out, which is waited for. No Python code has run since. */
-    (void)ep_py_interrupt_end(&lane->interrupt);
+    /* After the reply is out, which is waited for. No Python code has run since. A
+     * signal handler that runs in interrupt_end() must not ask for a call that ended. */
     pop_frame(lane, &frame);
+    (void)ep_py_interrupt_end(&lane->interrupt);
     atomic_store_explicit(&lane->running_env, outer_env, memory_order_relaxed);
     ep_py_request_finish(&request);
     ep_worker_exit_if_forked();
