@@ -26,6 +26,13 @@
 #define FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
 #define FLAGS_ALL (EP_FLAG_TRACEBACK | FLAG_NESTED | FLAG_HAS_SLOT)
 
+/* What a call that was answered at once costs its caller of its turn, in percent. The
+ * scheduler would let a process make hundreds of calls before the next one's turn, for
+ * it counts steps, and the time in here is spent waiting. Charging takes time, too, so
+ * one call in a few pays for all of them. */
+#define CALL_PERCENT 3
+#define CHARGE_EVERY 8
+
 /* A lane unread for this long although somebody waits has lost a wake-up. */
 #define LOST_WAKE_NS 200000000u
 
@@ -158,6 +165,8 @@ static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *a
         if (reply.msg.kind == EP_KIND_CALLBACK)
             return ep_answer(env, lane, call->op, &reply, make_call_ref(env, lane, call, has_slot));
         count(lane, call, &reply);
+        if (call->position % CHARGE_EVERY == 0)
+            (void)enif_consume_timeslice(env, CHARGE_EVERY * CALL_PERCENT);
         ERL_NIF_TERM answer = ep_answer(env, lane, call->op, &reply, 0);
         ep_call_free(lane, call);
         if (has_slot)
