@@ -503,7 +503,13 @@ bool ep_lane_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call 
     if (lane->host != NULL) {
         if (is_in_ring(call))
             (void)ep_ring_cancel(ring_of(lane, call), call->position, id);
-        number = ep_lane_send_cancel(lane, id);
+        /* One that only waits in a ring is dropped by its mark; the one that the worker
+         * takes next may have missed it. */
+        struct taken soon = taken_of(lane);
+        soon.call++;
+        soon.urgent++;
+        if (has_started(call, &soon))
+            number = ep_lane_send_cancel(lane, id);
     }
     pthread_mutex_unlock(&lane->producer);
 

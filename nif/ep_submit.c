@@ -203,8 +203,10 @@ bool ep_queue_remove(struct ep_lane *lane, struct ep_call *call)
 static int send_urgent(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head,
                        const uint8_t *bytes, size_t length)
 {
-    int rc = lane->urgent.first == NULL ? publish(lane, true, call, head, bytes, length, NULL)
-                                        : -EAGAIN;
+    /* An answer overtakes what waits: the lane cannot go on without it. */
+    int rc = lane->urgent.first == NULL || head->kind == EP_KIND_ANSWER
+                 ? publish(lane, true, call, head, bytes, length, NULL)
+                 : -EAGAIN;
     if (rc == -EAGAIN)
         rc = enqueue(lane, true, call, head, bytes, length);
     if (rc == 0)
