@@ -207,7 +207,7 @@ static int callback(ErlNifEnv *env, struct ep_lane *lane, const struct ep_msg *m
                     struct ep_etf_cursor *cursor, const struct ep_source *source,
                     ERL_NIF_TERM call_ref, ERL_NIF_TERM *ret_term)
 {
-    ERL_NIF_TERM terms[2];
+    ERL_NIF_TERM terms[2] = {0, 0};
 
     int rc = question(env, lane->vm, cursor, source, terms);
     if (is_content(rc)) {
@@ -226,7 +226,7 @@ ERL_NIF_TERM ep_answer_question(ErlNifEnv *env, struct ep_vm *vm, struct ep_host
 {
     struct ep_source source = {.start = payload, .size = length};
     struct ep_etf_cursor cursor;
-    ERL_NIF_TERM terms[2];
+    ERL_NIF_TERM terms[2] = {0, 0};
 
     ep_etf_cursor_init(&cursor, payload, length);
     int rc = question(env, vm, &cursor, &source, terms);
@@ -301,7 +301,7 @@ static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, enum ep_o
         source.start = bytes;
         term = decode(env, lane, op, msg, &source, host, call_ref);
     } else if (msg->kind == EP_KIND_CALLBACK) {
-        ERL_NIF_TERM terms[2];
+        ERL_NIF_TERM terms[2] = {0, 0};
         unconverted(env, -ENOMEM, terms);
         term = enif_make_tuple5(env, am_callback, call_ref, enif_make_uint64(env, msg->subject),
                                 terms[0], terms[1]);

@@ -171,9 +171,8 @@ static bool is_open(enum ep_call_state state)
 /* Only as much of the message as there is. */
 static void copy_reply(struct ep_reply *to, const struct ep_reply *from)
 {
-    size_t inline_size = from->msg.kind >= EP_FAILED_DIED || from->payload != NULL
-                             ? 0
-                             : from->msg.length;
+    size_t inline_size =
+        from->msg.kind >= EP_FAILED_DIED || from->payload != NULL ? 0 : from->msg.length;
 
     memcpy(to, from, offsetof(struct ep_reply, msg.data) + inline_size);
 }

@@ -81,8 +81,7 @@ static int check(struct ep_lane *lane, const struct ep_msg *msg)
 /* The caller's own reply, which it found itself. */
 static int take_own(struct ep_lane *lane, struct ep_call *call, struct ep_reply *reply)
 {
-    enum ep_call_state next =
-        reply->msg.kind == EP_KIND_CALLBACK ? EP_CALL_BUSY : EP_CALL_TAKEN;
+    enum ep_call_state next = reply->msg.kind == EP_KIND_CALLBACK ? EP_CALL_BUSY : EP_CALL_TAKEN;
 
     ep_reply_take(lane, &reply->msg, reply);
     /* From SPINNING only the consumer and the caller move it, and we are both. Release:

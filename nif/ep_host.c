@@ -244,7 +244,8 @@ static void drain_control(struct ep_host *host)
         while ((rc = ep_ring_copy(&lane->response, &msg)) == 0) {
             ep_ring_advance(&lane->response);
             ep_ring_publish_head(&lane->response);
-            rc = msg.kind == EP_KIND_HELLO ? report_ready(host, &msg) : ep_asker_receive(host, &msg);
+            rc =
+                msg.kind == EP_KIND_HELLO ? report_ready(host, &msg) : ep_asker_receive(host, &msg);
             if (rc < 0)
                 break;
         }

@@ -564,8 +564,8 @@ enum ep_progress ep_lane_progress(struct ep_lane *lane, uint64_t call_id)
 bool ep_lane_is_idle(struct ep_lane *lane)
 {
     pthread_mutex_lock(&lane->producer);
-    bool is_idle = lane->host == NULL
-                   || atomic_load_explicit(lane->shm.running, memory_order_acquire) == 0;
+    bool is_idle =
+        lane->host == NULL || atomic_load_explicit(lane->shm.running, memory_order_acquire) == 0;
     pthread_mutex_unlock(&lane->producer);
     return is_idle;
 }

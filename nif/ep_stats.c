@@ -109,10 +109,10 @@ static void take_snapshot(struct ep_lane *lane, struct snapshot *ret_snapshot)
         now.os_pid = atomic_load(&host->os_pid);
         now.queue_depth += waiting_in(&lane->shm.call);
         /* Rings are shared out evenly; slab B is known to the worker only. */
-        now.shared_bytes = (ep_layout_ring_bytes_a(host->n_lanes)
-                            + ep_layout_ring_bytes_b(host->n_lanes))
-                               / (host->n_lanes - 1)
-                           + ep_slab_used(&lane->shm.slab);
+        now.shared_bytes =
+            (ep_layout_ring_bytes_a(host->n_lanes) + ep_layout_ring_bytes_b(host->n_lanes))
+                / (host->n_lanes - 1)
+            + ep_slab_used(&lane->shm.slab);
     }
     pthread_mutex_unlock(&lane->producer);
     *ret_snapshot = now;
@@ -124,9 +124,9 @@ ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, struct ep_lane *lane)
     struct snapshot now;
 
     take_snapshot(lane, &now);
-    ERL_NIF_TERM keys[] = {am_calls,  am_errors,   am_timeouts,    am_queue,       am_run,
-                           am_reply,  am_state,    am_os_pid,      am_restarts,    am_queue_depth,
-                           am_shared_bytes};
+    ERL_NIF_TERM keys[] = {am_calls,    am_errors,      am_timeouts,    am_queue,
+                           am_run,      am_reply,       am_state,       am_os_pid,
+                           am_restarts, am_queue_depth, am_shared_bytes};
     ERL_NIF_TERM values[] = {
         number(env, &stats->calls),
         number(env, &stats->errors),

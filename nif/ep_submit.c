@@ -321,8 +321,8 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
         if (lane->n_drops > 0)
             send_drops(lane);
         if (queue->first == NULL)
-            rc = publish(lane, request->urgent, call, &head, payload->data, payload->length,
-                         staged);
+            rc =
+                publish(lane, request->urgent, call, &head, payload->data, payload->length, staged);
         if (rc == 0)
             kick(lane);
     }

@@ -102,7 +102,7 @@ struct ep_call {
     _Atomic bool is_overdue; /* its budget ended while it was BUSY */
     uint64_t serial;         /* of nested requests, in the order of their making; else 0 */
     uint64_t position;       /* in the ring */
-    uint64_t sent_ns;  /* is_timed */
+    uint64_t sent_ns;        /* is_timed */
     ErlNifPid caller;
     ErlNifEnv *env; /* holds message */
     ERL_NIF_TERM message;
@@ -158,7 +158,7 @@ struct ep_lane {
     uint32_t index;
     struct ep_queue calls, urgent; /* what waits for room in a ring */
     uint64_t interrupts;           /* sent so far */
-    uint64_t *drops; /* namespaces to drop that found the urgent ring full */
+    uint64_t *drops;               /* namespaces to drop that found the urgent ring full */
     size_t n_drops, max_drops;
     struct ep_call *free_calls; /* private to the producer */
     uint32_t n_calls;           /* entries made so far */
@@ -255,7 +255,7 @@ struct ep_vm {
     _Atomic bool stop;
 
     struct ep_slots slots;
-    uint64_t names_epoch; /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
+    uint64_t names_epoch;      /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
     ErlNifPid callback_runner; /* gets the callbacks of Python threads; under lock */
     bool has_callback_runner;
     _Atomic uint64_t nested_serial;

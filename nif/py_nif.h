@@ -19,6 +19,10 @@ struct ep_vm *py_nif_vm(ErlNifEnv *env);
 ERL_NIF_TERM py_nif_posix_error(ErlNifEnv *env, int rc);
 
 /* py_nif_calls.c */
+/* Env | undefined -> number of the namespace; -EINVAL, -EXDEV: of another lane. */
+int py_nif_get_env_id(ErlNifEnv *env, ERL_NIF_TERM term, const struct ep_lane *lane,
+                      uint64_t *ret_id);
+
 /* A term for a namespace that belongs to somebody else. */
 ERL_NIF_TERM py_nif_make_borrowed_env(ErlNifEnv *env, struct ep_lane *lane, uint64_t id);
 

@@ -33,7 +33,7 @@ PY_NIF(asker_nif)
     if (!enif_get_resource(env, argv[0], ep_asker_type, (void **)&asker))
         return enif_make_badarg(env);
     if (asker->env_id != 0)
-        namespace = py_nif_make_borrowed_env(env, asker->lane, asker->env_id);
+    namespace = py_nif_make_borrowed_env(env, asker->lane, asker->env_id);
     return enif_make_tuple4(env, enif_make_pid(env, &asker->lane->owner),
                             enif_make_resource(env, asker->lane), namespace,
                             asker->is_nested ? am_true : am_false);

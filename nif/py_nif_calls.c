@@ -42,60 +42,6 @@ static bool is_dirty(ErlNifEnv *env)
     return enif_thread_type() != ERL_NIF_THR_NORMAL_SCHEDULER;
 }
 
-void py_nif_env_destroy(ErlNifEnv *env, void *object)
-{
-    struct ep_env *namespace = object;
-
-    (void)env;
-    if (namespace->lane == NULL)
-        return;
-    if (!namespace->is_borrowed)
-        ep_lane_drop_env(namespace->lane, namespace->id);
-    enif_release_resource(namespace->lane);
-}
-
-static ERL_NIF_TERM make_env(ErlNifEnv *env, struct ep_lane *lane, uint64_t id, bool is_borrowed)
-{
-    struct ep_env *namespace = enif_alloc_resource(ep_env_type, sizeof(*namespace));
-
-    enif_keep_resource(lane);
-    *namespace = (struct ep_env){.lane = lane, .id = id, .is_borrowed = is_borrowed};
-    ERL_NIF_TERM term = enif_make_resource(env, namespace);
-    enif_release_resource(namespace);
-    return term;
-}
-
-ERL_NIF_TERM py_nif_make_borrowed_env(ErlNifEnv *env, struct ep_lane *lane, uint64_t id)
-{
-    return make_env(env, lane, id, true);
-}
-
-/* env_new(Lane) -> Env */
-PY_NIF(env_new_nif)
-{
-    struct ep_lane *lane;
-
-    (void)argc;
-    if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane))
-        return enif_make_badarg(env);
-    return make_env(env, lane, atomic_fetch_add(&lane->next_env_id, 1), false);
-}
-
-/* Env | undefined -> number of the namespace; -EINVAL, -EXDEV: of another lane. */
-static int get_env_id(ErlNifEnv *env, ERL_NIF_TERM term, const struct ep_lane *lane,
-                      uint64_t *ret_id)
-{
-    struct ep_env *namespace;
-
-    *ret_id = 0;
-    if (enif_is_identical(term, am_undefined))
-        return 0;
-    if (!enif_get_resource(env, term, ep_env_type, (void **)&namespace))
-        return -EINVAL;
-    *ret_id = namespace->id;
-    return namespace->lane == lane ? 0 : -EXDEV;
-}
-
 static void release_slot(struct ep_call_ref *ref, ErlNifEnv *env)
 {
     if (ref->has_slot)
@@ -281,10 +227,10 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     unsigned flags;
     uint64_t env_id;
 
-    if (!get_target(env, argv[0], &lane, &asker)
-        || !enif_get_uint(env, argv[argc - 1], &flags) || (flags & ~FLAGS_ALL) != 0)
+    if (!get_target(env, argv[0], &lane, &asker) || !enif_get_uint(env, argv[argc - 1], &flags)
+        || (flags & ~FLAGS_ALL) != 0)
         return enif_make_badarg(env);
-    int rc = get_env_id(env, argv[1], lane, &env_id);
+    int rc = py_nif_get_env_id(env, argv[1], lane, &env_id);
     if (rc == -EXDEV)
         return enif_make_tuple2(env, am_error, am_env_wrong_interpreter);
     if (rc < 0)
@@ -370,7 +316,8 @@ static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_re
 
     if (call->reply.msg.length > EP_ANSWER_DIRTY && call->reply.msg.kind < EP_FAILED_DIED
         && !is_dirty(env))
-        return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &term);
+        return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1,
+                                 &term);
     /* A callback leaves the call open, so its entry may be written again. */
     reply = call->reply;
     if (reply.msg.kind != EP_KIND_CALLBACK)
@@ -510,7 +457,8 @@ static ERL_NIF_TERM answer_asker(ErlNifEnv *env, struct ep_asker *asker, int arg
     ep_buf_finish(&encoding.buf);
     switch (rc) {
     case -E2BIG:
-        return enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND, answer_nif, argc, argv);
+        return enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND, answer_nif, argc,
+                                 argv);
     case -EBADMSG: return enif_make_badarg(env);
     case 0:
     case -ESTALE: return am_ok; /* nobody waits any more */

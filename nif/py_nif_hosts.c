@@ -327,9 +327,9 @@ PY_NIF(counters_nif)
         launchers++;
     pthread_mutex_unlock(&vm->lock);
 
-    ERL_NIF_TERM keys[] = {am_lost_wake, am_violations, am_late_replies, am_kicks, am_doorbells,
-                           am_hosts,     am_launchers,  am_wait_backend, am_cpus,
-                           am_atoms_made, am_max_atoms};
+    ERL_NIF_TERM keys[] = {am_lost_wake, am_violations, am_late_replies, am_kicks,
+                           am_doorbells, am_hosts,      am_launchers,    am_wait_backend,
+                           am_cpus,      am_atoms_made, am_max_atoms};
     ERL_NIF_TERM values[] = {
         enif_make_uint64(env, atomic_load(&vm->lost_wake)),
         enif_make_uint64(env, atomic_load(&vm->violations)),

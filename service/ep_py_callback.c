@@ -40,8 +40,8 @@ static void say_place(const struct ep_py_place *place, const char *root)
         return;
     PyObject *exc = ep_py_error_take();
     size_t size = place->is_closed ? 0 : sizeof(place->text) - place->start;
-    PyObject *path = PyUnicode_DecodeUTF8(place->text + sizeof(place->text) - size,
-                                          (Py_ssize_t)size, "replace");
+    PyObject *path =
+        PyUnicode_DecodeUTF8(place->text + sizeof(place->text) - size, (Py_ssize_t)size, "replace");
     PyObject *text = exc == NULL || path == NULL ? NULL : PyObject_Str(exc);
     if (text != NULL)
         (void)PyErr_Format((PyObject *)Py_TYPE(exc), "%s%U: %U", root, path, text);
@@ -192,8 +192,7 @@ finish_buf:
 
 /* --- functions of _erlang ---------------------------------------------------------- */
 
-static PyObject *call(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
-                      PyObject *kwnames)
+static PyObject *call(PyObject *module, PyObject *const *args, Py_ssize_t n_args, PyObject *kwnames)
 {
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
         PyErr_SetString(PyExc_TypeError, "Erlang functions take no keyword arguments");

@@ -176,9 +176,9 @@ static bool run_request(struct asker *asker, struct ep_py_context *guest,
     ep_py_interrupt_begin(&asker->interrupt, guest, slot->call_id);
     ep_py_request_run(guest, &request);
     ep_buf_init(&buf, NULL, 0, EP_SLAB_SIZE);
-    if (!ep_py_is_forked())
-        ep_py_request_encode(guest, &request, &buf, &reply);
+    ep_py_request_encode(guest, &request, &buf, &reply);
     (void)ep_py_interrupt_end(&asker->interrupt);
+    /* Only what forked us may go on. */
     bool is_forked = ep_py_is_forked();
     if (!is_forked) {
         note.kind = (uint8_t)reply.kind;
@@ -317,8 +317,7 @@ static void *maintain(void *user)
     (void)pthread_mutex_unlock(&the_worker->mutex);
     note.aux = 1;
     if (is_there) {
-        note.aux =
-            ep_py_maintain(lane->context, message->payload, message->slot.length, &buf);
+        note.aux = ep_py_maintain(lane->context, message->payload, message->slot.length, &buf);
         (void)pthread_mutex_lock(&the_worker->mutex);
         lane->visitors--;
         (void)pthread_cond_broadcast(&the_worker->lane_ended);

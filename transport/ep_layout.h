@@ -107,12 +107,12 @@ enum ep_kind {
     EP_KIND_MAINTAIN = 27, /* aux: lane; call_id: of the inquiry */
     /* Worker to VM. RESULT and ERROR: stamp: queue time, run time, us, 32 bits each */
     EP_KIND_RESULT = 32,
-    EP_KIND_ERROR = 33,    /* a Python exception; aux: enum ep_error */
-    EP_KIND_DROPPED = 34,  /* cancelled before it started */
-    EP_KIND_STARTED = 35,  /* answers START; no payload, or an error record */
-    EP_KIND_STOPPED = 36,  /* answers STOP */
-    EP_KIND_HELLO = 37,    /* control lane: the worker accepts lanes */
-    EP_KIND_CALLBACK = 38, /* Python calls Erlang and waits; subject: its number */
+    EP_KIND_ERROR = 33,      /* a Python exception; aux: enum ep_error */
+    EP_KIND_DROPPED = 34,    /* cancelled before it started */
+    EP_KIND_STARTED = 35,    /* answers START; no payload, or an error record */
+    EP_KIND_STOPPED = 36,    /* answers STOP */
+    EP_KIND_HELLO = 37,      /* control lane: the worker accepts lanes */
+    EP_KIND_CALLBACK = 38,   /* Python calls Erlang and waits; subject: its number */
     EP_KIND_MAINTAINED = 39, /* control lane: answers MAINTAIN; aux: 1 if it failed */
 };
 
@@ -159,8 +159,8 @@ struct ep_lane_a {
 
 /* Per lane in B: the words of the worker. */
 struct ep_lane_b {
-    EP_ALIGNED ep_atomic_u64 call_head; /* C1; below it: started */
-    ep_atomic_u64 running;              /* call id on top of the stack, EP_RUNNING_WAITS; 0 */
+    EP_ALIGNED ep_atomic_u64 call_head;      /* C1; below it: started */
+    ep_atomic_u64 running;                   /* call id on top of the stack, EP_RUNNING_WAITS; 0 */
     EP_ALIGNED ep_atomic_u64 urgent_head;    /* C1 */
     EP_ALIGNED ep_atomic_u64 park_bell;      /* odd: wake the futex (W2) */
     EP_ALIGNED ep_atomic_u64 space_bell;     /* odd: waits for room (S2) */
