@@ -310,6 +310,7 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     head.subject = request->env_id;
     head.kind = request->kind;
     head.flags = request->flags;
+    head.stamp = 0;
     if (call->is_timed) {
         head.flags |= EP_FLAG_TIMED;
         head.stamp = call->sent_ns = ep_clock_ns();

@@ -16,6 +16,7 @@
 #include "ep_consume.h"
 #include "ep_etf.h"
 #include "ep_lanes.h"
+#include "ep_slots.h"
 #include "fake_enif.h"
 #include "py_nif.h"
 
@@ -50,6 +51,7 @@ static void set_up(uint32_t spin_ns)
     uint32_t lanes = 2;
 
     vm.cpus = 2;
+    ep_slots_init(&vm.slots, 1000);
     host.vm = &vm;
     host.n_lanes = lanes;
     (void)pthread_mutex_init(&host.lock, NULL);
@@ -63,7 +65,7 @@ static void set_up(uint32_t spin_ns)
     ep_lane_worker_attach(&worker, worker_a.mem, worker_b.mem, lanes, 1);
 
     lane = ep_lane_create(&vm, &owner, spin_ns);
-    must(lane != NULL && ep_lane_attach(lane, &host, 1, EP_MODE_WORKER) == 0);
+    must(lane != NULL && ep_lane_attach(lane, &host, 1, EP_MODE_WORKER, NULL) == 0);
 }
 
 static void reply(enum ep_kind kind, uint64_t call_id, const struct ep_buf *payload)
@@ -71,7 +73,7 @@ static void reply(enum ep_kind kind, uint64_t call_id, const struct ep_buf *payl
     struct ep_slot *slot;
 
     must(ep_ring_reserve(&worker.response, &slot) == 0);
-    ep_slot_begin(slot, kind, 0, 0, call_id);
+    ep_slot_begin(slot, kind, 0, 0, call_id, 0);
     slot->length = (uint32_t)payload->length;
     memcpy(slot->data, payload->data, payload->length);
     (void)ep_ring_commit(&worker.response);

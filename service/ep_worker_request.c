@@ -110,6 +110,7 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     frame.below = lane->top;
     frame.call_id = reply.call_id;
     frame.is_waiting = frame.is_answered = frame.is_cancelled = false;
+    /* cppcheck-suppress autoVariables; pop_frame() takes it out before this returns. */
     lane->top = &frame;
     lane->depth++;
 

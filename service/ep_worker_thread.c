@@ -118,17 +118,27 @@ static void drop(const struct ep_slot *slot)
         (void)ep_worker_control_send(the_worker, &note);
 }
 
+/* NULL without memory. */
+static struct message *copy_message(const struct ep_slot *slot, const uint8_t *payload)
+{
+    struct message *message = malloc(sizeof(*message) + slot->length);
+
+    if (message != NULL) {
+        message->next = NULL;
+        memcpy(&message->slot, slot, sizeof(message->slot));
+        memcpy(message->payload, payload, slot->length);
+    }
+    return message;
+}
+
 void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_slot *slot,
                               const uint8_t *payload)
 {
-    struct message *message = malloc(sizeof(*message) + slot->length);
+    struct message *message = copy_message(slot, payload);
 
     (void)worker;
     if (message == NULL)
         ep_worker_die(EP_EXIT_CANNOT_START, "no memory for a message to a Python thread");
-    message->next = NULL;
-    memcpy(&message->slot, slot, sizeof(message->slot));
-    memcpy(message->payload, payload, slot->length);
 
     (void)pthread_mutex_lock(&mutex);
     struct asker *asker = find(is_request(slot->kind) ? slot->stamp : slot->call_id);
@@ -333,14 +343,9 @@ static void *maintain(void *user)
 void ep_worker_maintain(struct ep_worker *worker, const struct ep_slot *slot,
                         const uint8_t *payload)
 {
-    struct message *message = malloc(sizeof(*message) + slot->length);
-
     if (slot->aux == 0 || slot->aux >= worker->n_lanes)
         ep_worker_die(EP_EXIT_PROTOCOL, "MAINTAIN of a lane that does not exist");
-    if (message != NULL) {
-        memcpy(&message->slot, slot, sizeof(message->slot));
-        memcpy(message->payload, payload, slot->length);
-    }
+    struct message *message = copy_message(slot, payload);
     /* Without a thread there is no answer, and the VM leaves the interpreter out. */
     if (message == NULL || ep_thread_start(maintain, message, MAINTAIN_STACK_SIZE, false) < 0)
         free(message);
