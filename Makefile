@@ -74,11 +74,13 @@ check-c:
 
 # The path of a call in the VM takes no more instructions than recorded.
 COUNT_PATH := _build/cmake/perf/count_path
-check-count: build
+count-path: build
 	@cmake --build _build/cmake --target count_path >/dev/null
+
+check-count: count-path
 	python3 perf/count_instructions.py $(COUNT_PATH)
 
-count-record: check-count
+count-record: count-path
 	python3 perf/count_instructions.py $(COUNT_PATH) --record
 
 # --- Erlang ---------------------------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ venv: build
 clean:
 	rm -rf _build priv
 
-.PHONY: help build demo test check test-c check-format check-c test-erl check-erl check-count count-record venv clean
+.PHONY: help build demo test check test-c check-format check-c test-erl check-erl count-path check-count count-record venv clean
 .PHONY: bench-ebin bench bench-call bench-parallel bench-micro bench-builds bench-report flame perf-build test-perf
 # One step after the other: each already uses all processors.
 .NOTPARALLEL:

@@ -8,7 +8,7 @@
 
 -spec main() -> ok.
 main() ->
-    configure(),
+    ok = configure(),
     {ok, _} = application:ensure_all_started(erlang_python),
     {ok, Version} = py:version(),
     title("Python in worker processes, called from Erlang/OTP ~s", [
@@ -164,7 +164,7 @@ latency() ->
 
 sample(Fun) ->
     T0 = erlang:monotonic_time(nanosecond),
-    Fun(),
+    _ = Fun(),
     erlang:monotonic_time(nanosecond) - T0.
 
 timed(Fun) ->

@@ -30,11 +30,15 @@ start() ->
             {demo_fibonacci, fun([N]) -> fibonacci(N) end},
             {demo_level, fun([N, Top, Path]) -> level(N, Top, Path) end},
             {demo_approve, fun([Owner, Amount]) -> approve(Owner, Amount) end},
-            {demo_fail, fun([Why]) -> exit({sorry, Why}) end}
+            {demo_fail, fun fail/1}
         ]
     ),
     {ok, Code} = file:read_file(python_file()),
     ok = py:exec(Code).
+
+-spec fail([term()]) -> no_return().
+fail([Why]) ->
+    exit({sorry, Why}).
 
 %% @doc All of them. start/0 first, in the same process.
 -spec demo_all() -> ok.

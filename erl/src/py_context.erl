@@ -471,11 +471,14 @@ watch(CallId, State = #state{lane = Lane}) ->
 
 overdue(CallId, running, State = #state{lane = Lane}) ->
     case py_nif:lane_progress(Lane, CallId) of
-        runs -> ok = py_nif:lane_kill(Lane);
-        ended -> ok;
-        waits -> watch_on(CallId, waits, ?WATCH_MS, State)
-    end,
-    State;
+        runs ->
+            ok = py_nif:lane_kill(Lane),
+            State;
+        ended ->
+            State;
+        waits ->
+            watch_on(CallId, waits, ?WATCH_MS, State)
+    end;
 overdue(CallId, {waiting, Ms}, State = #state{lane = Lane}) ->
     watch_on(CallId, py_nif:lane_progress(Lane, CallId), 2 * Ms, State).
 

@@ -8,7 +8,7 @@
 -module(py_maintenance).
 
 -export([memory_stats/0, memory_stats/1, gc/1, gc/2, tracemalloc_start/1, tracemalloc_stop/0]).
--export([prologue/0, forget/0]).
+-export([prologue/0, forget/0, answer/3]).
 
 -define(TIMEOUT_MS, 5000).
 %% Frames to trace, while tracing; for contexts that start meanwhile.
@@ -78,10 +78,15 @@ one(Ctx, Function, Args, Shape) ->
 
 %% In a process of its own, so that no late answer reaches the caller.
 ask(Contexts, Function, Args) ->
-    {_Pid, Ref} = spawn_monitor(fun() -> exit({answers, collect(Contexts, Function, Args)}) end),
+    {_Pid, Ref} = spawn_monitor(?MODULE, answer, [Contexts, Function, Args]),
     receive
         {'DOWN', Ref, process, _, {answers, Answers}} -> Answers
     end.
+
+%% @private
+-spec answer([{py:context(), py_nif:lane()}], atom(), list()) -> no_return().
+answer(Contexts, Function, Args) ->
+    exit({answers, collect(Contexts, Function, Args)}).
 
 collect(Contexts, Function, Args) ->
     Deadline = erlang:monotonic_time(millisecond) + ?TIMEOUT_MS,
