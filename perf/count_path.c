@@ -71,7 +71,7 @@ static void reply(enum ep_kind kind, uint64_t call_id, const struct ep_buf *payl
     struct ep_slot *slot;
 
     must(ep_ring_reserve(&worker.response, &slot) == 0);
-    ep_slot_begin(slot, kind, 0, 0, call_id);
+    ep_slot_begin(slot, kind, 0, 0, call_id, 0);
     slot->length = (uint32_t)payload->length;
     memcpy(slot->data, payload->data, payload->length);
     (void)ep_ring_commit(&worker.response);
