@@ -76,15 +76,15 @@ bool ep_stage_send(struct ep_stage *stage, const uint8_t *data, uint64_t *ret_bl
     return true;
 }
 
-void ep_stage_finish(struct ep_stage *stage)
+void ep_stage_end(struct ep_stage *stage)
 {
-    /* The block that is given back may be what a request waits for that found no
-     * room beside it; no reply may be on its way that would tell. */
-    if (stage->host != NULL && !stage->is_sent) {
-        if (give_back(stage))
-            ep_lane_flush(stage->lane);
-    } else if (stage->host != NULL) {
+    if (stage->is_sent) {
         enif_release_resource(stage->host);
         stage->host = NULL;
+        return;
     }
+    /* The block may be what a request waits for that found no room beside it, and
+     * perhaps no reply is on its way that would tell. */
+    if (give_back(stage))
+        ep_lane_flush(stage->lane);
 }

@@ -46,6 +46,13 @@ void ep_stage_move(struct ep_stage *stage, struct ep_buf *buf, size_t n);
  * data lies elsewhere, or the worker process has changed. */
 bool ep_stage_send(struct ep_stage *stage, const uint8_t *data, uint64_t *ret_block);
 
-void ep_stage_finish(struct ep_stage *stage);
+/* What ep_stage_finish() does if there is a block. */
+void ep_stage_end(struct ep_stage *stage);
+
+static inline void ep_stage_finish(struct ep_stage *stage)
+{
+    if (stage->host != NULL)
+        ep_stage_end(stage);
+}
 
 #endif
