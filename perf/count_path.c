@@ -16,6 +16,7 @@
 #include "ep_consume.h"
 #include "ep_etf.h"
 #include "ep_lanes.h"
+#include "ep_slots.h"
 #include "fake_enif.h"
 #include "py_nif.h"
 
@@ -50,6 +51,7 @@ static void set_up(uint32_t spin_ns)
     uint32_t lanes = 2;
 
     vm.cpus = 2;
+    ep_slots_init(&vm.slots, 1000);
     host.vm = &vm;
     host.n_lanes = lanes;
     (void)pthread_mutex_init(&host.lock, NULL);
