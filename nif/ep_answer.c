@@ -284,6 +284,22 @@ static ERL_NIF_TERM decode(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
     return died(env, lane, &failed);
 }
 
+bool ep_answer_is_long(const struct ep_reply *reply)
+{
+    const struct ep_msg *msg = &reply->msg;
+    uint8_t head[EP_ETF_BINARY_HEADER];
+
+    if (msg->length <= EP_ANSWER_DIRTY || msg->kind >= EP_FAILED_DIED)
+        return false;
+    if (msg->length > EP_ANSWER_COPY || msg->kind != EP_KIND_RESULT || reply->payload == NULL)
+        return true;
+    /* The worker may still change it. What is decoded is a copy, so that a lie here
+     * costs time only. */
+    memcpy(head, reply->payload, sizeof(head));
+    __asm__ volatile("" ::: "memory");
+    return !ep_etf_is_binary(head, msg->length);
+}
+
 static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
                                  struct ep_reply *reply, ERL_NIF_TERM call_ref)
 {

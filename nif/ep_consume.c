@@ -119,7 +119,7 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *
         atomic_fetch_add_explicit(&lane->vm->late_replies, 1, memory_order_relaxed);
         return 0;
     }
-    if (call == mine && msg->length <= EP_ANSWER_DIRTY)
+    if (call == mine && (msg->length <= EP_ANSWER_DIRTY || msg->kind == EP_KIND_RESULT))
         return take_own(lane, call, reply);
     ep_reply_take(lane, msg, reply);
     if (ep_call_deliver(lane, caller_env, call, reply))

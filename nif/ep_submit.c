@@ -10,19 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* From here on a payload is copied into its block without holding the lock. */
-#define STAGE_MIN (64u << 10)
-
 /* Namespaces that are dropped in one message, and how many are worth waking an idle
  * worker for. */
 #define DROPS_MAX 65536u
 #define DROPS_KICK 64u
-
-/* A block that was filled before the request is published. */
-struct staged {
-    struct ep_host *host; /* kept; NULL if nothing is staged */
-    uint64_t block;
-};
 
 /* Whether fewer than that many messages wait in the ring. Looks at the line of the
  * worker's head only if that can change the answer. */
@@ -47,7 +38,7 @@ static bool has_urgent_room(struct ep_ring_tx *ring, uint16_t kind)
 
 /* Puts the payload into the slot, or into a block. Under the producer lock. */
 static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8_t *bytes,
-                         size_t length, const struct staged *staged)
+                         size_t length, struct ep_stage *stage)
 {
     struct ep_lane_vm *shm = &lane->shm;
     uint64_t block = 0;
@@ -58,9 +49,7 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
             memcpy(slot->data, bytes, length);
         return 0;
     }
-    if (staged != NULL && staged->host == lane->host) {
-        block = staged->block;
-    } else {
+    if (!ep_stage_send(stage, bytes, &block)) {
         if (ep_reclaim_collect(&shm->reclaim_rx, &shm->slab) < 0)
             return -EPROTO;
         int rc = ep_slab_alloc(&shm->slab, length, &block);
@@ -76,7 +65,7 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
  * -EAGAIN: no slot or no block free at the moment. */
 static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
                    const struct ep_msg *head, const uint8_t *bytes, size_t length,
-                   const struct staged *staged)
+                   struct ep_stage *stage)
 {
     struct ep_ring_tx *ring = urgent ? &lane->shm.urgent : &lane->shm.call;
     struct ep_slot *slot;
@@ -90,7 +79,7 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
                   head->call_id, head->subject);
     if ((head->flags & EP_FLAG_TIMED) != 0)
         slot->stamp = head->stamp;
-    rc = place_payload(lane, slot, bytes, length, staged);
+    rc = place_payload(lane, slot, bytes, length, stage);
     if (rc < 0)
         return rc;
     uint64_t position = ep_ring_commit(ring);
@@ -251,31 +240,6 @@ void ep_lane_refuse(struct ep_lane *lane)
     pthread_mutex_unlock(&lane->producer);
 }
 
-/* Copies a large payload into a block of the lane's present worker process. */
-static void stage(struct ep_lane *lane, const struct ep_buf *payload, struct staged *ret_staged)
-{
-    uint8_t *at = NULL;
-
-    pthread_mutex_lock(&lane->producer);
-    if (lane->state == EP_LANE_ATTACHED && lane->calls.first == NULL
-        && ep_reclaim_collect(&lane->shm.reclaim_rx, &lane->shm.slab) >= 0
-        && ep_slab_alloc(&lane->shm.slab, payload->length, &ret_staged->block) == 0) {
-        ret_staged->host = lane->host;
-        enif_keep_resource(lane->host);
-        at = lane->shm.slab_mem + ret_staged->block;
-    }
-    pthread_mutex_unlock(&lane->producer);
-    if (at != NULL)
-        memcpy(at, payload->data, payload->length);
-}
-
-/* Gives an unused block back. Under the producer lock. */
-static void unstage(struct ep_lane *lane, const struct staged *staged)
-{
-    if (staged->host != NULL && staged->host == lane->host)
-        (void)ep_slab_free(&lane->shm.slab, staged->block);
-}
-
 void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
                    const struct ep_request *request)
 {
@@ -290,7 +254,7 @@ void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
 }
 
 static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
-                         const struct staged *staged, struct ep_call **ret_call)
+                         struct ep_call **ret_call)
 {
     const struct ep_buf *payload = request->payload;
 
@@ -322,15 +286,13 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
         if (lane->n_drops > 0)
             send_drops(lane);
         if (queue->first == NULL)
-            rc =
-                publish(lane, request->urgent, call, &head, payload->data, payload->length, staged);
+            rc = publish(lane, request->urgent, call, &head, payload->data, payload->length,
+                         request->stage);
         if (rc == 0)
             kick(lane);
     }
-    if (rc < 0) {
-        unstage(lane, staged);
+    if (rc < 0)
         rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);
-    }
     if (rc < 0) {
         ep_call_free(lane, call);
         return rc;
@@ -342,19 +304,14 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
 int ep_submit(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
               struct ep_call **ret_call)
 {
-    struct staged staged = {.host = NULL};
-
-    if (request->payload->length >= STAGE_MIN)
-        stage(lane, request->payload, &staged);
+    if (request->stage != NULL && request->payload->length >= EP_STAGE_MIN)
+        ep_stage_move(request->stage, request->payload, 0);
 
     pthread_mutex_lock(&lane->producer);
-    int rc = submit_locked(lane, env, request, &staged, ret_call);
-    if (rc == -ESTALE || rc == -EHOSTDOWN || rc == -ENOBUFS)
-        unstage(lane, &staged);
+    int rc = submit_locked(lane, env, request, ret_call);
     pthread_mutex_unlock(&lane->producer);
-
-    if (staged.host != NULL)
-        enif_release_resource(staged.host);
+    if (request->stage != NULL)
+        ep_stage_finish(request->stage);
     return rc;
 }
 

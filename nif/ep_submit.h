@@ -14,6 +14,7 @@
  */
 
 #include "ep_buf.h"
+#include "ep_stage.h"
 #include "ep_vm.h"
 
 /* An encoded request. */
@@ -23,10 +24,12 @@ struct ep_request {
     uint16_t flags;
     bool urgent; /* made in a callback: a lane that waits for an answer runs it */
     uint64_t env_id;
-    const struct ep_buf *payload;
+    struct ep_buf *payload;
+    struct ep_stage *stage; /* where the payload may lie; NULL: it does not */
 };
 
 /* Takes a call entry and sends the request, or queues it.
+ * The stage is finished; the payload is not to be read any more.
  * -ESTALE: the context ended.  -EHOSTDOWN: its worker process does not start.
  * -ENOBUFS: more than a million calls wait.  -ENOMEM. */
 int ep_submit(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,

@@ -16,6 +16,7 @@
  */
 
 #include "ep_etf.h"
+#include "ep_stage.h"
 #include "ep_vm.h"
 
 /* Why a term has no Python counterpart: an exception type and its message. */
@@ -28,8 +29,9 @@ struct ep_encoder {
     struct ep_vm *vm;
     ErlNifEnv *env;
     struct ep_buf *buf;
-    size_t terms_left; /* -E2BIG when used up; SIZE_MAX on a dirty scheduler */
-    size_t bytes_left; /* the same for bytes */
+    struct ep_stage *stage; /* where buf goes when it becomes large; NULL: nowhere */
+    size_t terms_left;      /* -E2BIG when used up; SIZE_MAX on a dirty scheduler */
+    size_t bytes_left;      /* the same for bytes */
 };
 
 /* Appends term to the buffer. place ("args", "locals") begins the message of a

@@ -198,6 +198,36 @@ static int push_value(struct reader *reader, ERL_NIF_TERM value)
     return 0;
 }
 
+/* Reads the numbers that come next in the innermost container, but for its last element:
+ * that one closes it. */
+static int read_numbers(struct reader *reader)
+{
+    struct open_container *top = &reader->open[reader->depth - 1];
+    int64_t integer = 0;
+    double real = 0.0;
+
+    while (top->left > 1) {
+        if (reader->n_values == reader->max_values) {
+            void *larger = grow(reader->values, reader->values_inside, sizeof(*reader->values),
+                                &reader->max_values);
+            if (larger == NULL)
+                return -ENOMEM;
+            reader->values = larger;
+        }
+        ERL_NIF_TERM *value = &reader->values[reader->n_values];
+        int what = ep_etf_next_number(reader->cursor, &integer, &real);
+        if (what == 1)
+            *value = enif_make_int64(reader->env, integer);
+        else if (what == 2 && isfinite(real))
+            *value = enif_make_double(reader->env, real);
+        else
+            return what == 2 ? -EPROTO : 0;
+        reader->n_values++;
+        top->left--;
+    }
+    return 0;
+}
+
 /* Reads tokens until the outermost term is complete. */
 static int read_term(struct reader *reader, ERL_NIF_TERM *ret_term)
 {
@@ -205,7 +235,9 @@ static int read_term(struct reader *reader, ERL_NIF_TERM *ret_term)
         struct ep_etf_token token;
         ERL_NIF_TERM value = 0;
 
-        int rc = ep_etf_next(reader->cursor, &token);
+        int rc = reader->depth > 0 ? read_numbers(reader) : 0;
+        if (rc == 0)
+            rc = ep_etf_next(reader->cursor, &token);
         if (rc == 0
             && (token.type == EP_ETF_TUPLE || token.type == EP_ETF_LIST
                 || token.type == EP_ETF_MAP)) {

@@ -195,6 +195,8 @@ static int put_binary(struct walk *walk, ERL_NIF_TERM term)
         return buffer_fault(walk, -EMSGSIZE);
     if (bin.size > encoder->bytes_left)
         return -E2BIG;
+    if (bin.size >= EP_STAGE_MIN && encoder->stage != NULL)
+        ep_stage_move(encoder->stage, encoder->buf, bin.size + EP_ETF_BINARY_HEADER);
     ep_etf_put_binary(encoder->buf, bin.data, bin.size);
     return 0;
 }
@@ -209,6 +211,8 @@ static int open_list(struct walk *walk, ERL_NIF_TERM term)
     }
     if (!enif_get_list_length(walk->encoder->env, term, &length))
         return unconvertible(walk, "an improper list");
+    if (length > walk->encoder->terms_left)
+        return -E2BIG;
     int rc;
     struct frame *frame = push(walk, &rc);
     if (frame == NULL)
@@ -292,12 +296,60 @@ static int put_text_key(struct walk *walk, ERL_NIF_TERM key)
     return fault(walk, am_TypeError, -EINVAL, "a key is neither an atom nor a binary");
 }
 
-/* Writes the next element of the innermost container, or closes it. */
+/* Elements that are written between two looks at how much was written. */
+#define NUMBERS_MAX 128u
+
+/* Writes the numbers that come next in a list. They need neither a frame nor a look at
+ * their type: what is no number says so itself. */
+static int put_numbers(struct walk *walk, struct frame *frame)
+{
+    struct ep_encoder *encoder = walk->encoder;
+    ErlNifEnv *env = encoder->env;
+    uint32_t most = frame->count - frame->index;
+    ERL_NIF_TERM element = 0;
+    double real;
+    ErlNifSInt64 small;
+
+    if (most > NUMBERS_MAX)
+        most = NUMBERS_MAX;
+    /* As many as surely fit where the buffer lies; if none do, put_term() makes room. */
+    size_t room = (encoder->buf->capacity - encoder->buf->length) / EP_ETF_NUMBER_MAX;
+    if (room < most)
+        most = (uint32_t)room;
+    if (most > encoder->terms_left)
+        most = (uint32_t)encoder->terms_left;
+
+    uint8_t *start = encoder->buf->data + encoder->buf->length;
+    uint8_t *at = start;
+    uint32_t n = 0;
+    bool is_number = most > 0;
+    while (is_number && n < most) {
+        (void)enif_get_list_cell(env, frame->rest, &element, &frame->rest);
+        if (enif_get_int64(env, element, &small))
+            at = ep_etf_write_int(at, small);
+        else if (enif_get_double(env, element, &real))
+            at = ep_etf_write_float(at, real);
+        else
+            is_number = false;
+        n += is_number;
+    }
+    encoder->buf->length += (size_t)(at - start);
+    encoder->terms_left -= n;
+    frame->index += n;
+    if (is_number)
+        return 0;
+    if (most == 0)
+        (void)enif_get_list_cell(env, frame->rest, &element, &frame->rest);
+    frame->index++;
+    return put_term(walk, element, false);
+}
+
+/* Writes what comes next in the innermost container, or closes it. */
 static int step(struct walk *walk)
 {
     struct frame *frame = &walk->frames[walk->depth - 1];
     ErlNifEnv *env = walk->encoder->env;
-    ERL_NIF_TERM element = 0, key = 0, value = 0;
+    ERL_NIF_TERM key = 0, value = 0;
 
     if (frame->kind == FRAME_MAP) {
         if (!enif_map_iterator_get_pair(env, &frame->pairs, &key, &value)) {
@@ -322,12 +374,9 @@ static int step(struct walk *walk)
         pop(walk);
         return 0;
     }
-    if (frame->kind == FRAME_TUPLE)
-        element = frame->elements[frame->index];
-    else
-        (void)enif_get_list_cell(env, frame->rest, &element, &frame->rest);
-    frame->index++;
-    return put_term(walk, element, false);
+    if (frame->kind == FRAME_LIST)
+        return put_numbers(walk, frame);
+    return put_term(walk, frame->elements[frame->index++], false);
 }
 
 int ep_term_encode(struct ep_encoder *encoder, ERL_NIF_TERM term, const char *place, bool text_keys,

@@ -16,10 +16,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a normal scheduler encodes or decodes before a dirty one takes over:
- * about a quarter of a millisecond. */
+/* What a normal scheduler encodes before a dirty one takes over: a quarter of a
+ * millisecond for the terms, and a tenth of one to copy the bytes. */
 #define TERMS_MAX 5000u
-#define BYTES_MAX (256u << 10)
+#define BYTES_MAX ((1u << 20) + EP_PAGE)
 
 /* Flags of a request, beside those that the wire has. */
 #define FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
@@ -89,6 +89,16 @@ static void count(struct ep_lane *lane, const struct ep_call *call, const struct
     ep_stats_ended(&lane->stats, call, &reply->msg);
 }
 
+/* The caller of a TAKEN call leaves the reply to a dirty scheduler. */
+static ERL_NIF_TERM collect_dirty(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call *call,
+                                  const struct ep_reply *reply)
+{
+    memcpy(&call->reply, reply, offsetof(struct ep_reply, msg.data));
+    /* Relaxed: the entry is ours, and the VM orders one NIF call before the next. */
+    atomic_store_explicit(&call->state, EP_CALL_DONE, memory_order_relaxed);
+    return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &term);
+}
+
 /* Sends a request and waits a moment. {pending, Call} if the moment is over. */
 static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *asker,
                         const struct ep_request *request, bool has_slot)
@@ -110,6 +120,8 @@ static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *a
     if (ep_spin_for_reply(lane, env, call, &reply)) {
         if (reply.msg.kind == EP_KIND_CALLBACK)
             return ep_answer(env, lane, call->op, &reply, make_call_ref(env, lane, call, has_slot));
+        if (ep_answer_is_long(&reply) && !is_dirty(env))
+            return collect_dirty(env, make_call_ref(env, lane, call, has_slot), call, &reply);
         count(lane, call, &reply);
         if (call->position % CHARGE_EVERY == 0)
             (void)enif_consume_timeslice(env, CHARGE_EVERY * CALL_PERCENT);
@@ -126,6 +138,7 @@ static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *a
 struct encoding {
     struct ep_encoder encoder;
     struct ep_buf buf;
+    struct ep_stage stage;
     struct ep_fault fault;
     uint8_t lent[512];
 };
@@ -142,12 +155,19 @@ static void encoding_init(struct encoding *encoding, ErlNifEnv *env, struct ep_l
         .terms_left = dirty ? SIZE_MAX : TERMS_MAX,
         .bytes_left = dirty ? SIZE_MAX : BYTES_MAX,
     };
+    ep_stage_init(&encoding->stage, lane);
+}
+
+static void encoding_finish(struct encoding *encoding)
+{
+    ep_stage_finish(&encoding->stage);
+    ep_buf_finish(&encoding->buf);
 }
 
 /* What to return when the arguments could not be encoded. */
 static ERL_NIF_TERM encoding_failed(ErlNifEnv *env, struct encoding *encoding, int rc)
 {
-    ep_buf_finish(&encoding->buf);
+    encoding_finish(encoding);
     if (rc == -EBADMSG)
         return enif_make_badarg(env);
     const char *message = encoding->fault.message;
@@ -244,13 +264,15 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         .env_id = env_id,
     };
     encoding_init(&encoding, env, lane);
+    if (asker == NULL)
+        encoding.encoder.stage = req.stage = &encoding.stage;
     switch (op) {
     case EP_OP_CALL: rc = put_arguments(&encoding, argv, &req.flags); break;
     case EP_OP_EVAL: rc = put_code(&encoding, argv); break;
     default: rc = put_text(&encoding, argv[2], "code"); break;
     }
     if (rc == -E2BIG) {
-        ep_buf_finish(&encoding.buf);
+        encoding_finish(&encoding);
         return enif_schedule_nif(env, ops[op].name, ERL_NIF_DIRTY_JOB_CPU_BOUND, ops[op].nif, argc,
                                  argv);
     }
@@ -260,12 +282,12 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     /* Last, so that nothing above has to give it back. */
     bool wants_slot = (flags & (FLAG_NESTED | FLAG_HAS_SLOT)) == 0;
     if (wants_slot && !ep_slots_try(&lane->vm->slots)) {
-        ep_buf_finish(&encoding.buf);
+        encoding_finish(&encoding);
         return am_overloaded;
     }
     req.payload = &encoding.buf;
     ERL_NIF_TERM result = run(env, lane, asker, &req, wants_slot);
-    ep_buf_finish(&encoding.buf);
+    encoding_finish(&encoding);
     return result;
 }
 
@@ -314,8 +336,7 @@ static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_re
     struct ep_call *call = ref->call;
     struct ep_reply reply;
 
-    if (call->reply.msg.length > EP_ANSWER_DIRTY && call->reply.msg.kind < EP_FAILED_DIED
-        && !is_dirty(env))
+    if (ep_answer_is_long(&call->reply) && !is_dirty(env))
         return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1,
                                  &term);
     /* A callback leaves the call open, so its entry may be written again. */
@@ -454,7 +475,7 @@ static ERL_NIF_TERM answer_asker(ErlNifEnv *env, struct ep_asker *asker, int arg
     int rc = put_answer(&encoding, argv[2], argv[3], &how);
     if (rc == 0)
         rc = ep_asker_answer(asker, how, &encoding.buf);
-    ep_buf_finish(&encoding.buf);
+    encoding_finish(&encoding);
     switch (rc) {
     case -E2BIG:
         return enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND, answer_nif, argc,
@@ -490,13 +511,13 @@ PY_NIF(answer_nif)
     encoding_init(&encoding, env, ref->lane);
     int rc = put_answer(&encoding, argv[2], argv[3], &how);
     if (rc < 0) {
-        ep_buf_finish(&encoding.buf);
+        encoding_finish(&encoding);
         return rc == -E2BIG ? enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND,
                                                 answer_nif, argc, argv)
                             : enif_make_badarg(env);
     }
     rc = send_answer(ref, number, how, &encoding);
-    ep_buf_finish(&encoding.buf);
+    encoding_finish(&encoding);
     if (rc == 0)
         return collect(env, argv[0], ref);
 
@@ -504,6 +525,8 @@ PY_NIF(answer_nif)
         return enif_make_tuple2(env, am_pending, argv[0]);
     if (reply.msg.kind == EP_KIND_CALLBACK)
         return ep_answer(env, ref->lane, ref->call->op, &reply, argv[0]);
+    if (ep_answer_is_long(&reply) && !is_dirty(env))
+        return collect_dirty(env, argv[0], ref->call, &reply);
     return finish(env, ref, &reply);
 }
 

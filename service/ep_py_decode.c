@@ -198,6 +198,19 @@ static PyObject *decode_string(const struct ep_etf_token *token)
     return list;
 }
 
+/* As decode(), for lists, where numbers are many. */
+static inline PyObject *decode_element(struct decoder *d, unsigned depth)
+{
+    int64_t integer = 0;
+    double real = 0.0;
+
+    switch (ep_etf_next_number(d->cursor, &integer, &real)) {
+    case 1: return PyLong_FromLong((long)integer);
+    case 2: return PyFloat_FromDouble(real);
+    default: return decode(d, depth);
+    }
+}
+
 static PyObject *decode_list(struct decoder *d, uint32_t count, unsigned depth)
 {
     PyObject *list = PyList_New(count);
@@ -205,7 +218,7 @@ static PyObject *decode_list(struct decoder *d, uint32_t count, unsigned depth)
     if (list == NULL || (count > 0 && is_too_deep(d, depth)))
         goto fail;
     for (uint32_t i = 0; i < count; i++) {
-        PyObject *item = decode(d, depth + 1);
+        PyObject *item = decode_element(d, depth + 1);
         if (item == NULL) {
             ep_py_place_index(&d->codec->place, i);
             goto fail;

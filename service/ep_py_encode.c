@@ -185,6 +185,40 @@ static PyObject *PyList_GetItemRef(PyObject *list, Py_ssize_t i)
 }
 #endif
 
+/* Writes the numbers from item i on, as far as they surely fit where the buffer lies;
+ * returns how many. That runs no other code, so nothing has to be held. */
+static Py_ssize_t put_numbers(struct encoder *e, PyObject *list, Py_ssize_t i, Py_ssize_t count)
+{
+#ifdef Py_GIL_DISABLED
+    (void)e, (void)list, (void)i, (void)count;
+    return 0; /* another thread may change the list meanwhile */
+#else
+    struct ep_buf *buf = e->buf;
+    size_t room = (buf->capacity - buf->length) / EP_ETF_NUMBER_MAX;
+    Py_ssize_t n = 0;
+
+    if (room == 0 || PyList_GET_SIZE(list) != count)
+        return 0;
+    uint8_t *at = buf->data + buf->length;
+    for (; i + n < count && (size_t)n < room; n++) {
+        PyObject *item = PyList_GET_ITEM(list, i + n);
+        if (PyLong_CheckExact(item)) {
+            int overflow;
+            long value = PyLong_AsLongAndOverflow(item, &overflow);
+            if (overflow != 0)
+                break;
+            at = ep_etf_write_int(at, value);
+        } else if (PyFloat_CheckExact(item) && isfinite(PyFloat_AS_DOUBLE(item))) {
+            at = ep_etf_write_float(at, PyFloat_AS_DOUBLE(item));
+        } else {
+            break;
+        }
+    }
+    buf->length = (size_t)(at - buf->data);
+    return n;
+#endif
+}
+
 static int encode_list(struct encoder *e, PyObject *list, unsigned depth)
 {
     Py_ssize_t count = PyList_GET_SIZE(list);
@@ -197,6 +231,9 @@ static int encode_list(struct encoder *e, PyObject *list, unsigned depth)
         return -1;
     ep_etf_put_list(e->buf, (uint32_t)count);
     for (Py_ssize_t i = 0; i < count; i++) {
+        i += put_numbers(e, list, i, count);
+        if (i == count)
+            break;
         PyObject *item = PyList_GET_SIZE(list) == count ? PyList_GetItemRef(list, i) : NULL;
         if (item == NULL) {
             PyErr_Clear();

@@ -18,6 +18,16 @@ void ep_buf_finish(struct ep_buf *buf)
     *buf = (struct ep_buf){.data = NULL};
 }
 
+void ep_buf_move(struct ep_buf *buf, void *lent, size_t capacity)
+{
+    if (buf->length > 0)
+        memcpy(lent, buf->data, buf->length);
+    if (buf->data != buf->lent)
+        free(buf->data);
+    buf->data = buf->lent = lent;
+    buf->capacity = capacity < buf->limit ? capacity : buf->limit;
+}
+
 uint8_t *ep_buf_fail(struct ep_buf *buf, int error)
 {
     if (buf->error == 0)

@@ -38,6 +38,9 @@ void ep_buf_finish(struct ep_buf *buf);
 /* Makes error the reason why nothing fits any more, unless there is one. Returns NULL. */
 uint8_t *ep_buf_fail(struct ep_buf *buf, int error);
 
+/* Goes on in other memory that the caller lends, capacity >= buf->length. */
+void ep_buf_move(struct ep_buf *buf, void *lent, size_t capacity);
+
 /* Moves to a larger place. Returns where the next n bytes go, or NULL. */
 uint8_t *ep_buf_grow(struct ep_buf *buf, size_t n);
 

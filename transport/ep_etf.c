@@ -4,24 +4,6 @@
 #include <errno.h>
 #include <stdbool.h>
 
-enum tag {
-    TAG_HANDLE = 1, /* ours: kind u8, size u16, seal, bytes */
-    TAG_NEW_FLOAT = 70,
-    TAG_SMALL_INTEGER = 97,
-    TAG_INTEGER = 98,
-    TAG_SMALL_TUPLE = 104,
-    TAG_LARGE_TUPLE = 105,
-    TAG_NIL = 106,
-    TAG_STRING = 107,
-    TAG_LIST = 108,
-    TAG_BINARY = 109,
-    TAG_SMALL_BIG = 110,
-    TAG_LARGE_BIG = 111,
-    TAG_MAP = 116,
-    TAG_ATOM_UTF8 = 118,
-    TAG_SMALL_ATOM_UTF8 = 119,
-};
-
 static uint32_t get16(const uint8_t *at)
 {
     return (uint32_t)at[0] << 8 | at[1];
@@ -49,21 +31,21 @@ static void set32(uint8_t *at, uint32_t value)
 static size_t fixed_size(uint8_t tag)
 {
     switch (tag) {
-    case TAG_NIL: return 1;
-    case TAG_SMALL_INTEGER: return 1 + 1;
-    case TAG_INTEGER: return 1 + 4;
-    case TAG_NEW_FLOAT: return 1 + 8;
-    case TAG_SMALL_TUPLE: return 1 + 1;
-    case TAG_SMALL_ATOM_UTF8: return 1 + 1;
-    case TAG_ATOM_UTF8: return 1 + 2;
-    case TAG_STRING: return 1 + 2;
-    case TAG_SMALL_BIG: return 1 + 1 + 1;
-    case TAG_LARGE_BIG: return 1 + 4 + 1;
-    case TAG_LARGE_TUPLE: return 1 + 4;
-    case TAG_LIST: return 1 + 4;
-    case TAG_BINARY: return 1 + 4;
-    case TAG_MAP: return 1 + 4;
-    case TAG_HANDLE: return 1 + 1 + 2 + EP_ETF_SEAL_SIZE;
+    case EP_ETF_TAG_NIL: return 1;
+    case EP_ETF_TAG_SMALL_INTEGER: return 1 + 1;
+    case EP_ETF_TAG_INTEGER: return 1 + 4;
+    case EP_ETF_TAG_NEW_FLOAT: return 1 + 8;
+    case EP_ETF_TAG_SMALL_TUPLE: return 1 + 1;
+    case EP_ETF_TAG_SMALL_ATOM_UTF8: return 1 + 1;
+    case EP_ETF_TAG_ATOM_UTF8: return 1 + 2;
+    case EP_ETF_TAG_STRING: return 1 + 2;
+    case EP_ETF_TAG_SMALL_BIG: return 1 + 1 + 1;
+    case EP_ETF_TAG_LARGE_BIG: return 1 + 4 + 1;
+    case EP_ETF_TAG_LARGE_TUPLE: return 1 + 4;
+    case EP_ETF_TAG_LIST: return 1 + 4;
+    case EP_ETF_TAG_BINARY: return 1 + 4;
+    case EP_ETF_TAG_MAP: return 1 + 4;
+    case EP_ETF_TAG_HANDLE: return 1 + 1 + 2 + EP_ETF_SEAL_SIZE;
     default: return 0;
     }
 }
@@ -105,57 +87,57 @@ int ep_etf_next(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token)
         return -EPROTO;
 
     switch (at[0]) {
-    case TAG_NIL: break;
-    case TAG_SMALL_INTEGER:
+    case EP_ETF_TAG_NIL: break;
+    case EP_ETF_TAG_SMALL_INTEGER:
         type = EP_ETF_INT;
         integer = at[1];
         break;
-    case TAG_INTEGER:
+    case EP_ETF_TAG_INTEGER:
         type = EP_ETF_INT;
         integer = (int32_t)get32(at + 1);
         break;
-    case TAG_NEW_FLOAT: {
+    case EP_ETF_TAG_NEW_FLOAT: {
         uint64_t bits = get64(at + 1);
         type = EP_ETF_FLOAT;
         memcpy(&real, &bits, sizeof(bits));
         break;
     }
-    case TAG_SMALL_ATOM_UTF8:
-    case TAG_ATOM_UTF8:
+    case EP_ETF_TAG_SMALL_ATOM_UTF8:
+    case EP_ETF_TAG_ATOM_UTF8:
         type = EP_ETF_ATOM;
-        data = needed = at[0] == TAG_ATOM_UTF8 ? get16(at + 1) : at[1];
+        data = needed = at[0] == EP_ETF_TAG_ATOM_UTF8 ? get16(at + 1) : at[1];
         break;
-    case TAG_BINARY:
+    case EP_ETF_TAG_BINARY:
         type = EP_ETF_BINARY;
         data = needed = get32(at + 1);
         break;
-    case TAG_STRING:
+    case EP_ETF_TAG_STRING:
         type = EP_ETF_STRING;
         data = needed = get16(at + 1);
         break;
-    case TAG_SMALL_BIG:
-    case TAG_LARGE_BIG:
+    case EP_ETF_TAG_SMALL_BIG:
+    case EP_ETF_TAG_LARGE_BIG:
         type = EP_ETF_BIG;
-        data = needed = at[0] == TAG_LARGE_BIG ? get32(at + 1) : at[1];
+        data = needed = at[0] == EP_ETF_TAG_LARGE_BIG ? get32(at + 1) : at[1];
         negative = at[fixed - 1] != 0;
         break;
-    case TAG_SMALL_TUPLE:
-    case TAG_LARGE_TUPLE:
+    case EP_ETF_TAG_SMALL_TUPLE:
+    case EP_ETF_TAG_LARGE_TUPLE:
         type = EP_ETF_TUPLE;
-        count = at[0] == TAG_LARGE_TUPLE ? get32(at + 1) : at[1];
+        count = at[0] == EP_ETF_TAG_LARGE_TUPLE ? get32(at + 1) : at[1];
         needed = count;
         break;
-    case TAG_LIST:
+    case EP_ETF_TAG_LIST:
         type = EP_ETF_LIST;
         count = get32(at + 1);
         needed = (uint64_t)count + 1;
         break;
-    case TAG_MAP:
+    case EP_ETF_TAG_MAP:
         type = EP_ETF_MAP;
         count = get32(at + 1);
         needed = 2 * (uint64_t)count;
         break;
-    case TAG_HANDLE:
+    case EP_ETF_TAG_HANDLE:
         type = EP_ETF_HANDLE;
         data = needed = get16(at + 2);
         if (needed > EP_ETF_HANDLE_MAX)
@@ -169,7 +151,7 @@ int ep_etf_next(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token)
         type = EP_ETF_INT;
 
     ret_token->type = type;
-    ret_token->kind = at[0] == TAG_HANDLE ? at[1] : 0;
+    ret_token->kind = at[0] == EP_ETF_TAG_HANDLE ? at[1] : 0;
     ret_token->negative = negative;
     ret_token->count = data > 0 ? (uint32_t)data : count;
     ret_token->integer = integer;
@@ -180,9 +162,14 @@ int ep_etf_next(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token)
     return 0;
 }
 
+int ep_etf_is_binary(const uint8_t head[EP_ETF_BINARY_HEADER], size_t size)
+{
+    return head[0] == EP_ETF_TAG_BINARY && get32(head + 1) == size - EP_ETF_BINARY_HEADER;
+}
+
 int ep_etf_list_end(struct ep_etf_cursor *cursor)
 {
-    if (cursor->at == cursor->end || *cursor->at != TAG_NIL)
+    if (cursor->at == cursor->end || *cursor->at != EP_ETF_TAG_NIL)
         return -EPROTO;
     cursor->at++;
     return 0;
@@ -232,22 +219,9 @@ static void put_tag32(struct ep_buf *buf, uint8_t tag, uint32_t value)
 
 void ep_etf_put_int(struct ep_buf *buf, int64_t value)
 {
-    if (value >= 0 && value <= 255) {
-        uint8_t *at = ep_buf_extend(buf, 2);
-        if (at == NULL)
-            return;
-        at[0] = TAG_SMALL_INTEGER;
-        at[1] = (uint8_t)value;
-    } else if (value >= INT32_MIN && value <= INT32_MAX) {
-        put_tag32(buf, TAG_INTEGER, (uint32_t)(int32_t)value);
-    } else {
-        uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-        uint8_t bytes[8];
-        uint32_t size = 0;
-        for (; magnitude != 0; magnitude >>= 8)
-            bytes[size++] = (uint8_t)magnitude;
-        ep_etf_put_big(buf, value < 0, bytes, size);
-    }
+    uint8_t number[EP_ETF_NUMBER_MAX];
+
+    ep_buf_put(buf, number, (size_t)(ep_etf_write_int(number, value) - number));
 }
 
 void ep_etf_put_uint(struct ep_buf *buf, uint64_t value)
@@ -266,11 +240,11 @@ void ep_etf_put_uint(struct ep_buf *buf, uint64_t value)
 void ep_etf_put_big(struct ep_buf *buf, int negative, const uint8_t *magnitude, uint32_t size)
 {
     if (size <= 255) {
-        uint8_t head[3] = {TAG_SMALL_BIG, (uint8_t)size, negative != 0};
+        uint8_t head[3] = {EP_ETF_TAG_SMALL_BIG, (uint8_t)size, negative != 0};
         ep_buf_put(buf, head, sizeof(head));
     } else {
         uint8_t sign = negative != 0;
-        put_tag32(buf, TAG_LARGE_BIG, size);
+        put_tag32(buf, EP_ETF_TAG_LARGE_BIG, size);
         ep_buf_put(buf, &sign, 1);
     }
     ep_buf_put(buf, magnitude, size);
@@ -278,21 +252,16 @@ void ep_etf_put_big(struct ep_buf *buf, int negative, const uint8_t *magnitude, 
 
 void ep_etf_put_float(struct ep_buf *buf, double value)
 {
-    uint64_t bits;
     uint8_t *at = ep_buf_extend(buf, 9);
 
-    if (at == NULL)
-        return;
-    memcpy(&bits, &value, sizeof(bits));
-    at[0] = TAG_NEW_FLOAT;
-    set32(at + 1, (uint32_t)(bits >> 32));
-    set32(at + 5, (uint32_t)bits);
+    if (at != NULL)
+        (void)ep_etf_write_float(at, value);
 }
 
 void ep_etf_put_atom(struct ep_buf *buf, const char *utf8, size_t size)
 {
-    uint8_t small[2] = {TAG_SMALL_ATOM_UTF8, (uint8_t)size};
-    uint8_t large[3] = {TAG_ATOM_UTF8, (uint8_t)(size >> 8), (uint8_t)size};
+    uint8_t small[2] = {EP_ETF_TAG_SMALL_ATOM_UTF8, (uint8_t)size};
+    uint8_t large[3] = {EP_ETF_TAG_ATOM_UTF8, (uint8_t)(size >> 8), (uint8_t)size};
 
     if (size <= 255)
         ep_buf_put(buf, small, sizeof(small));
@@ -305,7 +274,7 @@ uint8_t *ep_etf_put_binary_header(struct ep_buf *buf, size_t size)
 {
     if (size > UINT32_MAX)
         return ep_buf_fail(buf, -EMSGSIZE);
-    put_tag32(buf, TAG_BINARY, (uint32_t)size);
+    put_tag32(buf, EP_ETF_TAG_BINARY, (uint32_t)size);
     return ep_buf_extend(buf, size);
 }
 
@@ -318,35 +287,35 @@ void ep_etf_put_binary(struct ep_buf *buf, const void *data, size_t size)
 
 void ep_etf_put_list(struct ep_buf *buf, uint32_t count)
 {
-    put_tag32(buf, TAG_LIST, count);
+    put_tag32(buf, EP_ETF_TAG_LIST, count);
 }
 
 void ep_etf_put_nil(struct ep_buf *buf)
 {
     uint8_t *at = ep_buf_extend(buf, 1);
     if (at != NULL)
-        *at = TAG_NIL;
+        *at = EP_ETF_TAG_NIL;
 }
 
 void ep_etf_put_tuple(struct ep_buf *buf, uint32_t count)
 {
-    uint8_t small[2] = {TAG_SMALL_TUPLE, (uint8_t)count};
+    uint8_t small[2] = {EP_ETF_TAG_SMALL_TUPLE, (uint8_t)count};
 
     if (count <= 255)
         ep_buf_put(buf, small, sizeof(small));
     else
-        put_tag32(buf, TAG_LARGE_TUPLE, count);
+        put_tag32(buf, EP_ETF_TAG_LARGE_TUPLE, count);
 }
 
 void ep_etf_put_map(struct ep_buf *buf, uint32_t count)
 {
-    put_tag32(buf, TAG_MAP, count);
+    put_tag32(buf, EP_ETF_TAG_MAP, count);
 }
 
 void ep_etf_put_handle(struct ep_buf *buf, enum ep_handle_kind kind, const void *data, size_t size,
                        const uint8_t seal[EP_ETF_SEAL_SIZE])
 {
-    uint8_t head[4] = {TAG_HANDLE, (uint8_t)kind, (uint8_t)(size >> 8), (uint8_t)size};
+    uint8_t head[4] = {EP_ETF_TAG_HANDLE, (uint8_t)kind, (uint8_t)(size >> 8), (uint8_t)size};
 
     if (size > EP_ETF_HANDLE_MAX) {
         (void)ep_buf_fail(buf, -EMSGSIZE);

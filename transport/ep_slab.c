@@ -100,6 +100,11 @@ int ep_slab_alloc(struct ep_slab *slab, uint64_t size, uint64_t *ret_offset)
     return 0;
 }
 
+uint64_t ep_slab_block_size(const struct ep_slab *slab, uint64_t offset)
+{
+    return (uint64_t)EP_PAGE << slab->pages[offset / EP_PAGE].order;
+}
+
 int ep_slab_free(struct ep_slab *slab, uint64_t offset)
 {
     if (slab->pages == NULL || offset % EP_PAGE != 0 || offset >= slab->size)

@@ -53,6 +53,9 @@ static inline uint64_t ep_slab_used(const struct ep_slab *slab)
     return slab->used;
 }
 
+/* How much a block that is out holds: what was asked for, or more. */
+uint64_t ep_slab_block_size(const struct ep_slab *slab, uint64_t offset);
+
 /* Takes a block back. -EPROTO: it is not out. */
 int ep_slab_free(struct ep_slab *slab, uint64_t offset);
 

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <vector>
 
 namespace {
@@ -84,6 +85,37 @@ TEST_F(BufTest, RefusesSizesThatWouldOverflow)
     ep_buf_init(&buf_, lent_, sizeof(lent_), SIZE_MAX);
     ep_buf_put(&buf_, "abc", 3);
     EXPECT_EQ(ep_buf_extend(&buf_, SIZE_MAX - 2), nullptr);
+    EXPECT_EQ(buf_.error, -EMSGSIZE);
+}
+
+TEST_F(BufTest, GoesOnInOtherMemoryThatIsLent)
+{
+    std::vector<uint8_t> place(6000), larger(20000);
+
+    ep_buf_init(&buf_, lent_, sizeof(lent_), SIZE_MAX);
+    ep_buf_put(&buf_, "abc", 3);
+    ep_buf_move(&buf_, place.data(), place.size());
+    EXPECT_EQ(buf_.data, place.data());
+    ASSERT_NE(ep_buf_extend(&buf_, 5997), nullptr);
+    EXPECT_EQ(buf_.data, place.data());
+    memset(buf_.data + 3, 'x', 5997);
+
+    ep_buf_put(&buf_, "d", 1);
+    EXPECT_NE(buf_.data, place.data()) << "it was full";
+    ep_buf_move(&buf_, larger.data(), larger.size());
+    EXPECT_EQ(buf_.data, larger.data()) << "from the heap, which is freed";
+    EXPECT_EQ(buf_.length, 6001u);
+    EXPECT_EQ(std::string(buf_.data, buf_.data + 6001), "abc" + std::string(5997, 'x') + "d");
+    ep_buf_finish(&buf_);
+}
+
+TEST_F(BufTest, KeepsItsLimitInOtherMemory)
+{
+    std::vector<uint8_t> place(6000);
+
+    ep_buf_init(&buf_, lent_, sizeof(lent_), 100);
+    ep_buf_move(&buf_, place.data(), place.size());
+    EXPECT_EQ(ep_buf_extend(&buf_, 101), nullptr);
     EXPECT_EQ(buf_.error, -EMSGSIZE);
 }
 

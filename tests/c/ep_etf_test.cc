@@ -559,4 +559,68 @@ TEST(EtfPropertyTest, ReadsDamagedTermsWithinTheirBounds)
     }
 }
 
+// The short ways for numbers in lists are the long ones.
+TEST(EtfNumberTest, IsWrittenAndReadAsByTheGeneralFunctions)
+{
+    std::mt19937_64 random(7);
+    for (int i = 0; i < 100000; i++) {
+        Writer writer;
+        bool is_real = i % 3 == 0;
+        int64_t integer = static_cast<int64_t>(random() >> random() % 64) * (i % 2 == 0 ? 1 : -1);
+        double real = static_cast<double>(integer) / 3;
+        if (is_real)
+            ep_etf_put_float(&writer.buf, real);
+        else
+            ep_etf_put_int(&writer.buf, integer);
+        Bytes written = writer.Take();
+        uint8_t number[EP_ETF_NUMBER_MAX];
+        uint8_t *end =
+            is_real ? ep_etf_write_float(number, real) : ep_etf_write_int(number, integer);
+        ASSERT_EQ(written, Bytes(number, end));
+
+        Exact exact(written);
+        ep_etf_cursor general = exact.Cursor(), quick = exact.Cursor();
+        ep_etf_token token;
+        int64_t got = 0;
+        double got_real = 0;
+        ASSERT_EQ(ep_etf_next(&general, &token), 0);
+        int what = ep_etf_next_number(&quick, &got, &got_real);
+        if (is_real) {
+            ASSERT_EQ(what, 2);
+            ASSERT_EQ(got_real, token.real);
+        } else if (integer >= INT32_MIN && integer <= INT32_MAX) {
+            ASSERT_EQ(what, 1);
+            ASSERT_EQ(got, token.integer);
+        } else {
+            ASSERT_EQ(what, 0);
+            ASSERT_EQ(quick.at, exact.Cursor().at);
+            ASSERT_EQ(token.integer, integer);
+            continue;
+        }
+        ASSERT_EQ(quick.at, general.at);
+    }
+}
+
+TEST(EtfNumberTest, IsLeftAloneIfItIsCutShortOrSomethingElse)
+{
+    for (const Bytes &bytes :
+         {Bytes{}, Bytes{97}, Bytes{98, 0, 0, 0}, Bytes{70, 0, 0, 0, 0, 0, 0, 0}, Bytes{106},
+          Bytes{109, 0, 0, 0, 0}}) {
+        Exact exact(bytes);
+        ep_etf_cursor cursor = exact.Cursor();
+        int64_t integer;
+        double real;
+        EXPECT_EQ(ep_etf_next_number(&cursor, &integer, &real), 0);
+        EXPECT_EQ(cursor.at, exact.Cursor().at);
+    }
+}
+
+TEST(EtfBinaryTest, IsToldFromItsHeadAndTheSizeOfTheTerm)
+{
+    const uint8_t head[] = {109, 0, 1, 0, 2}, list[] = {108, 0, 1, 0, 2};
+    EXPECT_TRUE(ep_etf_is_binary(head, 0x10002 + 5));
+    EXPECT_FALSE(ep_etf_is_binary(head, 0x10002 + 6)) << "something follows";
+    EXPECT_FALSE(ep_etf_is_binary(list, 0x10002 + 5));
+}
+
 } // namespace

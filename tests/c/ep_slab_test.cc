@@ -248,6 +248,14 @@ TEST_F(ReclaimTest, SurvivesRandomEntriesWithoutGivingABlockTwice)
     }
 }
 
+TEST_F(ReclaimTest, SaysHowMuchABlockHolds)
+{
+    uint64_t offset;
+    ASSERT_EQ(ep_slab_alloc(&slab_, EP_PAGE + 1, &offset), 0);
+    EXPECT_EQ(ep_slab_block_size(&slab_, offset), 2 * EP_PAGE);
+    EXPECT_EQ(ep_slab_free(&slab_, offset), 0);
+}
+
 // Under ThreadSanitizer this checks the edge R1-R2: a block is written by its
 // owner and read by the receiver in turns, ordered by nothing but the ring.
 TEST_F(ReclaimTest, OrdersTheReuseOfABlockAcrossThreads)
