@@ -244,6 +244,7 @@ void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
                    const struct ep_request *request)
 {
     call->op = request->op;
+    call->bytes = (uint32_t)request->payload->length;
     call->is_timed = false;
     call->serial =
         request->urgent
@@ -414,6 +415,7 @@ bool ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *cal
     uint32_t budget = call->place != EP_PLACE_QUEUE ? ep_spin_budget(&lane->spin) : 0;
 
     if (budget > 0) {
+        budget += ep_spin_extra(call->bytes);
         if (spin_loop(lane, env, call, budget, ret_reply, &consumer, &mine))
             ep_spin_hit(&lane->spin);
         else

@@ -90,6 +90,7 @@ static bool spin(struct ep_worker_lane *lane, bool urgent_only)
     uint32_t budget = ep_spin_budget(&lane->spin);
     if (budget == 0)
         return false;
+    budget += ep_spin_extra(lane->last_bytes);
     uint64_t start = ep_clock_ns();
     do {
         for (unsigned i = 0; i < TIMED_LOOKS; i++) {

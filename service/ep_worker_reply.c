@@ -103,7 +103,7 @@ bool ep_worker_reply_commit(struct ep_worker_lane *lane, struct ep_worker_reply 
 
     ep_slot_begin(slot, (enum ep_kind)reply->what.kind, 0, (uint8_t)reply->what.aux, reply->call_id,
                   reply->subject);
-    slot->length = (uint32_t)reply->buf.length;
+    slot->length = lane->last_bytes = (uint32_t)reply->buf.length;
     if (reply->has_stamp)
         ep_slot_set_stamp(slot, reply->stamp);
     if (reply->buf.length <= EP_INLINE_MAX) {

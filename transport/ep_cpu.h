@@ -49,6 +49,14 @@ struct ep_spin {
 
 void ep_spin_init(struct ep_spin *spin, uint32_t max_ns);
 
+/* What a wait may take longer because that many bytes are copied meanwhile: about the
+ * time of one copy, and never more than a scheduler may be held anyway. */
+static inline uint32_t ep_spin_extra(uint64_t bytes)
+{
+    uint64_t ns = bytes / 8;
+    return ns < 100000 ? (uint32_t)ns : 100000;
+}
+
 /* How long this wait may spin; 0: not at all. Call once a wait, and then
  * ep_spin_hit() or ep_spin_miss() if it was not 0. */
 uint32_t ep_spin_budget(struct ep_spin *spin);

@@ -400,7 +400,7 @@ tracemalloc_stop() ->
 %% --- internal -------------------------------------------------------------------------
 
 defaults(Target) ->
-    ?DEFAULTS#{timeout := default_timeout(Target)}.
+    #{timeout => default_timeout(Target), kwargs => #{}, flags => 0}.
 
 default_timeout(Target) when is_pid(Target) -> infinity;
 default_timeout(_Pool) -> ?DEFAULT_MS.
