@@ -19,7 +19,8 @@ judge(Results) ->
             Result -> maps:get(Key, Result)
         end
     end,
-    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ quiet(Get) ++ parallel(Get).
+    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ quiet(Get) ++ callbacks(Get) ++
+        parallel(Get).
 
 latency(Get) ->
     lists:append([
@@ -54,6 +55,15 @@ throughput(Get, Results) ->
 
 name(Series, N) ->
     lists:flatten(io_lib:format("throughput ~s, ~b callers", [Series, N])).
+
+callbacks(Get) ->
+    [
+        bar("erlang.call / a plain call", Get("erlang.call from Python", ratio), at_most, 2.0),
+        bar("erlang.state_incr / a plain call", Get("erlang.state_incr from Python", ratio), at_most,
+            2.0),
+        bar("one of 100 levels / a plain call", Get("one of 100 levels of nesting", ratio), at_most,
+            3.0)
+    ].
 
 payload(Get) ->
     [
