@@ -64,6 +64,14 @@ collect(Port, Acc) ->
         {Port, {exit_status, 0}} -> {ok, string:trim(lists:flatten(Acc))};
         {Port, {exit_status, _}} -> error
     after ?TIMEOUT_MS ->
-        catch port_close(Port),
+        ok = close(Port),
         error
+    end.
+
+%% It may have ended meanwhile.
+close(Port) ->
+    try port_close(Port) of
+        true -> ok
+    catch
+        error:badarg -> ok
     end.
