@@ -181,8 +181,11 @@ static void stop_context(struct ep_worker_lane *lane)
     ep_worker_lane_detach(lane);
     send_visitors_off(lane);
     ep_worker_lane_attach(lane);
-    /* While attached: Python threads of the interpreter look at it so. */
+    /* While attached, and under the mutex: Python threads of this interpreter, and of
+     * others, look at it so. */
+    (void)pthread_mutex_lock(&lane->worker->mutex);
     lane->context = NULL;
+    (void)pthread_mutex_unlock(&lane->worker->mutex);
     lane->attached = false;
     ep_py_context_destroy(context);
     lane->is_leaving = false;
