@@ -30,7 +30,9 @@
 -type context_mode() :: worker | owngil.
 -type pool_name() :: atom().
 -type target() :: context() | pool_name().
--type opts() :: #{timeout => timeout(), kwargs => map(), traceback => boolean()}.
+-type opts() :: #{
+    timeout => timeout(), kwargs => map(), traceback => boolean(), arrays => lists
+}.
 
 -define(DEFAULT_MS, 30000).
 -define(DEFAULTS, #{timeout => ?DEFAULT_MS, kwargs => #{}, flags => 0}).
@@ -66,11 +68,11 @@ call(_, _, _, _) ->
     (pool_name(), text(), text(), list(), map()) -> result().
 call(Module, Function, Args, Kwargs, Options) when is_list(Args), is_map(Kwargs) ->
     %% Two ways to give keyword arguments at once would be one too many.
-    Checked = py_request:options(Options, #{timeout => ?DEFAULT_MS, traceback => false}),
+    Checked = py_request:options(Options, #{timeout => ?DEFAULT_MS, traceback => false, arrays => lists}),
     Route = py_context_router:route(Module, Function),
     py_request:call(Route, Module, Function, Args, Kwargs, Checked);
 call(Ctx, Module, Function, Args, Options) when is_pid(Ctx), is_list(Args) ->
-    Allowed = #{timeout => infinity, kwargs => #{}, traceback => false},
+    Allowed = #{timeout => infinity, kwargs => #{}, traceback => false, arrays => lists},
     Checked = py_request:options(Options, Allowed),
     call_on(Ctx, Module, Function, Args, maps:get(kwargs, Checked), Checked);
 call(Pool, Module, Function, Args, Kwargs) when is_atom(Pool), is_list(Args), is_map(Kwargs) ->
@@ -83,7 +85,7 @@ call(_, _, _, _, _) ->
 call(Target, Module, Function, Args, Kwargs, Options) when
     ?IS_TARGET(Target), is_list(Args), is_map(Kwargs)
 ->
-    Allowed = #{timeout => default_timeout(Target), traceback => false},
+    Allowed = #{timeout => default_timeout(Target), traceback => false, arrays => lists},
     call_on(Target, Module, Function, Args, Kwargs, py_request:options(Options, Allowed));
 call(_, _, _, _, _, _) ->
     error(badarg).
@@ -111,7 +113,7 @@ eval(_, _) ->
 eval(Ctx, Code, Locals) when is_pid(Ctx), is_map(Locals) ->
     eval(Ctx, Code, Locals, infinity);
 eval(Code, Locals, Options) when is_map(Locals) ->
-    Checked = py_request:options(Options, #{timeout => ?DEFAULT_MS, traceback => false}),
+    Checked = py_request:options(Options, #{timeout => ?DEFAULT_MS, traceback => false, arrays => lists}),
     py_request:eval(py_context_router:bound(), Code, Locals, Checked);
 eval(_, _, _) ->
     error(badarg).
@@ -119,7 +121,7 @@ eval(_, _, _) ->
 %% @doc On a given context, with local variables and a timeout or options.
 -spec eval(context(), text(), map(), timeout() | opts()) -> result().
 eval(Ctx, Code, Locals, Options) when is_pid(Ctx), is_map(Locals) ->
-    Checked = py_request:options(Options, #{timeout => infinity, traceback => false}),
+    Checked = py_request:options(Options, #{timeout => infinity, traceback => false, arrays => lists}),
     on(Ctx, fun(Route) -> py_request:eval(Route, Code, Locals, Checked) end);
 eval(_, _, _, _) ->
     error(badarg).

@@ -118,7 +118,7 @@ call(Ctx, Module, Function, Args, Kwargs, Options) ->
     py:context(), py:text(), py:text(), list(), map(), timeout() | py:opts(), env() | undefined
 ) -> py:result().
 call(Ctx, Module, Function, Args, Kwargs, Options, Env) when is_list(Args), is_map(Kwargs) ->
-    Checked = py_request:options(Options, #{timeout => infinity, traceback => false}),
+    Checked = py_request:options(Options, #{timeout => infinity, traceback => false, arrays => lists}),
     on_lane(Ctx, fun(Lane) ->
         py_request:call({Ctx, Lane, Env}, Module, Function, Args, Kwargs, Checked)
     end);
@@ -141,7 +141,7 @@ eval(Ctx, Code, Locals, Options) ->
 -spec eval(py:context(), py:text(), map(), timeout() | py:opts(), env() | undefined) ->
     py:result().
 eval(Ctx, Code, Locals, Options, Env) when is_map(Locals) ->
-    Checked = py_request:options(Options, #{timeout => infinity, traceback => false}),
+    Checked = py_request:options(Options, #{timeout => infinity, traceback => false, arrays => lists}),
     on_lane(Ctx, fun(Lane) -> py_request:eval({Ctx, Lane, Env}, Code, Locals, Checked) end);
 eval(_, _, _, _, _) ->
     error(badarg).

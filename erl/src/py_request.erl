@@ -116,7 +116,7 @@ no_time(Texts) ->
     end.
 
 complete(Defaults) ->
-    maps:merge(#{kwargs => #{}, flags => 0}, maps:without([traceback], Defaults)).
+    maps:merge(#{kwargs => #{}, flags => 0}, maps:without([traceback, arrays], Defaults)).
 
 check_keys(Options, Defaults) ->
     case maps:without(maps:keys(Defaults), Options) of
@@ -127,6 +127,8 @@ check_keys(Options, Defaults) ->
 option(timeout, infinity, Acc) -> Acc#{timeout := infinity};
 option(timeout, T, Acc) when is_integer(T), T >= 0, T =< 16#FFFFFFFF -> Acc#{timeout := T};
 option(kwargs, Kwargs, Acc) when is_map(Kwargs) -> Acc#{kwargs := Kwargs};
+%% The only form that results have as yet.
+option(arrays, lists, Acc) -> Acc;
 option(traceback, true, Acc) -> Acc#{flags := 4};
 option(traceback, false, Acc) -> Acc;
 option(_Key, _Value, _Acc) -> error(badarg).
