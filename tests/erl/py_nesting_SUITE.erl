@@ -141,7 +141,15 @@ ends_far_too_deep_a_nesting_with_a_recursion_error(_Config) ->
             ct:pal("a RecursionError at level ~b", [N]),
             ?assert(N >= 100)
     end,
+    ok = flush_deepest(),
     {ok, 4.0} = py:call(math, sqrt, [16]).
+
+%% So near to the limit, raising the exception can exceed it once more, a level below.
+flush_deepest() ->
+    receive
+        {deepest, _} -> flush_deepest()
+    after 0 -> ok
+    end.
 
 passes_exceptions_up_through_the_levels(Config) ->
     Mark = py_test:marker(Config, "levels"),
