@@ -99,7 +99,7 @@ struct ep_call {
     enum ep_op op;
     enum ep_place place; /* published on that ring, or still in a waiting queue */
     bool is_timed;
-    uint32_t bytes; /* of the request */
+    uint32_t bytes;          /* of the request */
     _Atomic bool is_overdue; /* its budget ended while it was BUSY */
     uint64_t serial;         /* of nested requests, in the order of their making; else 0 */
     uint64_t position;       /* in the ring */
