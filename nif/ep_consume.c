@@ -83,11 +83,11 @@ static int take_own(struct ep_lane *lane, struct ep_call *call, struct ep_reply 
 {
     enum ep_call_state next = reply->msg.kind == EP_KIND_CALLBACK ? EP_CALL_BUSY : EP_CALL_TAKEN;
 
-    ep_reply_take(lane, &reply->msg, reply);
     /* From SPINNING only the consumer and the caller move it, and we are both. Release:
      * whoever finds the new state in a walk finds what belongs to it. */
     if (atomic_load_explicit(&call->state, memory_order_relaxed) != EP_CALL_SPINNING)
         return -EPROTO;
+    ep_reply_take(lane, &reply->msg, reply);
     atomic_store_explicit(&call->state, next, memory_order_release);
     return 1;
 }
