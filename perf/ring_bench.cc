@@ -42,7 +42,7 @@ bool Send(Ring *ring, const uint8_t *bytes, size_t size)
     ep_slot *slot;
     if (ep_ring_reserve(&ring->tx, &slot) < 0)
         return false;
-    ep_slot_begin(slot, EP_KIND_CALL, 0, 0, 1);
+    ep_slot_begin(slot, EP_KIND_CALL, 0, 0, 1, 0);
     slot->length = static_cast<uint32_t>(size);
     memcpy(slot->data, bytes, size);
     ep_ring_commit(&ring->tx);
