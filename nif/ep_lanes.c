@@ -470,7 +470,8 @@ static bool give_up(struct ep_lane *lane, struct ep_call *call)
     /* In a callback, or before one: from here on its end is awaited like that of
      * other parked calls. Counted before the move, as the deliverer uncounts it. */
     atomic_fetch_add_explicit(&lane->parked, 1, memory_order_seq_cst);
-    if (ep_call_move(call, EP_CALL_BUSY, EP_CALL_ABANDONED))
+    if (ep_call_move(call, EP_CALL_BUSY, EP_CALL_ABANDONED)
+        || ep_call_move(call, EP_CALL_SPINNING, EP_CALL_ABANDONED))
         return true;
     if (atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_DONE
         && call->reply.msg.kind == EP_KIND_CALLBACK) {

@@ -3,7 +3,7 @@
 #define EP_SUBMIT_H
 
 /*
- * ep_submit - putting requests into a lane, and waiting a moment for the reply.
+ * ep_submit - putting requests into a lane.
  *
  * A request goes straight into the call ring. While the lane has no worker
  * process, or no room, it waits in the lane's queue in private memory, in order;
@@ -38,11 +38,6 @@ int ep_submit(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *req
 /* Fills the entry of a new call. Under the producer lock. */
 void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
                    const struct ep_request *request);
-
-/* Spins for the reply within the lane's budget. True: *ret_reply is the reply, and
- * the call is the caller's, TAKEN or BUSY. False: it is PARKED or DONE already. */
-bool ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
-                       struct ep_reply *ret_reply);
 
 /* Answers the callback with that number, of a BUSY call; spin for the reply then.
  * Returns 1; 0: the call is DONE already, and the answer was dropped; or a negative

@@ -34,7 +34,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define EP_VM_VERSION 2u /* bump when a structure below changes: no hot upgrade then */
+#define EP_VM_VERSION 3u /* bump when a structure below changes: no hot upgrade then */
 
 /* What a caller asked for; decides the shape of its answer. */
 enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
@@ -47,7 +47,7 @@ enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
  *   SPINNING -> TAKEN             the caller took its reply from the ring itself
  *   SPINNING -> BUSY              ... and it is a callback, which the caller runs
  *   SPINNING -> DONE              another consumer stored the reply
- *   SPINNING -> PARKED            the caller gives up spinning
+ *   SPINNING -> PARKED            the caller gives up looking for it
  *   PARKED -> WAITING             the caller has named the message it waits for
  *   PARKED, WAITING -> DONE       reply or failure stored; WAITING gets its message
  *   DONE -> BUSY                  the caller collected, and it is a callback
@@ -55,6 +55,7 @@ enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
  *   BUSY -> DONE                  an end that did not wait for the answer
  *   PARKED, WAITING -> ABANDONED  timeout, or the caller died
  *   BUSY, DONE -> ABANDONED       the same in, or before, a callback
+ *   SPINNING -> ABANDONED         the caller died between two looks
  *   TAKEN, DONE -> FREE           the caller has what it needs
  *   ABANDONED -> FREE             the late reply was dropped
  */
@@ -104,6 +105,8 @@ struct ep_call {
     uint64_t serial;         /* of nested requests, in the order of their making; else 0 */
     uint64_t position;       /* in the ring */
     uint64_t sent_ns;        /* is_timed */
+    uint64_t spin_until_ns;  /* SPINNING: when the caller parks; the caller's */
+    uint64_t looked_ns;      /* SPINNING: when it looked last; the caller's */
     ErlNifPid caller;
     ErlNifEnv *env; /* holds message */
     ERL_NIF_TERM message;
@@ -147,6 +150,10 @@ struct ep_stats {
 #define EP_CALL_CHUNK 256u
 #define EP_CALL_CHUNKS 4096u
 
+/* Keeps what follows out of the cache line of what came before. Not an alignment: the VM
+ * aligns resources to 8 bytes, whatever their type says. */
+#define EP_APART(n) uint8_t apart_##n[EP_CACHE_LINE]
+
 struct ep_lane {
     struct ep_vm *vm;
     ErlNifPid owner; /* the context process */
@@ -168,22 +175,27 @@ struct ep_lane {
     ERL_NIF_TERM close_reason; /* of CLOSED; an atom */
     _Atomic(struct ep_call *) chunks[EP_CALL_CHUNKS];
 
-    _Alignas(EP_CACHE_LINE) _Atomic uint32_t consumer; /* 0 or 1, see ep_consume.h */
-    struct ep_spin spin;                               /* of callers; races are harmless */
-    uint64_t published; /* response position that the worker knows of */
-    uint32_t notices;   /* STARTED still to come; under the consumer lock */
-    bool closed;        /* what still comes is late; under the consumer lock */
-    uint64_t unread_at; /* check(): response position that was unread */
+    EP_APART(1);
+    _Atomic uint32_t consumer; /* 0 or 1, see ep_consume.h */
+    struct ep_spin spin;       /* of callers; races are harmless */
+    uint64_t published;        /* response position that the worker knows of */
+    uint32_t notices;          /* STARTED still to come; under the consumer lock */
+    bool closed;               /* what still comes is late; under the consumer lock */
+    uint64_t unread_at;        /* check(): response position that was unread */
     uint64_t unread_since_ns;
+    uint64_t polled_at; /* response position that callers have seen, under the consumer lock */
+    uint64_t polled_ns; /* since then */
 
-    _Alignas(EP_CACHE_LINE) _Atomic(struct ep_call *) freed; /* pushed by anyone */
-    _Atomic uint32_t parked;                                 /* calls that nobody spins for */
-    _Atomic uint32_t armed;                                  /* the response bell is armed */
-    _Atomic uint32_t n_queued;                               /* length of both queues */
-    _Atomic uint64_t refused; /* a call whose callback nobody can run any more; 0 */
+    EP_APART(2);
+    _Atomic(struct ep_call *) freed; /* pushed by anyone */
+    _Atomic uint32_t parked;         /* calls that nobody spins for */
+    _Atomic uint32_t armed;          /* the response bell is armed */
+    _Atomic uint32_t n_queued;       /* length of both queues */
+    _Atomic uint64_t refused;        /* a call whose callback nobody can run any more; 0 */
     _Atomic uint64_t next_env_id;
 
-    EP_ALIGNED struct ep_stats stats;
+    EP_APART(3);
+    struct ep_stats stats;
 
     pthread_mutex_t reclaim;
     struct ep_bell_tx block_bell; /* the worker waits for a block; see shm.space */

@@ -6,7 +6,9 @@
 #include "ep_atoms.h"
 #include "ep_calls.h"
 #include "ep_consume.h"
+#include "ep_encoding.h"
 #include "ep_lanes.h"
+#include "ep_reply_wait.h"
 #include "ep_slots.h"
 #include "ep_stats.h"
 #include "ep_submit.h"
@@ -15,11 +17,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-/* What a normal scheduler encodes before a dirty one takes over: a quarter of a
- * millisecond for the terms, and a tenth of one to copy the bytes. */
-#define TERMS_MAX 5000u
-#define BYTES_MAX ((1u << 20) + EP_PAGE)
 
 /* Flags of a request, beside those that the wire has. */
 #define FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
@@ -35,12 +32,6 @@
 
 /* A lane unread for this long although somebody waits has lost a wake-up. */
 #define LOST_WAKE_NS 200000000u
-
-static bool is_dirty(ErlNifEnv *env)
-{
-    (void)env;
-    return enif_thread_type() != ERL_NIF_THR_NORMAL_SCHEDULER;
-}
 
 static void release_slot(struct ep_call_ref *ref, ErlNifEnv *env)
 {
@@ -99,6 +90,33 @@ static ERL_NIF_TERM collect_dirty(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_c
     return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &term);
 }
 
+/* The answer to a call whose caller found the reply at once. */
+static ERL_NIF_TERM answer_own(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
+                               struct ep_reply *reply, bool has_slot)
+{
+    if (reply->msg.kind == EP_KIND_CALLBACK)
+        return ep_answer(env, lane, call->op, reply, make_call_ref(env, lane, call, has_slot));
+    if (ep_answer_is_long(reply) && !ep_encoding_is_dirty())
+        return collect_dirty(env, make_call_ref(env, lane, call, has_slot), call, reply);
+    count(lane, call, reply);
+    if (call->position % CHARGE_EVERY == 0)
+        (void)enif_consume_timeslice(env, CHARGE_EVERY * CALL_PERCENT);
+    ERL_NIF_TERM answer = ep_answer(env, lane, call->op, reply, 0);
+    ep_call_free(lane, call);
+    if (has_slot)
+        ep_slots_release(&lane->vm->slots, env);
+    return answer;
+}
+
+static PY_NIF(poll_nif);
+
+/* Everybody else on this scheduler goes first. */
+static ERL_NIF_TERM poll_again(ErlNifEnv *env, ERL_NIF_TERM call)
+{
+    (void)enif_consume_timeslice(env, 100);
+    return enif_schedule_nif(env, "poll", 0, poll_nif, 1, &call);
+}
+
 /* Sends a request and waits a moment. {pending, Call} if the moment is over. */
 static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *asker,
                         const struct ep_request *request, bool has_slot)
@@ -117,107 +135,11 @@ static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *a
         return ep_answer_refused(env, lane, rc);
     }
 
-    if (ep_spin_for_reply(lane, env, call, &reply)) {
-        if (reply.msg.kind == EP_KIND_CALLBACK)
-            return ep_answer(env, lane, call->op, &reply, make_call_ref(env, lane, call, has_slot));
-        if (ep_answer_is_long(&reply) && !is_dirty(env))
-            return collect_dirty(env, make_call_ref(env, lane, call, has_slot), call, &reply);
-        count(lane, call, &reply);
-        if (call->position % CHARGE_EVERY == 0)
-            (void)enif_consume_timeslice(env, CHARGE_EVERY * CALL_PERCENT);
-        ERL_NIF_TERM answer = ep_answer(env, lane, call->op, &reply, 0);
-        ep_call_free(lane, call);
-        if (has_slot)
-            ep_slots_release(slots, env);
-        return answer;
+    switch (ep_spin_for_reply(lane, env, call, &reply)) {
+    case EP_WAIT_TAKEN: return answer_own(env, lane, call, &reply, has_slot);
+    case EP_WAIT_AGAIN: return poll_again(env, make_call_ref(env, lane, call, has_slot));
+    default: return enif_make_tuple2(env, am_pending, make_call_ref(env, lane, call, has_slot));
     }
-    (void)enif_consume_timeslice(env, (int)(1 + lane->spin.max_ns / 10000));
-    return enif_make_tuple2(env, am_pending, make_call_ref(env, lane, call, has_slot));
-}
-
-struct encoding {
-    struct ep_encoder encoder;
-    struct ep_buf buf;
-    struct ep_stage stage;
-    struct ep_fault fault;
-    uint8_t lent[512];
-};
-
-static void encoding_init(struct encoding *encoding, ErlNifEnv *env, struct ep_lane *lane)
-{
-    bool dirty = is_dirty(env);
-
-    ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_SLAB_SIZE);
-    encoding->encoder = (struct ep_encoder){
-        .vm = lane->vm,
-        .env = env,
-        .buf = &encoding->buf,
-        .terms_left = dirty ? SIZE_MAX : TERMS_MAX,
-        .bytes_left = dirty ? SIZE_MAX : BYTES_MAX,
-    };
-    ep_stage_init(&encoding->stage, lane);
-}
-
-static void encoding_finish(struct encoding *encoding)
-{
-    ep_stage_finish(&encoding->stage);
-    ep_buf_finish(&encoding->buf);
-}
-
-/* What to return when the arguments could not be encoded. */
-static ERL_NIF_TERM encoding_failed(ErlNifEnv *env, struct encoding *encoding, int rc)
-{
-    encoding_finish(encoding);
-    if (rc == -EBADMSG)
-        return enif_make_badarg(env);
-    const char *message = encoding->fault.message;
-    return ep_term_python_error(env, encoding->fault.type, (const uint8_t *)message,
-                                strlen(message));
-}
-
-/* Names and code. -EBADMSG: not text. */
-static int put_text(struct encoding *encoding, ERL_NIF_TERM term, const char *place)
-{
-    int rc = ep_term_encode_text(&encoding->encoder, term);
-
-    if (rc < 0)
-        return -EBADMSG;
-    if (encoding->buf.error == 0)
-        return 0;
-    encoding->fault.type = am_MemoryError;
-    (void)snprintf(encoding->fault.message, sizeof(encoding->fault.message),
-                   "%s: does not fit in the 134217728 bytes of shared memory of a context", place);
-    return encoding->buf.error;
-}
-
-static int put_arguments(struct encoding *encoding, const ERL_NIF_TERM argv[], uint16_t *ret_flags)
-{
-    ErlNifEnv *env = encoding->encoder.env;
-    size_t size;
-
-    int rc = put_text(encoding, argv[2], "module");
-    if (rc == 0)
-        rc = put_text(encoding, argv[3], "function");
-    if (rc < 0)
-        return rc;
-    if (!enif_is_list(env, argv[4]) || !enif_get_map_size(env, argv[5], &size))
-        return -EBADMSG;
-    rc = ep_term_encode(&encoding->encoder, argv[4], "args", false, &encoding->fault);
-    if (rc == 0 && size > 0) {
-        *ret_flags |= EP_FLAG_KWARGS;
-        rc = ep_term_encode(&encoding->encoder, argv[5], "kwargs", true, &encoding->fault);
-    }
-    return rc;
-}
-
-static int put_code(struct encoding *encoding, const ERL_NIF_TERM argv[])
-{
-    int rc = put_text(encoding, argv[2], "code");
-    if (rc < 0)
-        return rc;
-    if (!enif_is_map(encoding->encoder.env, argv[3]))
-        return -EBADMSG;
-    return ep_term_encode(&encoding->encoder, argv[3], "locals", true, &encoding->fault);
 }
 
 /* A lane, or a Python thread that asked. */
@@ -241,7 +163,7 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     } ops[] = {[EP_OP_CALL] = {EP_KIND_CALL, "call", call_nif},
                [EP_OP_EVAL] = {EP_KIND_EVAL, "eval", eval_nif},
                [EP_OP_EXEC] = {EP_KIND_EXEC, "exec", exec_nif}};
-    struct encoding encoding;
+    struct ep_encoding encoding;
     struct ep_asker *asker = NULL;
     struct ep_lane *lane;
     unsigned flags;
@@ -263,31 +185,31 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         .urgent = (flags & FLAG_NESTED) != 0,
         .env_id = env_id,
     };
-    encoding_init(&encoding, env, lane);
+    ep_encoding_init(&encoding, env, lane);
     if (asker == NULL)
         encoding.encoder.stage = req.stage = &encoding.stage;
     switch (op) {
-    case EP_OP_CALL: rc = put_arguments(&encoding, argv, &req.flags); break;
-    case EP_OP_EVAL: rc = put_code(&encoding, argv); break;
-    default: rc = put_text(&encoding, argv[2], "code"); break;
+    case EP_OP_CALL: rc = ep_encoding_put_arguments(&encoding, argv, &req.flags); break;
+    case EP_OP_EVAL: rc = ep_encoding_put_code(&encoding, argv); break;
+    default: rc = ep_encoding_put_text(&encoding, argv[2], "code"); break;
     }
     if (rc == -E2BIG) {
-        encoding_finish(&encoding);
+        ep_encoding_finish(&encoding);
         return enif_schedule_nif(env, ops[op].name, ERL_NIF_DIRTY_JOB_CPU_BOUND, ops[op].nif, argc,
                                  argv);
     }
     if (rc < 0)
-        return encoding_failed(env, &encoding, rc);
+        return ep_encoding_failed(env, &encoding, rc);
 
     /* Last, so that nothing above has to give it back. */
     bool wants_slot = (flags & (FLAG_NESTED | FLAG_HAS_SLOT)) == 0;
     if (wants_slot && !ep_slots_try(&lane->vm->slots)) {
-        encoding_finish(&encoding);
+        ep_encoding_finish(&encoding);
         return am_overloaded;
     }
     req.payload = &encoding.buf;
     ERL_NIF_TERM result = run(env, lane, asker, &req, wants_slot);
-    encoding_finish(&encoding);
+    ep_encoding_finish(&encoding);
     return result;
 }
 
@@ -336,7 +258,7 @@ static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_re
     struct ep_call *call = ref->call;
     struct ep_reply reply;
 
-    if (ep_answer_is_long(&call->reply) && !is_dirty(env))
+    if (ep_answer_is_long(&call->reply) && !ep_encoding_is_dirty())
         return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1,
                                  &term);
     /* A callback leaves the call open, so its entry may be written again. */
@@ -345,6 +267,42 @@ static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_re
         return finish(env, ref, &reply);
     (void)ep_call_move(call, EP_CALL_DONE, EP_CALL_BUSY);
     return ep_answer(env, ref->lane, call->op, &reply, term);
+}
+
+/* The reply to a call that is TAKEN or BUSY. */
+static ERL_NIF_TERM taken(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref,
+                          struct ep_reply *reply)
+{
+    if (reply->msg.kind == EP_KIND_CALLBACK)
+        return ep_answer(env, ref->lane, ref->call->op, reply, term);
+    if (ep_answer_is_long(reply) && !ep_encoding_is_dirty())
+        return collect_dirty(env, term, ref->call, reply);
+    return finish(env, ref, reply);
+}
+
+static ERL_NIF_TERM waited(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref,
+                           struct ep_reply *reply, enum ep_wait_result result)
+{
+    switch (result) {
+    case EP_WAIT_TAKEN: return taken(env, term, ref, reply);
+    case EP_WAIT_AGAIN: return poll_again(env, term);
+    default: break;
+    }
+    if (atomic_load_explicit(&ref->call->state, memory_order_acquire) == EP_CALL_DONE)
+        return collect(env, term, ref);
+    return enif_make_tuple2(env, am_pending, term);
+}
+
+/* poll(Call) -> as call/7. Only ever scheduled from here. */
+static PY_NIF(poll_nif)
+{
+    struct ep_call_ref *ref;
+    struct ep_reply reply;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    return waited(env, argv[0], ref, &reply, ep_poll_for_reply(ref->lane, env, ref->call, &reply));
 }
 
 /* await(Call, Tag) -> waiting | Answer. After waiting the message {py_done, Tag}
@@ -386,76 +344,8 @@ PY_NIF(collect_nif)
 }
 
 /* class, reason, text, stack trace of {Class, Reason, Printed, Text, Stack}. */
-static int put_failure(struct encoding *encoding, ERL_NIF_TERM term)
-{
-    struct ep_encoder *encoder = &encoding->encoder;
-    const ERL_NIF_TERM *parts;
-    int arity;
-
-    if (!enif_get_tuple(encoder->env, term, &arity, &parts) || arity != 5)
-        return -EBADMSG;
-    int rc = ep_term_encode(encoder, parts[0], "class", false, &encoding->fault);
-    if (rc < 0)
-        return rc;
-    size_t start = encoding->buf.length;
-    rc = ep_term_encode(encoder, parts[1], "reason", false, &encoding->fault);
-    if (rc < 0 && rc != -E2BIG && encoding->buf.error == 0) {
-        /* A reason that Python cannot have arrives in print. */
-        encoding->buf.length = start;
-        rc = ep_term_encode(encoder, parts[2], "reason", false, &encoding->fault);
-    }
-    if (rc == 0)
-        rc = ep_term_encode(encoder, parts[3], "text", false, &encoding->fault);
-    return rc < 0 ? rc : ep_term_encode(encoder, parts[4], "stacktrace", false, &encoding->fault);
-}
-
-/* Name and message of {Type, Text}. */
-static int put_exception(struct encoding *encoding, ERL_NIF_TERM term)
-{
-    const ERL_NIF_TERM *parts;
-    int arity;
-
-    if (!enif_get_tuple(encoding->encoder.env, term, &arity, &parts) || arity != 2
-        || put_text(encoding, parts[0], "type") < 0)
-        return -EBADMSG;
-    return put_text(encoding, parts[1], "message");
-}
-
-/* What could not be encoded is raised in Python. */
-static void put_fault(struct encoding *encoding)
-{
-    const char *message = encoding->fault.message;
-
-    ep_buf_finish(&encoding->buf);
-    ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_SLAB_SIZE);
-    (void)ep_term_encode_text(&encoding->encoder, encoding->fault.type);
-    ep_etf_put_binary(&encoding->buf, message, strlen(message));
-}
-
-static int put_answer(struct encoding *encoding, ERL_NIF_TERM how, ERL_NIF_TERM term,
-                      enum ep_answer *ret_how)
-{
-    int rc;
-
-    if (enif_is_identical(how, am_value)) {
-        *ret_how = EP_ANSWER_VALUE;
-        rc = ep_term_encode(&encoding->encoder, term, "result", false, &encoding->fault);
-    } else if (enif_is_identical(how, am_failed)) {
-        *ret_how = EP_ANSWER_FAILED;
-        rc = put_failure(encoding, term);
-    } else {
-        *ret_how = EP_ANSWER_RAISE;
-        rc = put_exception(encoding, term);
-    }
-    if (rc == 0 || rc == -E2BIG || rc == -EBADMSG)
-        return rc;
-    put_fault(encoding);
-    *ret_how = EP_ANSWER_RAISE;
-    return 0;
-}
-
 static int send_answer(struct ep_call_ref *ref, uint64_t number, enum ep_answer how,
-                       struct encoding *encoding)
+                       struct ep_encoding *encoding)
 {
     int rc = ep_submit_answer(ref->lane, ref->call, number, how, &encoding->buf);
     if (rc >= 0)
@@ -468,14 +358,14 @@ static int send_answer(struct ep_call_ref *ref, uint64_t number, enum ep_answer 
 static ERL_NIF_TERM answer_asker(ErlNifEnv *env, struct ep_asker *asker, int argc,
                                  const ERL_NIF_TERM argv[])
 {
-    struct encoding encoding;
+    struct ep_encoding encoding;
     enum ep_answer how;
 
-    encoding_init(&encoding, env, asker->lane);
-    int rc = put_answer(&encoding, argv[2], argv[3], &how);
+    ep_encoding_init(&encoding, env, asker->lane);
+    int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
     if (rc == 0)
         rc = ep_asker_answer(asker, how, &encoding.buf);
-    encoding_finish(&encoding);
+    ep_encoding_finish(&encoding);
     switch (rc) {
     case -E2BIG:
         return enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND, answer_nif, argc,
@@ -493,7 +383,7 @@ PY_NIF(answer_nif)
 {
     struct ep_call_ref *ref;
     struct ep_asker *asker;
-    struct encoding encoding;
+    struct ep_encoding encoding;
     struct ep_reply reply;
     ErlNifUInt64 number;
     enum ep_answer how;
@@ -508,26 +398,20 @@ PY_NIF(answer_nif)
         ep_stats_timed_out(&ref->lane->stats);
         return enif_make_tuple2(env, am_error, am_timeout);
     }
-    encoding_init(&encoding, env, ref->lane);
-    int rc = put_answer(&encoding, argv[2], argv[3], &how);
+    ep_encoding_init(&encoding, env, ref->lane);
+    int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
     if (rc < 0) {
-        encoding_finish(&encoding);
+        ep_encoding_finish(&encoding);
         return rc == -E2BIG ? enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND,
                                                 answer_nif, argc, argv)
                             : enif_make_badarg(env);
     }
     rc = send_answer(ref, number, how, &encoding);
-    encoding_finish(&encoding);
+    ep_encoding_finish(&encoding);
     if (rc == 0)
         return collect(env, argv[0], ref);
 
-    if (!ep_spin_for_reply(ref->lane, env, ref->call, &reply))
-        return enif_make_tuple2(env, am_pending, argv[0]);
-    if (reply.msg.kind == EP_KIND_CALLBACK)
-        return ep_answer(env, ref->lane, ref->call->op, &reply, argv[0]);
-    if (ep_answer_is_long(&reply) && !is_dirty(env))
-        return collect_dirty(env, argv[0], ref->call, &reply);
-    return finish(env, ref, &reply);
+    return waited(env, argv[0], ref, &reply, ep_spin_for_reply(ref->lane, env, ref->call, &reply));
 }
 
 /* call_id(Call) -> integer(). For lane_interrupt/2 and lane_progress/2. */

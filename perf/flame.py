@@ -30,7 +30,7 @@ PARTS = [
     ("VM", "encode", r"put_arguments|put_text|put_code|encoding_init|ep_term_encode\w*"),
     ("VM", "queue", r"ep_submit|ep_call_alloc|ep_call_free|ep_lane_flush"),
     ("VM", "wake", r"kick|ep_futex_wake"),
-    ("VM", "wait: looks for the reply", r"ep_spin_for_reply|ep_consumer_\w+|ep_drain"),
+    ("VM", "wait: looks for the reply", r"ep_spin_for_reply|ep_poll_for_reply|ep_consumer_\w+|ep_drain"),
     ("VM", "reply: hands it to others", r"ep_call_deliver"),
     ("VM", "reply: decode", r"ep_answer|make_call_ref|collect"),
     ("VM", "wake: the reaper", r"ep_reaper_\w+|reaper|run_reaper|ep_wait_\w+"),

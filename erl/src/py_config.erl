@@ -5,7 +5,7 @@
 -module(py_config).
 
 -export([check/0, get/1, pool_options/1, context_options/1, context_mode/0, max_atoms/0]).
--export([spin_ns/1]).
+-export([spin_ns/1, worker_spin_ns/1]).
 
 -export_type([error/0, pool/0, context/0]).
 
@@ -99,16 +99,24 @@ context_mode() ->
 max_atoms() ->
     configured(max_atoms).
 
-%% @doc The longest busy wait in nanoseconds.
+%% @doc The longest busy wait in nanoseconds. By itself about as long as it takes to wake
+%% who sleeps: waiting longer would cost more than sleeping, and a shorter wait would be
+%% over before the other side, once asleep, could answer.
 -spec spin_ns(auto | 0..1000) -> non_neg_integer().
 spin_ns(auto) ->
     %% One CPU: whoever spins keeps the one who is waited for from running.
     case maps:get(cpus, py_nif:counters()) of
         1 -> 0;
-        _ -> 20000
+        _ -> 50000
     end;
 spin_ns(Us) ->
     Us * 1000.
+
+%% @doc The same of a worker. By itself longer: between two requests of a caller lie the
+%% turns of others on its scheduler, and to be woken costs more than to wait for them.
+-spec worker_spin_ns(auto | 0..1000) -> non_neg_integer().
+worker_spin_ns(auto) -> 2 * spin_ns(auto);
+worker_spin_ns(Us) -> spin_ns(Us).
 
 %% Internal
 

@@ -132,7 +132,7 @@ start(State = #state{options = Options}) ->
             Started = py_nif:host_start(
                 Launcher,
                 Slots,
-                py_config:spin_ns(SpinUs),
+                py_config:worker_spin_ns(SpinUs),
                 py_paths:worker(),
                 Python,
                 py_paths:python_modules()

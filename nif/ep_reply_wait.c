@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_reply_wait.h"
+
+#include "ep_calls.h"
+#include "ep_consume.h"
+
+#include <sched.h>
+
+/*
+ * Waiting for a reply. A caller looks at the ring in one go for the time in which a
+ * small call is answered. Then it lets every other process of its scheduler have a turn
+ * before it looks again, until its budget is over and it parks: so a scheduler is held
+ * for microseconds, and a caller that is about to be answered needs no message, no
+ * doorbell and no wake-up. Who cannot do anything else meanwhile gives the CPU to
+ * whoever wants it, for that may be the worker.
+ */
+
+/* Counts the caller as a spinner, if there is a CPU to spare for one more. */
+static bool become_spinner(struct ep_vm *vm)
+{
+    uint32_t most = vm->cpus / 2;
+
+    /* Half of the CPUs: the workers need the others, or nobody gets ahead.
+     * Relaxed: a limit on waste, nothing depends on it. */
+    if (atomic_fetch_add_explicit(&vm->spinners, 1, memory_order_relaxed) < most)
+        return true;
+    atomic_fetch_sub_explicit(&vm->spinners, 1, memory_order_relaxed);
+    return false;
+}
+
+/* Polls between two looks at the clock: a look costs as much as some polls. */
+#define POLLS_PER_LOOK 16
+/* Polls before a caller counts as a spinner. A reply that comes at once is worth
+ * two operations on a word that all callers share. */
+#define FREE_POLLS 48
+/* How long a caller spins in one go. */
+#define STRETCH_NS 3000
+/* A caller whose turn comes back within this has its scheduler for itself. */
+#define ALONE_NS 2500
+/* A ring in which nothing has come for this long belongs to a worker without a CPU, or
+ * to one that has more to do. */
+#define STILL_NS 3000
+
+/* Looks once. Returns true if the wait is over, with *ret_mine. */
+static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                 struct ep_reply *ret_reply, bool *consumer, bool *ret_mine)
+{
+    if (!*consumer && ep_consumer_try(lane)) {
+        *consumer = true;
+        /* Nobody needs a doorbell while somebody watches. */
+        ep_bell_disarm(&lane->shm.response_bell);
+        atomic_store_explicit(&lane->armed, 0, memory_order_relaxed);
+    }
+    if (*consumer) {
+        int rc = ep_drain(lane, env, call, ret_reply);
+        if (rc != 0) {
+            *ret_mine = rc > 0;
+            return true;
+        }
+    }
+    return atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_DONE;
+}
+
+/* Looks for a while, as one of the spinners. */
+static bool spin_stretch(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                         struct ep_reply *ret_reply, bool *consumer, bool *ret_mine)
+{
+    if (!become_spinner(lane->vm))
+        return false;
+
+    uint64_t start = ep_clock_ns();
+    bool over = false;
+    do {
+        for (unsigned polls = 0; polls < POLLS_PER_LOOK && !over; polls++) {
+            over = look(lane, env, call, ret_reply, consumer, ret_mine);
+            ep_cpu_relax();
+        }
+    } while (!over && ep_clock_ns() - start < STRETCH_NS);
+    atomic_fetch_sub_explicit(&lane->vm->spinners, 1, memory_order_relaxed);
+    return over;
+}
+
+static void park(struct ep_lane *lane, struct ep_call *call)
+{
+    /* Counted before the move, so that the deliverer may uncount it. */
+    atomic_fetch_add_explicit(&lane->parked, 1, memory_order_seq_cst);
+    if (!ep_call_move(call, EP_CALL_SPINNING, EP_CALL_PARKED))
+        atomic_fetch_sub_explicit(&lane->parked, 1, memory_order_relaxed);
+}
+
+/* Ends the wait: with the reply, or with a call that is PARKED or DONE. */
+static enum ep_wait_result end_wait(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                                    bool consumer, bool mine)
+{
+    if (!mine)
+        park(lane, call);
+    if (consumer)
+        ep_consumer_leave(lane, env);
+    else if (!mine)
+        ep_consumer_ensure(lane, env);
+    return mine ? EP_WAIT_TAKEN : EP_WAIT_PARKED;
+}
+
+enum ep_wait_result ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                                      struct ep_reply *ret_reply)
+{
+    bool consumer = false, mine = false, over = false;
+    /* Races between callers on lane->spin are harmless. */
+    uint32_t budget = call->place != EP_PLACE_QUEUE ? ep_spin_budget(&lane->spin) : 0;
+
+    if (budget == 0)
+        return end_wait(lane, env, call, false, false);
+    for (unsigned polls = 0; polls < FREE_POLLS && !over; polls++) {
+        over = look(lane, env, call, ret_reply, &consumer, &mine);
+        ep_cpu_relax();
+    }
+    if (!over)
+        over = spin_stretch(lane, env, call, ret_reply, &consumer, &mine);
+    if (over) {
+        ep_spin_hit(&lane->spin);
+        return end_wait(lane, env, call, consumer, mine);
+    }
+    if (consumer)
+        ep_consumer_leave(lane, env);
+    call->looked_ns = ep_clock_ns();
+    call->spin_until_ns = call->looked_ns + budget + ep_spin_extra(call->bytes);
+    return EP_WAIT_AGAIN;
+}
+
+/* Whether no reply has come for a while, to whomever. By the consumer. */
+static bool is_ring_still(struct ep_lane *lane, uint64_t now)
+{
+    if (lane->polled_at == lane->shm.response.head)
+        return now - lane->polled_ns > STILL_NS;
+    lane->polled_at = lane->shm.response.head;
+    lane->polled_ns = now;
+    return false;
+}
+
+enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                                      struct ep_reply *ret_reply)
+{
+    bool consumer = false, mine = false;
+    uint64_t now = ep_clock_ns();
+    bool is_alone = now - call->looked_ns < ALONE_NS;
+
+    if (look(lane, env, call, ret_reply, &consumer, &mine)
+        || (is_alone && spin_stretch(lane, env, call, ret_reply, &consumer, &mine))) {
+        ep_spin_hit(&lane->spin);
+        return end_wait(lane, env, call, consumer, mine);
+    }
+    if (now > call->spin_until_ns) {
+        ep_spin_miss(&lane->spin);
+        return end_wait(lane, env, call, consumer, false);
+    }
+    bool is_still = false;
+    if (consumer) {
+        is_still = is_ring_still(lane, now);
+        ep_consumer_leave(lane, env);
+    }
+    if (is_alone || is_still)
+        (void)sched_yield();
+    call->looked_ns = ep_clock_ns();
+    return EP_WAIT_AGAIN;
+}
