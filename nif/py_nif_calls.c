@@ -15,6 +15,7 @@
 #include "ep_term.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,8 +28,12 @@
  * scheduler would let a process make hundreds of calls before the next one's turn, for
  * it counts steps, and the time in here is spent waiting. Charging takes time, too, so
  * one call in a few pays for all of them. */
-#define CALL_PERCENT 3
+#define CALL_PERCENT 5
 #define CHARGE_EVERY 8
+/* A scheduler whose callers are all answered at once never sleeps, and the system would
+ * let it run until its time slice is over, milliseconds, while another scheduler waits
+ * for this CPU. After this long it asks whether anybody does. */
+#define GIVE_WAY_NS 50000
 
 /* A lane unread for this long although somebody waits has lost a wake-up. */
 #define LOST_WAKE_NS 200000000u
@@ -90,6 +95,19 @@ static ERL_NIF_TERM collect_dirty(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_c
     return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &term);
 }
 
+/* Pays for the calls since the last time. */
+static void charge(ErlNifEnv *env)
+{
+    static _Thread_local uint64_t gave_way_ns;
+
+    (void)enif_consume_timeslice(env, CHARGE_EVERY * CALL_PERCENT);
+    uint64_t now = ep_clock_ns();
+    if (now - gave_way_ns <= GIVE_WAY_NS)
+        return;
+    gave_way_ns = now;
+    (void)sched_yield();
+}
+
 /* The answer to a call whose caller found the reply at once. */
 static ERL_NIF_TERM answer_own(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
                                struct ep_reply *reply, bool has_slot)
@@ -100,7 +118,7 @@ static ERL_NIF_TERM answer_own(ErlNifEnv *env, struct ep_lane *lane, struct ep_c
         return collect_dirty(env, make_call_ref(env, lane, call, has_slot), call, reply);
     count(lane, call, reply);
     if (call->position % CHARGE_EVERY == 0)
-        (void)enif_consume_timeslice(env, CHARGE_EVERY * CALL_PERCENT);
+        charge(env);
     ERL_NIF_TERM answer = ep_answer(env, lane, call->op, reply, 0);
     ep_call_free(lane, call);
     if (has_slot)
