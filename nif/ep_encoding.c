@@ -4,6 +4,7 @@
 #include "ep_atoms.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ void ep_encoding_init(struct ep_encoding *encoding, ErlNifEnv *env, struct ep_la
 {
     bool dirty = ep_encoding_is_dirty();
 
-    ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_SLAB_SIZE);
+    ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_MESSAGE_MAX);
     encoding->encoder = (struct ep_encoder){
         .vm = lane->vm,
         .env = env,
@@ -58,7 +59,8 @@ int ep_encoding_put_text(struct ep_encoding *encoding, ERL_NIF_TERM term, const 
         return 0;
     encoding->fault.type = am_MemoryError;
     (void)snprintf(encoding->fault.message, sizeof(encoding->fault.message),
-                   "%s: does not fit in the 134217728 bytes of shared memory of a context", place);
+                   "%s: does not fit in one message, which holds %" PRIu64 " bytes", place,
+                   EP_MESSAGE_MAX);
     return encoding->buf.error;
 }
 
@@ -134,7 +136,7 @@ static void put_fault(struct ep_encoding *encoding)
     const char *message = encoding->fault.message;
 
     ep_buf_finish(&encoding->buf);
-    ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_SLAB_SIZE);
+    ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_MESSAGE_MAX);
     (void)ep_term_encode_text(&encoding->encoder, encoding->fault.type);
     ep_etf_put_binary(&encoding->buf, message, strlen(message));
 }

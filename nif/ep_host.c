@@ -37,6 +37,7 @@ void ep_host_destroy(ErlNifEnv *env, void *object)
     ep_lane_vm_finish(&host->control_lane);
     ep_seg_finish(&host->a);
     ep_seg_finish(&host->b);
+    ep_seg_finish(&host->c);
     close_fd(&host->doorbell);
     close_fd(&host->control);
     close_fd(&host->pidfd);
@@ -67,6 +68,9 @@ static int create_shared(struct ep_host *host, const struct ep_host_options *opt
     rc = ep_seg_create_peer(&host->b, header.size_b);
     if (rc < 0)
         return rc;
+    rc = ep_seg_create_slabs(&host->c, ep_layout_size_c(options->lanes));
+    if (rc < 0)
+        return rc;
     memcpy(host->a.mem, &header, sizeof(header));
 
     host->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -77,7 +81,8 @@ static int create_shared(struct ep_host *host, const struct ep_host_options *opt
     host->control = pair[0];
     *ret_peer_control = pair[1];
 
-    ep_lane_vm_attach(&host->control_lane, host->a.mem, host->b.mem, options->lanes, 0);
+    ep_lane_vm_attach(&host->control_lane, host->a.mem, host->b.mem, host->c.mem, options->lanes,
+                      0);
     ep_bell_arm(&host->control_lane.response_bell);
     return 0;
 }
@@ -86,7 +91,7 @@ static int send_spawn(struct ep_launcher *launcher, struct ep_host *host,
                       const struct ep_host_options *options, int peer_control)
 {
     static const struct ep_control_request zero;
-    int fds[4] = {host->a.fd, host->b.fd, host->doorbell, peer_control};
+    int fds[EP_WORKER_FDS] = {host->a.fd, host->b.fd, host->c.fd, host->doorbell, peer_control};
 
     struct ep_control_request *request = enif_alloc(sizeof(*request));
     if (request == NULL)
@@ -100,7 +105,7 @@ static int send_spawn(struct ep_launcher *launcher, struct ep_host *host,
     memcpy(request->module_path, options->module_path, sizeof(request->module_path));
     int rc = launcher->socket < 0
                  ? -EPIPE
-                 : ep_fdpass_send(launcher->socket, request, sizeof(*request), fds, 4);
+                 : ep_fdpass_send(launcher->socket, request, sizeof(*request), fds, EP_WORKER_FDS);
     enif_free(request);
     return rc;
 }
@@ -164,6 +169,7 @@ int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPi
     }
     ep_seg_close_fd(&host->a);
     ep_seg_close_fd(&host->b);
+    ep_seg_close_fd(&host->c);
     close_fd(&peer_control);
     ep_reaper_wake(vm);
     *ret_host = host;

@@ -100,7 +100,7 @@ static void attach_shared(struct ep_lane *lane, struct ep_host *host, uint32_t i
 {
     ep_consumer_enter(lane);
     pthread_mutex_lock(&lane->reclaim);
-    ep_lane_vm_attach(&lane->shm, host->a.mem, host->b.mem, host->n_lanes, index);
+    ep_lane_vm_attach(&lane->shm, host->a.mem, host->b.mem, host->c.mem, host->n_lanes, index);
     enif_keep_resource(host);
     ep_bell_tx_attach(&lane->block_bell, lane->shm.space.word);
     lane->host = host;
@@ -304,7 +304,7 @@ void ep_lane_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM rea
 }
 
 /* Moves what the worker had not taken of a ring to the front of the queue, in order.
- * Under both locks; slots and blocks of A are ours, so they outlive the worker. */
+ * Under both locks; slots of A and blocks of C are ours, so they outlive the worker. */
 static void requeue(struct ep_lane *lane, const struct ep_ring_tx *ring, uint64_t taken,
                     struct ep_queue *queue)
 {

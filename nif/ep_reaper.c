@@ -4,6 +4,7 @@
 
 #include "ep_atoms.h"
 #include "ep_host.h"
+#include "ep_shrink.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -189,6 +190,14 @@ static int bury_overdue(struct ep_vm *vm)
     return timeout;
 }
 
+/* The earlier of two time-outs; negative: never. */
+static int earlier(int a, int b)
+{
+    if (a < 0 || b < 0)
+        return a < 0 ? b : a;
+    return a < b ? a : b;
+}
+
 static void *run(void *argument)
 {
     struct ep_vm *vm = argument;
@@ -201,7 +210,8 @@ static void *run(void *argument)
 
     while (!atomic_load_explicit(&vm->stop, memory_order_acquire)) {
         add_sources(vm);
-        int n = ep_wait_next(vm->wait, events, EVENTS_MAX, bury_overdue(vm));
+        int n = ep_wait_next(vm->wait, events, EVENTS_MAX,
+                             earlier(bury_overdue(vm), ep_shrink_run(vm)));
         for (int i = 0; i < n; i++)
             handle(vm, events[i].tag);
     }

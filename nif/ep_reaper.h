@@ -6,7 +6,8 @@
  * ep_reaper - the one thread of the NIF: doorbells, deaths, the launcher's news.
  *
  * It sleeps in ep_wait until a worker rings, a pidfd fires or the launcher
- * speaks. It has no timer while nothing is dying, so an idle system does nothing.
+ * speaks. It has no timer while nothing is dying and nothing has to shrink, so an idle
+ * system does nothing.
  *
  * Threads  start, stop, wake and forget: any; the rest: the reaper itself.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_stage.h"
 
+#include "ep_shrink.h"
 #include "ep_submit.h"
 
 #include <string.h>
@@ -40,6 +41,7 @@ static size_t take(struct ep_stage *stage, size_t size)
         enif_keep_resource(lane->host);
         stage->mem = lane->shm.slab_mem + stage->block;
         stage->is_sent = false;
+        ep_shrink_note(lane->vm, &lane->shm.slab);
     }
     pthread_mutex_unlock(&lane->producer);
     return capacity;

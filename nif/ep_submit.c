@@ -3,6 +3,7 @@
 
 #include "ep_calls.h"
 #include "ep_consume.h"
+#include "ep_shrink.h"
 #include "ep_stats.h"
 
 #include <errno.h>
@@ -55,6 +56,7 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
         int rc = ep_slab_alloc(&shm->slab, length, &block);
         if (rc < 0)
             return rc;
+        ep_shrink_note(lane->vm, &shm->slab);
         memcpy(shm->slab_mem + block, bytes, length);
     }
     ep_slot_set_block(slot, block);

@@ -95,7 +95,7 @@ static int unconvertible(struct walk *walk, const char *what)
 static int buffer_fault(struct walk *walk, int error)
 {
     const char *why = error == -EMSGSIZE
-                          ? "does not fit in the 134217728 bytes of shared memory of a context"
+                          ? "does not fit in one message, which holds 2147549184 bytes"
                           : "no memory";
     return fault(walk, am_MemoryError, error, why);
 }
@@ -191,7 +191,7 @@ static int put_binary(struct walk *walk, ERL_NIF_TERM term)
 
     if (!enif_inspect_binary(encoder->env, term, &bin))
         return unconvertible(walk, "a bitstring");
-    if (bin.size > EP_SLAB_SIZE)
+    if (bin.size > EP_MESSAGE_MAX)
         return buffer_fault(walk, -EMSGSIZE);
     if (bin.size > encoder->bytes_left)
         return -E2BIG;

@@ -211,7 +211,7 @@ struct ep_host {
     uint64_t launcher_id;
     uint32_t n_lanes; /* control lane included */
     ErlNifPid owner;
-    struct ep_seg a, b;
+    struct ep_seg a, b, c;
     int doorbell; /* eventfd, written by the worker */
     int control;  /* our end; its closing tells the worker that we are gone */
 
@@ -266,6 +266,8 @@ struct ep_vm {
     ErlNifTid reaper;
     bool reaper_runs;
     _Atomic bool stop;
+    _Atomic uint32_t has_spike; /* some slab has to shrink, see ep_shrink.h */
+    uint64_t shrink_ns;         /* the reaper's: when it looked last; 0: no need */
 
     struct ep_slots slots;
     uint64_t names_epoch;      /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */

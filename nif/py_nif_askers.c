@@ -68,7 +68,7 @@ PY_NIF(inquire_nif)
     (void)argc;
     if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane))
         return enif_make_badarg(env);
-    ep_buf_init(&buf, lent, sizeof(lent), EP_SLAB_SIZE);
+    ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     encoder.vm = lane->vm;
     encoder.env = env;
     encoder.buf = &buf;

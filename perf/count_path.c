@@ -58,11 +58,12 @@ static void set_up(uint32_t spin_ns)
     ep_layout_init(&header, lanes);
     must(ep_seg_create_own(&host.a, header.size_a, ep_layout_ring_bytes_a(lanes)) == 0);
     must(ep_seg_create_peer(&host.b, header.size_b) == 0);
+    must(ep_seg_create_slabs(&host.c, ep_layout_size_c(lanes)) == 0);
     memcpy(host.a.mem, &header, sizeof(header));
-    ep_lane_vm_attach(&host.control_lane, host.a.mem, host.b.mem, lanes, 0);
+    ep_lane_vm_attach(&host.control_lane, host.a.mem, host.b.mem, host.c.mem, lanes, 0);
     must(ep_seg_open(&worker_a, duplicate(host.a.fd), false) == 0);
     must(ep_seg_open(&worker_b, duplicate(host.b.fd), true) == 0);
-    ep_lane_worker_attach(&worker, worker_a.mem, worker_b.mem, lanes, 1);
+    ep_lane_worker_attach(&worker, worker_a.mem, worker_b.mem, host.c.mem, lanes, 1);
 
     lane = ep_lane_create(&vm, &owner, spin_ns);
     must(lane != NULL && ep_lane_attach(lane, &host, 1, EP_MODE_WORKER, NULL) == 0);

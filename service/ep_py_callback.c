@@ -166,7 +166,7 @@ PyObject *ep_py_ask(PyObject *module, enum ep_py_question question, PyObject *na
     }
     codec.types = *(const struct ep_py_types *)PyModule_GetState(module);
     ep_py_place_clear(&codec.place);
-    ep_buf_init(&buf, lent, sizeof(lent), EP_SLAB_SIZE);
+    ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     ep_etf_put_int(&buf, question);
     if (name != NULL && ep_py_encode(&codec, &buf, name) < 0)
         goto finish_buf;

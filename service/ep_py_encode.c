@@ -26,10 +26,9 @@ static int fail_size(struct encoder *e, size_t size)
         return -1;
     }
     e->codec->place.is_closed = true;
-    PyErr_Format(PyExc_MemoryError,
-                 "%s%zu bytes do not fit in the %u bytes of shared memory of a context",
-                 size > EP_SLAB_SIZE ? "" : "more than ",
-                 size > EP_SLAB_SIZE ? size : (size_t)EP_SLAB_SIZE, EP_SLAB_SIZE);
+    PyErr_Format(PyExc_MemoryError, "%s%zu bytes do not fit in one message, which holds %zu",
+                 size > EP_MESSAGE_MAX ? "" : "more than ",
+                 size > EP_MESSAGE_MAX ? size : (size_t)EP_MESSAGE_MAX, (size_t)EP_MESSAGE_MAX);
     return -1;
 }
 
@@ -47,7 +46,7 @@ static int enter(struct encoder *e, unsigned depth, size_t count)
         return -1;
     }
     /* Every element takes at least a byte. */
-    return count > EP_SLAB_SIZE ? fail_size(e, count) : 0;
+    return count > EP_MESSAGE_MAX ? fail_size(e, count) : 0;
 }
 
 static int changed(const char *what)
@@ -60,7 +59,7 @@ static int changed(const char *what)
 
 static int put_binary(struct encoder *e, const void *data, Py_ssize_t size)
 {
-    if (size > EP_SLAB_SIZE)
+    if ((size_t)size > EP_MESSAGE_MAX)
         return fail_size(e, (size_t)size);
     ep_etf_put_binary(e->buf, data, (size_t)size);
     return check(e);
@@ -79,7 +78,7 @@ static int encode_big(struct encoder *e, PyObject *value, bool is_negative)
     if (n_bits < 0)
         goto release;
     Py_ssize_t size = n_bits / 8 + 1;
-    if (size > EP_SLAB_SIZE) {
+    if ((size_t)size > EP_MESSAGE_MAX) {
         rc = fail_size(e, (size_t)size);
         goto release;
     }
@@ -153,7 +152,7 @@ static int encode_buffer(struct encoder *e, PyObject *value)
 
     if (PyObject_GetBuffer(value, &view, PyBUF_FULL_RO) < 0)
         return -1;
-    if (view.len > EP_SLAB_SIZE) {
+    if ((size_t)view.len > EP_MESSAGE_MAX) {
         rc = fail_size(e, (size_t)view.len);
         goto release;
     }

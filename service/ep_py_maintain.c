@@ -54,7 +54,7 @@ bool ep_py_maintain(const struct ep_py_context *context, const uint8_t *payload,
         failed = ep_py_encode(&codec, ret_buf, result) < 0;
     if (failed) {
         ep_buf_finish(ret_buf);
-        ep_buf_init(ret_buf, NULL, 0, EP_SLAB_SIZE);
+        ep_buf_init(ret_buf, NULL, 0, EP_MESSAGE_MAX);
         ep_py_error_encode(ret_buf, 0, NULL, NULL, &unused);
     }
     Py_XDECREF(result);

@@ -157,8 +157,9 @@ static int serve_request(struct service *service)
         return (int)size;
     int rc = -EPROTO;
     if (size != sizeof(request) || request.version != EP_CONTROL_VERSION
-        || request.kind != EP_CONTROL_SPAWN || fds[3] < 0 || !is_text(request.worker_path)
-        || !is_text(request.python_path) || !is_text(request.module_path))
+        || request.kind != EP_CONTROL_SPAWN || fds[EP_WORKER_FDS - 1] < 0
+        || !is_text(request.worker_path) || !is_text(request.python_path)
+        || !is_text(request.module_path))
         goto close_fds;
 
     rc = ep_service_spawn(&service->table, &request, fds, &pid, &pidfd);

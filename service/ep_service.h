@@ -46,7 +46,7 @@ struct ep_service_worker *ep_service_find(const struct ep_service_table *table, 
 
 /* Starts a worker with the four fds of enum ep_worker_fd and adds it. */
 int ep_service_spawn(struct ep_service_table *table, const struct ep_control_request *request,
-                     const int fds[4], pid_t *ret_pid, int *ret_pidfd);
+                     const int fds[EP_WORKER_FDS], pid_t *ret_pid, int *ret_pidfd);
 
 /* Takes one dead child away, with all that is left in its process group. Returns
  * 1 if it was a worker (then *ret_event is filled), 0 if it was another child,

@@ -50,17 +50,17 @@ static void close_from(int least)
         (void)close(fd);
 }
 
-static int place_fds(const int fds[4])
+static int place_fds(const int fds[EP_WORKER_FDS])
 {
-    int high[4];
+    int high[EP_WORKER_FDS];
 
     /* Above the targets first: source and target numbers may overlap. */
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < EP_WORKER_FDS; i++) {
         high[i] = fcntl(fds[i], F_DUPFD, FDS_END);
         if (high[i] < 0)
             return -errno;
     }
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < EP_WORKER_FDS; i++) {
         if (dup2(high[i], EP_WORKER_FD_A + i) < 0)
             return -errno;
     }
@@ -94,8 +94,8 @@ static void reset_signals(void)
         (void)syscall(SYS_rt_sigaction, n, zero, NULL, NSIG / 8);
 }
 
-static _Noreturn void become_worker(const struct ep_control_request *request, const int fds[4],
-                                    pid_t launcher)
+static _Noreturn void become_worker(const struct ep_control_request *request,
+                                    const int fds[EP_WORKER_FDS], pid_t launcher)
 {
     char mark[sizeof(EP_SERVICE_MARK) + 24];
     char *argv[] = {(char *)"ep_worker", (char *)request->python_path, (char *)request->module_path,
@@ -120,7 +120,7 @@ static _Noreturn void become_worker(const struct ep_control_request *request, co
 /* --- in the launcher --------------------------------------------------------------- */
 
 int ep_service_spawn(struct ep_service_table *table, const struct ep_control_request *request,
-                     const int fds[4], pid_t *ret_pid, int *ret_pidfd)
+                     const int fds[EP_WORKER_FDS], pid_t *ret_pid, int *ret_pidfd)
 {
     int rc = make_room(table);
     if (rc < 0)

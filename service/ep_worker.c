@@ -61,9 +61,13 @@ static int open_segments(void)
     rc = ep_seg_open(&worker.b, EP_WORKER_FD_B, true);
     if (rc < 0)
         return rc;
+    rc = ep_seg_open(&worker.c, EP_WORKER_FD_C, false);
+    if (rc < 0)
+        return rc;
     ep_seg_close_fd(&worker.a);
     ep_seg_close_fd(&worker.b);
-    rc = ep_layout_check(worker.a.mem, worker.a.size, worker.b.size);
+    ep_seg_close_fd(&worker.c);
+    rc = ep_layout_check(worker.a.mem, worker.a.size, worker.b.size, worker.c.size);
     if (rc < 0)
         return rc;
 

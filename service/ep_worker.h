@@ -66,6 +66,7 @@ struct ep_worker_lane {
 struct ep_worker {
     struct ep_seg a;
     struct ep_seg b;
+    struct ep_seg c;
     uint32_t n_lanes;
     uint32_t spin_ns;
     int doorbell;

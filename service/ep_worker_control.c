@@ -251,7 +251,8 @@ static void say_hello(struct ep_worker *worker)
 
 int ep_worker_control_start(struct ep_worker *worker)
 {
-    ep_lane_worker_attach(&control, worker->a.mem, worker->b.mem, worker->n_lanes, 0);
+    ep_lane_worker_attach(&control, worker->a.mem, worker->b.mem, worker->c.mem, worker->n_lanes,
+                          0);
     ep_worker_thread_init(worker);
     int rc = ep_thread_start(watch_socket, worker, HELPER_STACK_SIZE, false);
     if (rc < 0)

@@ -19,6 +19,9 @@
 #define FAST_LOOKS 64u  /* looks at the rings before the first look at the clock */
 #define TIMED_LOOKS 16u /* looks between two looks at the clock */
 
+#define SHRINK_NS 1000000000              /* idle for this long: memory goes back */
+#define SHRINK_PIECE (UINT64_C(16) << 20) /* between two looks at the rings */
+
 struct ep_worker_lane *ep_worker_lane_create(struct ep_worker *worker, uint32_t index)
 {
     struct ep_worker_lane *lane = calloc(1, sizeof(*lane));
@@ -29,7 +32,8 @@ struct ep_worker_lane *ep_worker_lane_create(struct ep_worker *worker, uint32_t 
         free(lane);
         return NULL;
     }
-    ep_lane_worker_attach(&lane->shm, worker->a.mem, worker->b.mem, worker->n_lanes, index);
+    ep_lane_worker_attach(&lane->shm, worker->a.mem, worker->b.mem, worker->c.mem, worker->n_lanes,
+                          index);
     ep_spin_init(&lane->spin, worker->spin_ns);
     ep_py_interrupt_init(&lane->interrupt);
     ep_worker_callback_init(lane);
@@ -107,15 +111,31 @@ static bool spin(struct ep_worker_lane *lane, bool urgent_only)
     return false;
 }
 
-/* Sleeps until the VM says that there is something. Returns whether there is. */
+/* Gives the memory of large results back once the VM has read them. */
+static void shrink(struct ep_worker_lane *lane, bool urgent_only)
+{
+    struct ep_slab *slab = &lane->shm.slab;
+    uint64_t offset, size;
+
+    if (ep_reclaim_collect(&lane->shm.reclaim_rx, slab) < 0)
+        ep_worker_die(EP_EXIT_PROTOCOL, "the VM gave back what it did not have");
+    while (!has_message(lane, urgent_only)
+           && (size = ep_slab_shrink(slab, SHRINK_PIECE, &offset)) > 0)
+        ep_seg_give_back(lane->shm.slab_mem + offset, size);
+}
+
+/* Sleeps until the VM says that there is something. Returns whether there is. Detached. */
 static bool park(struct ep_worker_lane *lane, bool urgent_only)
 {
     uint32_t value = ep_futex_value(lane->shm.futex);
+    bool has_spike = ep_slab_has_spike(&lane->shm.slab);
 
     ep_bell_arm(&lane->shm.park);
     if (!has_message(lane, urgent_only) && !ep_worker_is_stopping(lane->worker))
-        ep_futex_wait(lane->shm.futex, value, -1);
+        ep_futex_wait(lane->shm.futex, value, has_spike ? SHRINK_NS : -1);
     ep_bell_disarm(&lane->shm.park);
+    if (has_spike)
+        shrink(lane, urgent_only);
     return has_message(lane, urgent_only);
 }
 

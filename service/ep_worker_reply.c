@@ -45,17 +45,17 @@ static int wait_for_room(struct ep_worker_lane *lane, enum room what, size_t siz
 
 void ep_worker_reply_begin(struct ep_worker_lane *lane, struct ep_worker_reply *reply, size_t hint)
 {
-    reply->has_block = hint >= HINT_MIN && hint <= EP_SLAB_SIZE
+    reply->has_block = hint >= HINT_MIN && hint <= EP_MESSAGE_MAX
                        && try_room(lane, ROOM_BLOCK, hint, NULL, &reply->block) == 0;
     reply->has_scratch = false;
     if (reply->has_block) {
-        ep_buf_init(&reply->buf, lane->shm.slab_mem + reply->block, hint, EP_SLAB_SIZE);
+        ep_buf_init(&reply->buf, lane->shm.slab_mem + reply->block, hint, EP_MESSAGE_MAX);
     } else if (!lane->is_scratch_used) {
         lane->is_scratch_used = reply->has_scratch = true;
-        ep_buf_init(&reply->buf, lane->scratch, EP_WORKER_SCRATCH_SIZE, EP_SLAB_SIZE);
+        ep_buf_init(&reply->buf, lane->scratch, EP_WORKER_SCRATCH_SIZE, EP_MESSAGE_MAX);
     } else {
         /* str(x) of a result called Erlang, and a request runs on top of it. */
-        ep_buf_init(&reply->buf, NULL, 0, EP_SLAB_SIZE);
+        ep_buf_init(&reply->buf, NULL, 0, EP_MESSAGE_MAX);
     }
 }
 

@@ -185,7 +185,7 @@ static bool run_request(struct asker *asker, struct ep_py_context *guest,
         ep_worker_die(EP_EXIT_PROTOCOL, "a request is not in the format of docs/wire.md");
     ep_py_interrupt_begin(&asker->interrupt, guest, slot->call_id);
     ep_py_request_run(guest, &request);
-    ep_buf_init(&buf, NULL, 0, EP_SLAB_SIZE);
+    ep_buf_init(&buf, NULL, 0, EP_MESSAGE_MAX);
     ep_py_request_encode(guest, &request, &buf, &reply);
     (void)ep_py_interrupt_end(&asker->interrupt);
     /* Only what forked us may go on. */
@@ -318,7 +318,7 @@ static void *maintain(void *user)
     struct ep_worker_note note = {.kind = EP_KIND_MAINTAINED, .call_id = message->slot.call_id};
     struct ep_buf buf;
 
-    ep_buf_init(&buf, NULL, 0, EP_SLAB_SIZE);
+    ep_buf_init(&buf, NULL, 0, EP_MESSAGE_MAX);
     /* The visit keeps the context from ending meanwhile. */
     (void)pthread_mutex_lock(&the_worker->mutex);
     bool is_there = lane != NULL && lane->context != NULL && !lane->is_leaving;

@@ -14,11 +14,10 @@
 
 #include <stdint.h>
 
-#define EP_CONTROL_VERSION 1u
+#define EP_CONTROL_VERSION 2u
 #define EP_CONTROL_STRING_MAX 4096u
 
-/* VM to launcher. SPAWN carries four fds: segment A, segment B, the eventfd of
- * the worker's doorbell, the worker's end of its control socket. */
+/* VM to launcher. SPAWN carries the fds of the worker, in the order of enum ep_worker_fd. */
 enum ep_control_request_kind {
     EP_CONTROL_SPAWN = 1,
 };
@@ -52,9 +51,11 @@ struct ep_control_event {
 enum ep_worker_fd {
     EP_WORKER_FD_A = 3,
     EP_WORKER_FD_B = 4,
-    EP_WORKER_FD_DOORBELL = 5,
-    EP_WORKER_FD_CONTROL = 6,
+    EP_WORKER_FD_C = 5,
+    EP_WORKER_FD_DOORBELL = 6, /* an eventfd */
+    EP_WORKER_FD_CONTROL = 7,  /* its end of its control socket */
 };
+#define EP_WORKER_FDS 5
 
 /* Exit codes of a worker. */
 enum ep_worker_exit {

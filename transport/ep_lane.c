@@ -6,9 +6,10 @@
 
 /*
  * A: header (one page), then per lane: words, call slots, urgent slots, reclaim
- *    entries for blocks of B; then one slab per lane.
+ *    entries for blocks of B.
  * B: one unused page, then per lane: words, response slots, reclaim entries for
- *    blocks of A; then one slab per lane.
+ *    blocks of C; then one slab per lane.
+ * C: one slab per lane.
  */
 #define SLOTS(n) ((uint64_t)(n) * sizeof(struct ep_slot))
 #define RECLAIM_BYTES ((uint64_t)EP_RECLAIM_SLOTS * sizeof(uint64_t))
@@ -42,12 +43,17 @@ void ep_layout_init(struct ep_layout_header *header, uint32_t lanes)
         .response_slots = EP_RESPONSE_SLOTS,
         .reclaim_slots = EP_RECLAIM_SLOTS,
         .slab_size = EP_SLAB_SIZE,
-        .size_a = ep_layout_ring_bytes_a(lanes) + (uint64_t)lanes * EP_SLAB_SIZE,
+        .size_a = ep_layout_ring_bytes_a(lanes),
         .size_b = ep_layout_ring_bytes_b(lanes) + (uint64_t)lanes * EP_SLAB_SIZE,
     };
 }
 
-int ep_layout_check(const void *mem_a, uint64_t size_a, uint64_t size_b)
+uint64_t ep_layout_size_c(uint32_t lanes)
+{
+    return lanes * EP_SLAB_SIZE;
+}
+
+int ep_layout_check(const void *mem_a, uint64_t size_a, uint64_t size_b, uint64_t size_c)
 {
     struct ep_layout_header got, want;
 
@@ -60,7 +66,9 @@ int ep_layout_check(const void *mem_a, uint64_t size_a, uint64_t size_b)
     want.worker_spin_ns = got.worker_spin_ns;
     if (memcmp(&got, &want, sizeof(got)) != 0)
         return -EPROTO;
-    return size_a < want.size_a || size_b < want.size_b ? -EMSGSIZE : 0;
+    if (size_a < want.size_a || size_b < want.size_b || size_c < ep_layout_size_c(got.lanes))
+        return -EMSGSIZE;
+    return 0;
 }
 
 struct parts_a {
@@ -68,7 +76,6 @@ struct parts_a {
     struct ep_slot *call;
     struct ep_slot *urgent;
     uint64_t *reclaim;
-    uint8_t *slab;
 };
 
 struct parts_b {
@@ -78,15 +85,14 @@ struct parts_b {
     uint8_t *slab;
 };
 
-static struct parts_a parts_of_a(void *mem, uint32_t lanes, uint32_t index)
+static struct parts_a parts_of_a(void *mem, uint32_t index)
 {
     uint8_t *at = (uint8_t *)mem + EP_PAGE + index * LANE_BYTES_A;
     uint8_t *call = at + sizeof(struct ep_lane_a);
     uint8_t *urgent = call + SLOTS(EP_CALL_SLOTS);
     uint8_t *reclaim = urgent + SLOTS(EP_URGENT_SLOTS);
-    uint8_t *slab = (uint8_t *)mem + ep_layout_ring_bytes_a(lanes) + (uint64_t)index * EP_SLAB_SIZE;
 
-    return (struct parts_a){(void *)at, (void *)call, (void *)urgent, (void *)reclaim, slab};
+    return (struct parts_a){(void *)at, (void *)call, (void *)urgent, (void *)reclaim};
 }
 
 static struct parts_b parts_of_b(void *mem, uint32_t lanes, uint32_t index)
@@ -99,16 +105,16 @@ static struct parts_b parts_of_b(void *mem, uint32_t lanes, uint32_t index)
     return (struct parts_b){(void *)at, (void *)response, (void *)reclaim, slab};
 }
 
-void ep_lane_vm_attach(struct ep_lane_vm *lane, void *mem_a, const void *mem_b, uint32_t lanes,
-                       uint32_t index)
+void ep_lane_vm_attach(struct ep_lane_vm *lane, void *mem_a, const void *mem_b, void *mem_c,
+                       uint32_t lanes, uint32_t index)
 {
-    struct parts_a a = parts_of_a(mem_a, lanes, index);
+    struct parts_a a = parts_of_a(mem_a, index);
     /* The mapping is read-only; every use below is a load. */
     struct parts_b b = parts_of_b((void *)mem_b, lanes, index);
 
     *lane = (struct ep_lane_vm){
-        .reclaim_rx = {.entries = b.reclaim, .tail = &b.words->reclaim_a_tail},
-        .slab_mem = a.slab,
+        .reclaim_rx = {.entries = b.reclaim, .tail = &b.words->reclaim_c_tail},
+        .slab_mem = (uint8_t *)mem_c + index * EP_SLAB_SIZE,
         .futex = &a.words->futex,
         .running = &b.words->running,
         .reclaim_tx = {.entries = a.reclaim, .tail = &a.words->reclaim_b_tail},
@@ -130,15 +136,15 @@ void ep_lane_vm_finish(struct ep_lane_vm *lane)
 }
 
 void ep_lane_worker_attach(struct ep_lane_worker *lane, const void *mem_a, void *mem_b,
-                           uint32_t lanes, uint32_t index)
+                           const void *mem_c, uint32_t lanes, uint32_t index)
 {
     /* The mapping is read-only; every use below is a load. */
-    struct parts_a a = parts_of_a((void *)mem_a, lanes, index);
+    struct parts_a a = parts_of_a((void *)mem_a, index);
     struct parts_b b = parts_of_b(mem_b, lanes, index);
 
     *lane = (struct ep_lane_worker){
-        .reclaim_tx = {.entries = b.reclaim, .tail = &b.words->reclaim_a_tail},
-        .peer_slab_mem = a.slab,
+        .reclaim_tx = {.entries = b.reclaim, .tail = &b.words->reclaim_c_tail},
+        .peer_slab_mem = (const uint8_t *)mem_c + index * EP_SLAB_SIZE,
         .futex = &a.words->futex,
         .running = &b.words->running,
         .reclaim_rx = {.entries = a.reclaim, .tail = &a.words->reclaim_b_tail},

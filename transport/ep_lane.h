@@ -24,7 +24,7 @@ extern "C" {
 struct ep_lane_vm {
     struct ep_ring_tx call;
     struct ep_ring_tx urgent;
-    struct ep_slab slab;             /* blocks of A, given out by us */
+    struct ep_slab slab;             /* blocks of C, given out by us */
     struct ep_reclaim_rx reclaim_rx; /* ... and handed back by the worker */
     uint8_t *slab_mem;
     struct ep_bell_tx park; /* the lane thread sleeps */
@@ -42,7 +42,7 @@ struct ep_lane_worker {
     struct ep_ring_rx call;
     struct ep_ring_rx urgent;
     ep_atomic_u64 *running;
-    struct ep_reclaim_tx reclaim_tx; /* blocks of A that we hand back */
+    struct ep_reclaim_tx reclaim_tx; /* blocks of C that we hand back */
     const uint8_t *peer_slab_mem;
     struct ep_bell_rx park;
     struct ep_bell_rx space;
@@ -58,23 +58,25 @@ struct ep_lane_worker {
 /* Fills the geometry for a worker of that many lanes, the control lane included. */
 void ep_layout_init(struct ep_layout_header *header, uint32_t lanes);
 
-/* Bytes of the rings and words, which come before the slabs in both segments. */
+/* Bytes of the rings and words; in B the slabs come after them. */
 uint64_t ep_layout_ring_bytes_a(uint32_t lanes);
 uint64_t ep_layout_ring_bytes_b(uint32_t lanes);
 
+uint64_t ep_layout_size_c(uint32_t lanes);
+
 /* Checks the header at the start of A against what this program was built for.
  * -EPROTO: another layout.  -EMSGSIZE: the segments are smaller than it says. */
-int ep_layout_check(const void *mem_a, uint64_t size_a, uint64_t size_b);
+int ep_layout_check(const void *mem_a, uint64_t size_a, uint64_t size_b, uint64_t size_c);
 
-/* Attaches one lane; both segments are zeroed but for the header. */
-void ep_lane_vm_attach(struct ep_lane_vm *lane, void *mem_a, const void *mem_b, uint32_t lanes,
-                       uint32_t index);
+/* Attaches one lane; the segments are zeroed but for the header. */
+void ep_lane_vm_attach(struct ep_lane_vm *lane, void *mem_a, const void *mem_b, void *mem_c,
+                       uint32_t lanes, uint32_t index);
 void ep_lane_vm_finish(struct ep_lane_vm *lane);
 void ep_lane_worker_attach(struct ep_lane_worker *lane, const void *mem_a, void *mem_b,
-                           uint32_t lanes, uint32_t index);
+                           const void *mem_c, uint32_t lanes, uint32_t index);
 void ep_lane_worker_finish(struct ep_lane_worker *lane);
 
-/* Lends the payload of a message from A, a trusted one. */
+/* Lends the payload of a message from the VM, a trusted one. */
 const uint8_t *ep_lane_worker_payload(const struct ep_lane_worker *lane,
                                       const struct ep_slot *slot);
 

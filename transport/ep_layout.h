@@ -3,12 +3,12 @@
 #define EP_LAYOUT_H
 
 /*
- * ep_layout - what lies where in the two segments of a worker process.
+ * ep_layout - what lies where in the three segments of a worker process.
  *
- * Segment A is written by the VM only, segment B by the worker only. Each holds
- * a header, one lane block per lane (lane 0 is the control lane) and one slab
- * per lane. The geometry stands in the header of A; the VM never reads a size
- * from B. The picture is in docs/wire.md; a change here bumps EP_LAYOUT_VERSION.
+ * Segments A and C are written by the VM only, segment B by the worker only. A holds
+ * a header and one lane block per lane (lane 0 is the control lane), C one slab per
+ * lane, B lane blocks and slabs. The geometry stands in the header of A; the VM never
+ * reads a size from B. The picture is in docs/wire.md; a change here bumps EP_LAYOUT_VERSION.
  *
  * Units      bytes, unless a name says otherwise; capacities are slots.
  * Ownership  one writer per segment, therefore per word and per cache line.
@@ -47,7 +47,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 3u
+#define EP_LAYOUT_VERSION 4u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -58,7 +58,12 @@ typedef _Atomic uint8_t ep_atomic_u8;
 /* At most this many blocks of one slab are out at a time, so a reclaim ring of
  * this size is never full. */
 #define EP_RECLAIM_SLOTS 1024u
-#define EP_SLAB_SIZE (128u << 20)
+/* Address space; memory is used as it is touched. A block is a power of two, so this is
+ * twice of what one message may have: a binary of 2 GiB and what stands around it. */
+#define EP_SLAB_SIZE (UINT64_C(4) << 30)
+#define EP_MESSAGE_MAX ((UINT64_C(2) << 30) + (64u << 10))
+/* What a slab that is empty keeps of the memory that it has touched. */
+#define EP_SLAB_KEEP (UINT64_C(64) << 20)
 #define EP_INLINE_MAX 192u
 
 /* One message, in either direction. What every message needs and a payload of up
@@ -144,7 +149,7 @@ struct ep_layout_header {
     uint32_t reclaim_slots;
     uint64_t slab_size;
     uint64_t size_a;
-    uint64_t size_b;
+    uint64_t size_b;         /* size_c: lanes times slab_size */
     uint32_t worker_spin_ns; /* longest busy wait of a lane thread; 0: never */
     uint32_t reserved;
 };
@@ -164,7 +169,7 @@ struct ep_lane_b {
     EP_ALIGNED ep_atomic_u64 urgent_head;    /* C1 */
     EP_ALIGNED ep_atomic_u64 park_bell;      /* odd: wake the futex (W2) */
     EP_ALIGNED ep_atomic_u64 space_bell;     /* odd: waits for room (S2) */
-    EP_ALIGNED ep_atomic_u64 reclaim_a_tail; /* R1: blocks of slab A handed back */
+    EP_ALIGNED ep_atomic_u64 reclaim_c_tail; /* R1: blocks of slab C handed back */
 };
 
 /* In running: the call waits for an answer from Erlang. No call id has this bit. */

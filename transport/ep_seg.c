@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,6 +48,25 @@ static int map_shared(int fd, size_t size, int prot, void **ret_mem)
     return 0;
 }
 
+/* Seals what this side writes. */
+static int seal_own(int fd)
+{
+    if (fcntl(fd, F_ADD_SEALS, SIZE_SEALS | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0
+        && fcntl(fd, F_ADD_SEALS, SIZE_SEALS | F_SEAL_SEAL) < 0)
+        return -errno;
+    return 0;
+}
+
+/* An fd of the same file that cannot write, and whose mappings never can; negative
+ * without /proc. */
+static int open_reader(int fd)
+{
+    char path[32];
+
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 int ep_seg_create_own(struct ep_seg *seg, size_t size, size_t prefault)
 {
     void *mem = NULL;
@@ -64,10 +84,42 @@ int ep_seg_create_own(struct ep_seg *seg, size_t size, size_t prefault)
     if (rc < 0)
         goto close_fd;
 
-    if (fcntl(fd, F_ADD_SEALS, SIZE_SEALS | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0
-        && fcntl(fd, F_ADD_SEALS, SIZE_SEALS | F_SEAL_SEAL) < 0) {
-        rc = -errno;
+    rc = seal_own(fd);
+    if (rc < 0)
         goto unmap;
+
+    *seg = (struct ep_seg){.mem = mem, .size = size, .fd = fd};
+    return 0;
+
+unmap:
+    (void)munmap(mem, size);
+close_fd:
+    (void)close(fd);
+    return rc;
+}
+
+int ep_seg_create_slabs(struct ep_seg *seg, size_t size)
+{
+    void *mem = NULL;
+
+    int fd = create_memfd(size);
+    if (fd < 0)
+        return fd;
+    int rc = map_shared(fd, size, PROT_READ | PROT_WRITE, &mem);
+    if (rc < 0)
+        goto close_fd;
+    int reader = open_reader(fd);
+    rc = reader < 0 ? seal_own(fd) : 0;
+    if (rc == 0 && reader >= 0 && fcntl(fd, F_ADD_SEALS, SIZE_SEALS | F_SEAL_SEAL) < 0)
+        rc = -errno;
+    if (rc < 0) {
+        if (reader >= 0)
+            (void)close(reader);
+        goto unmap;
+    }
+    if (reader >= 0) {
+        (void)close(fd);
+        fd = reader;
     }
 
     *seg = (struct ep_seg){.mem = mem, .size = size, .fd = fd};
@@ -78,6 +130,11 @@ unmap:
 close_fd:
     (void)close(fd);
     return rc;
+}
+
+void ep_seg_give_back(void *start, size_t size)
+{
+    (void)madvise(start, size, MADV_REMOVE);
 }
 
 int ep_seg_create_peer(struct ep_seg *seg, size_t size)

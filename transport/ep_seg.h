@@ -5,10 +5,12 @@
 /*
  * ep_seg - a sealed memfd and one mapping of it; one side writes, the other reads.
  *
- * The VM creates both segments of a worker. It writes A, so it maps A writable
+ * The VM creates all segments of a worker. It writes A, so it maps A writable
  * and then seals it so that nobody can map it writable again. B is for the
- * worker to write: the VM maps it read-only. Neither can be resized by anyone,
- * so no access can hit a page that was cut off.
+ * worker to write: the VM maps it read-only. C is written by the VM, too, which
+ * wants to give memory of it back, and that seal would not let it: so the worker
+ * gets an fd that cannot write. None can be resized by anyone, so no access can
+ * hit a page that was cut off.
  *
  * Units      bytes.
  * Ownership  ep_seg_finish() releases the mapping and the fd; the memory goes
@@ -35,6 +37,14 @@ struct ep_seg {
  * prefault bytes are backed by memory at once. Kernels before 5.1 lack the seal
  * against writing; everything else holds there too. */
 int ep_seg_create_own(struct ep_seg *seg, size_t size, size_t prefault);
+
+/* Creates size zeroed bytes that this side writes and can give back; fd only reads.
+ * Where /proc is not mounted it is as from ep_seg_create_own(): nothing comes back. */
+int ep_seg_create_slabs(struct ep_seg *seg, size_t size);
+
+/* Gives memory back; it reads as zeroes afterwards. start and size in whole pages, in a
+ * mapping that may be written. A hint: does nothing where the kernel will not. */
+void ep_seg_give_back(void *start, size_t size);
 
 /* Creates size zeroed bytes for the other side to write; maps them read-only. */
 int ep_seg_create_peer(struct ep_seg *seg, size_t size);

@@ -97,7 +97,22 @@ int ep_slab_alloc(struct ep_slab *slab, uint64_t size, uint64_t *ret_offset)
     slab->out++;
     slab->used += (uint64_t)EP_PAGE << order;
     *ret_offset = (uint64_t)page * EP_PAGE;
+    uint64_t end = *ret_offset + ((uint64_t)EP_PAGE << order);
+    if (end > slab->touched)
+        slab->touched = end;
     return 0;
+}
+
+uint64_t ep_slab_shrink(struct ep_slab *slab, uint64_t most, uint64_t *ret_offset)
+{
+    if (slab->out > 0 || !ep_slab_has_spike(slab))
+        return 0;
+    uint64_t size = slab->touched - EP_SLAB_KEEP;
+    if (size > most)
+        size = most;
+    slab->touched -= size;
+    *ret_offset = slab->touched;
+    return size;
 }
 
 uint64_t ep_slab_block_size(const struct ep_slab *slab, uint64_t offset)

@@ -21,6 +21,7 @@
 
 #include "ep_layout.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #ifdef __cplusplus
@@ -32,8 +33,9 @@ extern "C" {
 /* Zeroed means empty. Treat the fields as private. */
 struct ep_slab {
     uint64_t size;
-    uint32_t out;                   /* blocks given out */
-    uint64_t used;                  /* bytes of them */
+    uint32_t out;     /* blocks given out */
+    uint64_t used;    /* bytes of them */
+    uint64_t touched; /* nothing behind this has been in use since it was given back */
     uint32_t heads[EP_SLAB_ORDERS]; /* free lists, by order; page numbers + 1 */
     struct ep_slab_page *pages;     /* NULL until the first allocation */
 };
@@ -52,6 +54,17 @@ static inline uint64_t ep_slab_used(const struct ep_slab *slab)
 {
     return slab->used;
 }
+
+/* Whether memory of an empty slab could be given back, or of one that may become empty. */
+static inline bool ep_slab_has_spike(const struct ep_slab *slab)
+{
+    return slab->touched > EP_SLAB_KEEP;
+}
+
+/* Takes memory that an empty slab has touched out of it, at most most bytes from the end
+ * of it, and keeps EP_SLAB_KEEP. Returns how many bytes at *ret_offset can be given back;
+ * 0: none, or it is not empty. */
+uint64_t ep_slab_shrink(struct ep_slab *slab, uint64_t most, uint64_t *ret_offset);
 
 /* How much a block that is out holds: what was asked for, or more. */
 uint64_t ep_slab_block_size(const struct ep_slab *slab, uint64_t offset);

@@ -16,7 +16,7 @@ namespace {
 // must break a test and bump the version.
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kSlot = 256;
-constexpr uint64_t kSlab = 128ull << 20;
+constexpr uint64_t kSlab = 4ull << 30;
 constexpr uint64_t kCallSlots = 256, kUrgentSlots = 128, kResponseSlots = 256, kReclaim = 1024;
 constexpr uint64_t kWordsA = 256, kWordsB = 320;
 constexpr uint64_t kLaneA = kWordsA + (kCallSlots + kUrgentSlots) * kSlot + kReclaim * 8;
@@ -29,7 +29,7 @@ uint64_t PageUp(uint64_t n)
 
 TEST(LayoutTest, HasTheHeaderThatTheWireSays)
 {
-    EXPECT_EQ(EP_LAYOUT_VERSION, 3u);
+    EXPECT_EQ(EP_LAYOUT_VERSION, 4u);
     EXPECT_EQ(std::memcmp(&(const uint64_t &)EP_LAYOUT_MAGIC, "epyper01", 8), 0);
     EXPECT_EQ(sizeof(ep_layout_header), 64u);
     EXPECT_EQ(offsetof(ep_layout_header, magic), 0u);
@@ -61,7 +61,7 @@ TEST(LayoutTest, GivesEveryWordACacheLineOfItsOwn)
     EXPECT_EQ(offsetof(ep_lane_b, urgent_head), 64u);
     EXPECT_EQ(offsetof(ep_lane_b, park_bell), 128u);
     EXPECT_EQ(offsetof(ep_lane_b, space_bell), 192u);
-    EXPECT_EQ(offsetof(ep_lane_b, reclaim_a_tail), 256u);
+    EXPECT_EQ(offsetof(ep_lane_b, reclaim_c_tail), 256u);
 }
 
 TEST(LayoutTest, NumbersItsMessagesAsTheWireSays)
@@ -114,8 +114,9 @@ TEST(LayoutTest, CountsTheSameBytesAsTheWireSays)
         ep_layout_init(&header, lanes);
         EXPECT_EQ(ep_layout_ring_bytes_a(lanes), PageUp(kPage + lanes * kLaneA));
         EXPECT_EQ(ep_layout_ring_bytes_b(lanes), PageUp(kPage + lanes * kLaneB));
-        EXPECT_EQ(header.size_a, PageUp(kPage + lanes * kLaneA) + lanes * kSlab);
+        EXPECT_EQ(header.size_a, PageUp(kPage + lanes * kLaneA));
         EXPECT_EQ(header.size_b, PageUp(kPage + lanes * kLaneB) + lanes * kSlab);
+        EXPECT_EQ(ep_layout_size_c(lanes), lanes * kSlab);
     }
 }
 
@@ -128,7 +129,8 @@ protected:
 
     int Check()
     {
-        return ep_layout_check(&header_, header_.size_a, header_.size_b);
+        return ep_layout_check(&header_, header_.size_a, header_.size_b,
+                               ep_layout_size_c(header_.lanes));
     }
 
     ep_layout_header header_;
@@ -148,7 +150,8 @@ TEST_F(LayoutCheckTest, RefusesAnyOtherByte)
             continue; // worker_spin_ns
         const ep_layout_header good = header_;
         reinterpret_cast<uint8_t *>(&header_)[at] ^= 0x10;
-        EXPECT_EQ(ep_layout_check(&header_, UINT64_MAX, UINT64_MAX), -EPROTO) << "byte " << at;
+        EXPECT_EQ(ep_layout_check(&header_, UINT64_MAX, UINT64_MAX, UINT64_MAX), -EPROTO)
+            << "byte " << at;
         header_ = good;
     }
 }
@@ -163,9 +166,11 @@ TEST_F(LayoutCheckTest, RefusesAnImpossibleNumberOfLanes)
 
 TEST_F(LayoutCheckTest, RefusesSegmentsThatAreTooSmall)
 {
-    EXPECT_EQ(ep_layout_check(&header_, header_.size_a - 1, header_.size_b), -EMSGSIZE);
-    EXPECT_EQ(ep_layout_check(&header_, header_.size_a, header_.size_b - 1), -EMSGSIZE);
-    EXPECT_EQ(ep_layout_check(nullptr, sizeof(header_) - 1, header_.size_b), -EMSGSIZE)
+    const uint64_t a = header_.size_a, b = header_.size_b, c = ep_layout_size_c(header_.lanes);
+    EXPECT_EQ(ep_layout_check(&header_, a - 1, b, c), -EMSGSIZE);
+    EXPECT_EQ(ep_layout_check(&header_, a, b - 1, c), -EMSGSIZE);
+    EXPECT_EQ(ep_layout_check(&header_, a, b, c - 1), -EMSGSIZE);
+    EXPECT_EQ(ep_layout_check(nullptr, sizeof(header_) - 1, b, c), -EMSGSIZE)
         << "before it reads anything";
 }
 
@@ -200,8 +205,7 @@ TEST_F(LaneTest, PutsEveryPartWhereTheWireSays)
     EXPECT_EQ((void *)vm.call.slots, a + kWordsA);
     EXPECT_EQ((void *)vm.urgent.slots, a + kWordsA + kCallSlots * kSlot);
     EXPECT_EQ((void *)vm.reclaim_tx.entries, a + kLaneA - kReclaim * 8);
-    EXPECT_EQ(vm.slab_mem, static_cast<uint8_t *>(pair_.a.mem) + PageUp(kPage + kLanes * kLaneA)
-                               + kIndex * kSlab);
+    EXPECT_EQ(vm.slab_mem, static_cast<uint8_t *>(pair_.c.mem) + kIndex * kSlab);
 
     EXPECT_EQ((const void *)vm.call.peer_head, b);
     EXPECT_EQ((const void *)vm.running, b + 8);
@@ -235,7 +239,7 @@ TEST_F(LaneTest, SeesTheSamePlacesFromBothSides)
     EXPECT_EQ(in(b, vm.space.word), in(wb, worker.space.word));
     EXPECT_EQ(in(a, vm.response_bell.word), in(wa, worker.response_bell.word));
     EXPECT_EQ(in(a, vm.futex), in(wa, worker.futex));
-    EXPECT_EQ(in(a, vm.slab_mem), in(wa, worker.peer_slab_mem));
+    EXPECT_EQ(in(pair_.c, vm.slab_mem), in(pair_.worker_c, worker.peer_slab_mem));
     EXPECT_EQ(in(b, vm.peer_slab_mem), in(wb, worker.slab_mem));
     EXPECT_EQ(in(b, vm.reclaim_rx.entries), in(wb, worker.reclaim_tx.entries));
     EXPECT_EQ(in(b, vm.reclaim_rx.tail), in(wb, worker.reclaim_tx.tail));
@@ -305,15 +309,16 @@ TEST_F(LaneTest, RefusesABlockOutsideTheSlab)
         msg_.length = length;
         return ep_lane_vm_payload(&pair_.vm, &msg_, &payload);
     };
-    EXPECT_EQ(check(0, EP_SLAB_SIZE + 1), -EPROTO);
-    EXPECT_EQ(check(0, UINT32_MAX), -EPROTO);
+    EXPECT_EQ(check(kPage, UINT32_MAX), -EPROTO);
+    EXPECT_EQ(check(EP_SLAB_SIZE / 2, UINT32_MAX), -EPROTO);
     EXPECT_EQ(check(EP_SLAB_SIZE, 0), -EPROTO);
     EXPECT_EQ(check(EP_SLAB_SIZE - kPage, kPage + 1), -EPROTO);
     EXPECT_EQ(check(UINT64_MAX & ~(kPage - 1), kPage), -EPROTO);
     EXPECT_EQ(check(1, 1), -EPROTO) << "not a page";
     EXPECT_EQ(payload, nullptr);
     EXPECT_EQ(check(EP_SLAB_SIZE - kPage, kPage), 0);
-    EXPECT_EQ(check(0, EP_SLAB_SIZE), 0);
+    EXPECT_EQ(check(0, UINT32_MAX), 0);
+    EXPECT_EQ(check(EP_SLAB_SIZE / 2, static_cast<uint32_t>(EP_SLAB_SIZE / 2)), 0);
 }
 
 TEST_F(LaneTest, NeverLeavesTheSlabWhateverTheWorkerSays)

@@ -613,15 +613,15 @@ INSTANTIATE_TEST_SUITE_P(Mappings, LaneWakeTest, testing::Values(LanePair::kTwo,
                          NameOf);
 
 // A process that answers calls until it is killed.
-[[noreturn]] void RunWorker(int fd_a, int fd_b, int doorbell)
+[[noreturn]] void RunWorker(int fd_a, int fd_b, int fd_c, int doorbell)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ep_seg a = {}, b = {};
+    ep_seg a = {}, b = {}, c = {};
     if (ep_seg_open(&a, fd_a, false) < 0 || ep_seg_open(&b, fd_b, true) < 0
-        || ep_layout_check(a.mem, a.size, b.size) < 0)
+        || ep_seg_open(&c, fd_c, false) < 0 || ep_layout_check(a.mem, a.size, b.size, c.size) < 0)
         _exit(1);
     ep_lane_worker lane;
-    ep_lane_worker_attach(&lane, a.mem, b.mem, 2, 1);
+    ep_lane_worker_attach(&lane, a.mem, b.mem, c.mem, 2, 1);
     Worker worker(&lane, doorbell);
     for (;;) {
         const ep_slot *call;
@@ -647,7 +647,7 @@ TEST(LaneCrashTest, LeavesNothingToRepairWhenTheWorkerIsKilled)
         int doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         pid_t pid = fork();
         if (pid == 0)
-            RunWorker(pair.a.fd, pair.b.fd, doorbell);
+            RunWorker(pair.a.fd, pair.b.fd, pair.c.fd, doorbell);
 
         Vm vm(&pair.vm, doorbell);
         ep_msg msg;

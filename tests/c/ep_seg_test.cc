@@ -113,6 +113,45 @@ TEST_F(SegTest, CannotBeMadeWritableByThePeer)
     }
 }
 
+// The worker gets an fd that cannot write, and closes it before Python begins.
+TEST_F(SegTest, LetsNobodyWriteSlabsThroughTheFdThatItHandsOut)
+{
+    ASSERT_EQ(ep_seg_create_slabs(&ours_, kSize), 0);
+    EXPECT_FALSE(CanBeMappedWritable(ours_.fd));
+    EXPECT_EQ(pwrite(ours_.fd, "x", 1, 0), -1);
+    EXPECT_EQ(ftruncate(ours_.fd, 1), -1);
+    EXPECT_EQ(fallocate(ours_.fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 0, 4096), -1);
+    EXPECT_LT(ep_seg_open(&theirs_, ours_.fd, true), 0);
+
+    Open(false);
+    EXPECT_EQ(mprotect(theirs_.mem, kSize, PROT_READ | PROT_WRITE), -1);
+    std::strcpy(static_cast<char *>(ours_.mem), "hello");
+    EXPECT_STREQ(static_cast<char *>(theirs_.mem), "hello");
+    EXPECT_EQ(fcntl(ours_.fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+}
+
+TEST_F(SegTest, GivesMemoryOfSlabsAndOfThePeersSegmentBack)
+{
+    for (bool own : {true, false}) {
+        ASSERT_EQ(own ? ep_seg_create_slabs(&ours_, kSize) : ep_seg_create_peer(&ours_, kSize), 0);
+        Open(!own);
+        char *mem = static_cast<char *>(own ? ours_.mem : theirs_.mem);
+        std::memset(mem, 'x', kSize);
+        struct stat st;
+        ASSERT_EQ(fstat(ours_.fd, &st), 0);
+        EXPECT_EQ(static_cast<size_t>(st.st_blocks) * 512, kSize);
+
+        ep_seg_give_back(mem + 4096, 2 * 4096);
+        ASSERT_EQ(fstat(ours_.fd, &st), 0);
+        EXPECT_EQ(static_cast<size_t>(st.st_blocks) * 512, kSize - 2 * 4096);
+        EXPECT_EQ(mem[4095], 'x');
+        EXPECT_EQ(mem[4096], 0);
+        EXPECT_EQ(mem[3 * 4096], 'x');
+        ep_seg_finish(&ours_);
+        ep_seg_finish(&theirs_);
+    }
+}
+
 TEST_F(SegTest, AddsNoSealLater)
 {
     ASSERT_EQ(ep_seg_create_peer(&ours_, kSize), 0);

@@ -8,12 +8,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <iterator>
 #include <poll.h>
 #include <string>
 #include <sys/prctl.h>
@@ -150,14 +152,15 @@ protected:
         int ends_of_pipe[2];
         ep_control_request request = {};
         EXPECT_EQ(0, pipe2(ends_of_pipe, O_CLOEXEC));
-        int fds[4] = {ends_of_pipe[1], ends_of_pipe[1], ends_of_pipe[1], ends_of_pipe[1]};
+        int fds[EP_WORKER_FDS];
+        std::fill(std::begin(fds), std::end(fds), ends_of_pipe[1]);
         request.version = EP_CONTROL_VERSION;
         request.kind = EP_CONTROL_SPAWN;
         request.worker_id = id;
         strcpy(request.worker_path, program);
         strcpy(request.python_path, "-c");
         strcpy(request.module_path, command.c_str());
-        EXPECT_EQ(0, ep_fdpass_send(socket_, &request, sizeof(request), fds, 4));
+        EXPECT_EQ(0, ep_fdpass_send(socket_, &request, sizeof(request), fds, EP_WORKER_FDS));
         close(ends_of_pipe[1]);
         fds_.push_back(ends_of_pipe[0]);
         ep_control_event event = receive(ret_pidfd);
@@ -229,7 +232,7 @@ TEST_F(ServiceTest, GivesWorkersTheirFdsAndNoOthers)
                     "n=0; while [ $n -lt 64 ]; do [ -e /proc/$$/fd/$n ] && l=\"$l $n\"; "
                     "n=$((n + 1)); done; echo $l >&3; echo 4 >&4; echo 6 >&6; cat",
                     &pid, &pidfd);
-    EXPECT_EQ("0 1 2 3 4 5 6", read_line(out));
+    EXPECT_EQ("0 1 2 3 4 5 6 7", read_line(out));
     EXPECT_EQ("4", read_line(out));
     EXPECT_EQ("6", read_line(out));
     /* cat read the end of /dev/null. */

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <random>
@@ -101,6 +102,34 @@ TEST_F(SlabTest, RefusesToTakeBackWhatItDidNotGive)
     EXPECT_EQ(ep_slab_free(&slab_, ~0ull & ~(EP_PAGE - 1ull)), -EPROTO) << "far outside";
     EXPECT_EQ(ep_slab_free(&slab_, block), 0);
     EXPECT_EQ(ep_slab_free(&slab_, block), -EPROTO) << "twice";
+}
+
+TEST_F(SlabTest, ShrinksPieceByPieceWhenItIsEmpty)
+{
+    constexpr uint64_t kKeep = EP_SLAB_KEEP;
+    ep_slab_finish(&slab_);
+    ep_slab_init(&slab_, 16 * kKeep);
+    uint64_t offset = 42;
+
+    uint64_t small = Alloc(kKeep);
+    EXPECT_EQ(small, 0u);
+    EXPECT_FALSE(ep_slab_has_spike(&slab_)) << "as much as it keeps";
+    uint64_t large = Alloc(2 * kKeep + 1); // a block of four
+    EXPECT_TRUE(ep_slab_has_spike(&slab_));
+    EXPECT_EQ(ep_slab_shrink(&slab_, UINT64_MAX, &offset), 0u) << "not empty";
+    EXPECT_EQ(ep_slab_free(&slab_, large), 0);
+    EXPECT_EQ(ep_slab_shrink(&slab_, UINT64_MAX, &offset), 0u) << "not empty";
+    EXPECT_EQ(ep_slab_free(&slab_, small), 0);
+
+    uint64_t end = large + 4 * kKeep;
+    while (end > kKeep) {
+        uint64_t size = ep_slab_shrink(&slab_, 3 * EP_PAGE, &offset);
+        ASSERT_EQ(size, std::min<uint64_t>(3 * EP_PAGE, end - kKeep));
+        end -= size;
+        ASSERT_EQ(offset, end) << "from the end";
+    }
+    EXPECT_EQ(ep_slab_shrink(&slab_, UINT64_MAX, &offset), 0u);
+    EXPECT_FALSE(ep_slab_has_spike(&slab_));
 }
 
 TEST_F(SlabTest, KeepsNothingAfterFinish)

@@ -25,30 +25,32 @@ public:
         ep_layout_init(&header, lanes);
         Must(ep_seg_create_own(&a, header.size_a, 0) == 0);
         Must(ep_seg_create_peer(&b, header.size_b) == 0);
+        Must(ep_seg_create_slabs(&c, ep_layout_size_c(lanes)) == 0);
         *static_cast<ep_layout_header *>(a.mem) = header;
 
         Must(ep_seg_open(&worker_a, Duplicate(a.fd), false) == 0);
         Must(ep_seg_open(&worker_b, Duplicate(b.fd), true) == 0);
-        Must(ep_layout_check(worker_a.mem, worker_a.size, worker_b.size) == 0);
+        Must(ep_seg_open(&worker_c, Duplicate(c.fd), false) == 0);
+        Must(ep_layout_check(worker_a.mem, worker_a.size, worker_b.size, worker_c.size) == 0);
 
-        ep_lane_vm_attach(&vm, a.mem, mapping == kTwo ? b.mem : worker_b.mem, lanes, index);
-        ep_lane_worker_attach(&worker, mapping == kTwo ? worker_a.mem : a.mem, worker_b.mem, lanes,
-                              index);
+        ep_lane_vm_attach(&vm, a.mem, mapping == kTwo ? b.mem : worker_b.mem, c.mem, lanes, index);
+        ep_lane_worker_attach(&worker, mapping == kTwo ? worker_a.mem : a.mem, worker_b.mem,
+                              mapping == kTwo ? worker_c.mem : c.mem, lanes, index);
     }
 
     ~LanePair()
     {
         ep_lane_vm_finish(&vm);
         ep_lane_worker_finish(&worker);
-        for (ep_seg *seg : {&a, &b, &worker_a, &worker_b})
+        for (ep_seg *seg : {&a, &b, &c, &worker_a, &worker_b, &worker_c})
             ep_seg_finish(seg);
     }
 
     LanePair(const LanePair &) = delete;
     LanePair &operator=(const LanePair &) = delete;
 
-    ep_seg a = {}, b = {};               // as the VM maps them
-    ep_seg worker_a = {}, worker_b = {}; // as the worker does
+    ep_seg a = {}, b = {}, c = {};                      // as the VM maps them
+    ep_seg worker_a = {}, worker_b = {}, worker_c = {}; // as the worker does
     ep_lane_vm vm = {};
     ep_lane_worker worker = {};
 

@@ -208,10 +208,11 @@ public:
         header.worker_spin_ns = spin_ns;
         EXPECT_EQ(0, ep_seg_create_own(&a_, header.size_a, ep_layout_ring_bytes_a(lanes)));
         EXPECT_EQ(0, ep_seg_create_peer(&b_, header.size_b));
+        EXPECT_EQ(0, ep_seg_create_slabs(&c_, ep_layout_size_c(lanes)));
         memcpy(a_.mem, &header, sizeof(header));
         lane_.resize(lanes);
         for (uint32_t i = 0; i < lanes; i++) {
-            ep_lane_vm_attach(&lane_[i], a_.mem, b_.mem, lanes, i);
+            ep_lane_vm_attach(&lane_[i], a_.mem, b_.mem, c_.mem, lanes, i);
             ep_bell_arm(&lane_[i].response_bell);
         }
         doorbell_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -228,6 +229,7 @@ public:
             ep_lane_vm_finish(&lane);
         ep_seg_finish(&a_);
         ep_seg_finish(&b_);
+        ep_seg_finish(&c_);
         close(doorbell_);
         close_control();
         if (control_[1] >= 0)
@@ -241,15 +243,15 @@ public:
     /* Runs EP_WORKER_PATH as the launcher would. */
     void spawn(const std::string &program, const std::string &python, const std::string &modules)
     {
-        int fds[4] = {a_.fd, b_.fd, doorbell_, control_[1]};
+        int fds[EP_WORKER_FDS] = {a_.fd, b_.fd, c_.fd, doorbell_, control_[1]};
         pid_ = fork();
         ASSERT_GE(pid_, 0);
         if (pid_ == 0) {
             /* Above the targets first, so that none overwrites another. */
-            int high[4];
-            for (int i = 0; i < 4; i++)
+            int high[EP_WORKER_FDS];
+            for (int i = 0; i < EP_WORKER_FDS; i++)
                 high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 20);
-            for (int i = 0; i < 4; i++)
+            for (int i = 0; i < EP_WORKER_FDS; i++)
                 dup2(high[i], EP_WORKER_FD_A + i);
             rlimit no_core = {0, 0};
             setrlimit(RLIMIT_CORE, &no_core);
@@ -570,6 +572,7 @@ private:
     uint32_t lanes_;
     ep_seg a_ = {};
     ep_seg b_ = {};
+    ep_seg c_ = {};
     std::vector<ep_lane_vm> lane_;
     int doorbell_ = -1;
     int control_[2] = {-1, -1};

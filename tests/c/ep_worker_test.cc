@@ -301,14 +301,15 @@ TEST_F(WorkerTest, CarriesLargePayloadsBothWaysAndHandsBlocksBack)
     ASSERT_EQ((300000u * 2) + 1, vm_->eval("[1] * 300000").size());
 }
 
-TEST_F(WorkerTest, RefusesResultsLargerThanTheSlab)
+TEST_F(WorkerTest, RefusesResultsLargerThanAMessage)
 {
-    EXPECT_EQ("error: \"MemoryError\" \"result: 134217729 bytes do not fit in the 134217728 bytes "
-              "of shared memory of a context\" nil",
-              vm_->eval("bytes((128 << 20) + 1)"));
-    EXPECT_EQ("error: \"MemoryError\" \"result: more than 134217728 bytes do not fit in the "
-              "134217728 bytes of shared memory of a context\" nil",
-              vm_->eval("[bytes(64 << 20), bytes(64 << 20)]"));
+    /* Memory that nobody touches: what is too long is not read. */
+    EXPECT_EQ("error: \"MemoryError\" \"result: 2147549185 bytes do not fit in one message, which "
+              "holds 2147549184\" nil",
+              vm_->eval("memoryview(__import__('mmap').mmap(-1, (2 << 30) + (64 << 10) + 1))"));
+    EXPECT_EQ("error: \"MemoryError\" \"result: more than 2147549184 bytes do not fit in one "
+              "message, which holds 2147549184\" nil",
+              vm_->eval("[bytes(64 << 10), memoryview(__import__('mmap').mmap(-1, 2 << 30))]"));
     EXPECT_EQ("error: \"MemoryError\"", vm_->eval("range(10**12)").substr(0, 20));
     EXPECT_EQ("2", vm_->eval("1 + 1"));
 }

@@ -9,7 +9,8 @@
 -export([clean/0, badarg/1, elapsed/1, spawn_caller/1, result_of/1, marker/2, marks/1]).
 -export([wait_until/1, wait_until/2, wait_for_file/1, wait_for_exit/2]).
 -export([os_pid/1, kill/1, vm_pid/0, launcher_pid/0, children/1, descendants/1]).
--export([is_running/1, fd_count/1, memfd_maps/1, cpu_ns/1, python_dir/0, test_python/0]).
+-export([is_running/1, fd_count/1, memfd_maps/1, cpu_ns/1, shared_bytes/1, available_bytes/0]).
+-export([python_dir/0, test_python/0]).
 
 -define(WAIT_MS, 10000).
 -define(POLL_MS, 2).
@@ -241,6 +242,18 @@ memfd_maps(OsPid) ->
     length(binary:matches(Text, <<"/memfd:ep">>)).
 
 %% Processor time of all threads of a process that runs.
+%% Shared memory that a process has in use.
+shared_bytes(OsPid) ->
+    kilobytes(proc(OsPid, "status"), "RssShmem").
+
+available_bytes() ->
+    kilobytes("/proc/meminfo", "MemAvailable").
+
+kilobytes(File, Key) ->
+    {ok, Text} = file:read_file(File),
+    {match, [Number]} = re:run(Text, ["^", Key, ":\\s+(\\d+) kB"], [multiline, {capture, all_but_first, list}]),
+    list_to_integer(Number) * 1024.
+
 cpu_ns(OsPid) ->
     {ok, Threads} = file:list_dir(proc(OsPid, "task")),
     lists:sum([thread_ns(proc(OsPid, ["task/", T, "/schedstat"])) || T <- Threads]).
