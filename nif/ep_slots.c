@@ -9,12 +9,35 @@ void ep_slots_init(struct ep_slots *slots, uint32_t max)
 {
     atomic_init(&slots->word, 0);
     atomic_init(&slots->max, max);
+    slots->offered = slots->insisting = 0;
     pthread_mutex_init(&slots->lock, NULL);
     slots->first = NULL;
     slots->last = &slots->first;
 }
 
-bool ep_slots_try(struct ep_slots *slots)
+static bool has_room(const struct ep_slots *slots)
+{
+    return (uint32_t)atomic_load_explicit(&slots->word, memory_order_relaxed)
+           < atomic_load_explicit(&slots->max, memory_order_relaxed);
+}
+
+/* Takes a slot although somebody waits. */
+static bool pass_line(struct ep_slots *slots)
+{
+    pthread_mutex_lock(&slots->lock);
+    bool may = slots->insisting == 0 && has_room(slots);
+    /* The room stays: while somebody waits slots are taken under the lock only. If
+     * nobody does any more, a try without the lock may have been faster. */
+    if (may && slots->first != NULL)
+        atomic_fetch_add_explicit(&slots->word, 1, memory_order_acq_rel);
+    else
+        may = false;
+    pthread_mutex_unlock(&slots->lock);
+    return may;
+}
+
+/* Takes a slot if one is free and nobody waits. */
+static bool try_free(struct ep_slots *slots)
 {
     uint64_t word = atomic_load_explicit(&slots->word, memory_order_relaxed);
 
@@ -27,6 +50,11 @@ bool ep_slots_try(struct ep_slots *slots)
     return false;
 }
 
+bool ep_slots_try(struct ep_slots *slots)
+{
+    return try_free(slots) || (has_room(slots) && pass_line(slots));
+}
+
 uint32_t ep_slots_current(const struct ep_slots *slots)
 {
     return (uint32_t)atomic_load_explicit(&slots->word, memory_order_relaxed);
@@ -37,35 +65,67 @@ uint32_t ep_slots_waiting(const struct ep_slots *slots)
     return (uint32_t)(atomic_load_explicit(&slots->word, memory_order_relaxed) >> 32);
 }
 
-/* Counts one more in use and one fewer that waits, if there is room. Under the lock,
- * which those who wait change their number under. */
-static bool admit(struct ep_slots *slots)
+/* Under the lock, as all that follow. */
+static void send_message(struct ep_slot_ref *ref, ErlNifEnv *caller_env)
 {
-    uint64_t word = atomic_load_explicit(&slots->word, memory_order_relaxed);
-
-    while ((uint32_t)word < atomic_load_explicit(&slots->max, memory_order_relaxed)) {
-        if (atomic_compare_exchange_weak_explicit(&slots->word, &word, word + 1 - ONE_WAITS,
-                                                  memory_order_acq_rel, memory_order_relaxed))
-            return true;
-    }
-    return false;
+    /* To a process that has just died: its reference is collected soon, and gives up
+     * what it has. */
+    (void)enif_send(caller_env, &ref->pid, ref->env, ref->message);
+    enif_free_env(ref->env);
+    ref->env = NULL;
 }
 
-/* Hands free slots to the first in line. Under the lock. */
-static void grant(struct ep_slots *slots, ErlNifEnv *caller_env)
+static void make_message(struct ep_slot_ref *ref, ERL_NIF_TERM tag)
 {
-    while (slots->first != NULL && admit(slots)) {
-        struct ep_slot_ref *ref = slots->first;
-        slots->first = ref->next;
-        if (slots->first == NULL)
-            slots->last = &slots->first;
-        ref->state = EP_SLOT_HELD;
-        /* To a process that has just died: its reference is collected soon, and gives
-         * the slot back. */
-        (void)enif_send(caller_env, &ref->pid, ref->env, ref->message);
-        enif_free_env(ref->env);
-        ref->env = NULL;
+    ref->env = enif_alloc_env();
+    ref->message = enif_make_tuple2(ref->env, am_py_slot, enif_make_copy(ref->env, tag));
+}
+
+/* Changes the state of one in line. */
+static void move(struct ep_slots *slots, struct ep_slot_ref *ref, enum ep_slot_state state)
+{
+    slots->offered += (state == EP_SLOT_OFFERED) - (ref->state == EP_SLOT_OFFERED);
+    slots->insisting += (state == EP_SLOT_INSISTING) - (ref->state == EP_SLOT_INSISTING);
+    ref->state = state;
+}
+
+/* Gives the first in line a slot, for which there is room. */
+static void hand_over(struct ep_slots *slots, ErlNifEnv *caller_env)
+{
+    struct ep_slot_ref *ref = slots->first;
+
+    slots->first = ref->next;
+    if (slots->first == NULL)
+        slots->last = &slots->first;
+    atomic_fetch_add_explicit(&slots->word, 1 - ONE_WAITS, memory_order_acq_rel);
+    if (ref->state != EP_SLOT_OFFERED)
+        send_message(ref, caller_env);
+    move(slots, ref, EP_SLOT_HELD);
+}
+
+static void offer(struct ep_slots *slots, ErlNifEnv *caller_env)
+{
+    uint64_t max = atomic_load_explicit(&slots->max, memory_order_relaxed);
+    uint32_t in_use = ep_slots_current(slots);
+
+    if (in_use + (uint64_t)slots->offered >= max)
+        return;
+    for (struct ep_slot_ref *ref = slots->first;
+         ref != NULL && in_use + (uint64_t)slots->offered < max; ref = ref->next) {
+        if (ref->state != EP_SLOT_WAITING)
+            continue;
+        send_message(ref, caller_env);
+        move(slots, ref, EP_SLOT_OFFERED);
     }
+}
+
+/* Restores the invariant. */
+static void serve(struct ep_slots *slots, ErlNifEnv *caller_env)
+{
+    while (slots->insisting > 0 && has_room(slots))
+        hand_over(slots, caller_env);
+    if (slots->insisting == 0)
+        offer(slots, caller_env);
 }
 
 void ep_slots_release(struct ep_slots *slots, ErlNifEnv *caller_env)
@@ -75,7 +135,19 @@ void ep_slots_release(struct ep_slots *slots, ErlNifEnv *caller_env)
     if (before < ONE_WAITS)
         return;
     pthread_mutex_lock(&slots->lock);
-    grant(slots, caller_env);
+    serve(slots, caller_env);
+    pthread_mutex_unlock(&slots->lock);
+}
+
+/* What was held for something else goes to the first in line at once: its holder goes on
+ * to other work, so nobody is likely to use it meanwhile. */
+static void release_held(struct ep_slots *slots, ErlNifEnv *caller_env)
+{
+    pthread_mutex_lock(&slots->lock);
+    atomic_fetch_sub_explicit(&slots->word, 1, memory_order_acq_rel);
+    if (slots->first != NULL && has_room(slots))
+        hand_over(slots, caller_env);
+    serve(slots, caller_env);
     pthread_mutex_unlock(&slots->lock);
 }
 
@@ -83,37 +155,60 @@ void ep_slots_set_max(struct ep_slots *slots, ErlNifEnv *caller_env, uint32_t ma
 {
     pthread_mutex_lock(&slots->lock);
     atomic_store_explicit(&slots->max, max, memory_order_relaxed);
-    grant(slots, caller_env);
+    serve(slots, caller_env);
+    pthread_mutex_unlock(&slots->lock);
+}
+
+static void get_in_line(struct ep_slots *slots, ErlNifEnv *caller_env, struct ep_slot_ref *ref)
+{
+    pthread_mutex_lock(&slots->lock);
+    *slots->last = ref;
+    slots->last = &ref->next;
+    atomic_fetch_add_explicit(&slots->word, ONE_WAITS, memory_order_acq_rel);
+    move(slots, ref, ref->is_holder ? EP_SLOT_INSISTING : EP_SLOT_WAITING);
+    /* A slot may have become free since the try. */
+    serve(slots, caller_env);
     pthread_mutex_unlock(&slots->lock);
 }
 
 struct ep_slot_ref *ep_slot_ref_create(ErlNifEnv *env, struct ep_vm *vm, ERL_NIF_TERM tag,
-                                       bool *ret_waits)
+                                       bool is_holder, bool *ret_waits)
 {
     struct ep_slots *slots = &vm->slots;
     struct ep_slot_ref *ref = enif_alloc_resource(ep_slot_type, sizeof(*ref));
 
     if (ref == NULL)
         return NULL;
-    *ref = (struct ep_slot_ref){.vm = vm, .state = EP_SLOT_HELD};
+    *ref = (struct ep_slot_ref){.vm = vm, .state = EP_SLOT_HELD, .is_holder = is_holder};
     (void)enif_self(env, &ref->pid);
     /* The process runs this, so it is alive. */
     (void)enif_monitor_process(env, ref, &ref->pid, NULL);
-    *ret_waits = !ep_slots_try(slots);
-    if (!*ret_waits)
-        return ref;
-    ref->env = enif_alloc_env();
-    ref->message = enif_make_tuple2(ref->env, am_py_slot, enif_make_copy(ref->env, tag));
-    ref->state = EP_SLOT_WAITING;
+    *ret_waits = !(is_holder ? try_free(slots) : ep_slots_try(slots));
+    if (*ret_waits) {
+        make_message(ref, tag);
+        get_in_line(slots, env, ref);
+    }
+    return ref;
+}
+
+bool ep_slot_ref_claim(struct ep_slot_ref *ref, ErlNifEnv *env, ERL_NIF_TERM tag)
+{
+    struct ep_slots *slots = &ref->vm->slots;
 
     pthread_mutex_lock(&slots->lock);
-    *slots->last = ref;
-    slots->last = &ref->next;
-    atomic_fetch_add_explicit(&slots->word, ONE_WAITS, memory_order_acq_rel);
-    /* A slot may have become free since the try. */
-    grant(slots, env);
+    /* Those before it that have not had their turn come before it still. */
+    while (ref->state == EP_SLOT_OFFERED && has_room(slots))
+        hand_over(slots, env);
+    if (ref->state == EP_SLOT_OFFERED) {
+        make_message(ref, tag);
+        move(slots, ref, EP_SLOT_INSISTING);
+    }
+    /* Before serve(), which hands over with a message: a release, which needs no lock,
+     * may just have made room. */
+    bool is_held = ref->state == EP_SLOT_HELD;
+    serve(slots, env);
     pthread_mutex_unlock(&slots->lock);
-    return ref;
+    return is_held;
 }
 
 /* Takes ref out of the line. Under the lock. */
@@ -127,23 +222,32 @@ static void leave_line(struct ep_slots *slots, struct ep_slot_ref *ref)
     if (*at == NULL)
         slots->last = at;
     atomic_fetch_sub_explicit(&slots->word, ONE_WAITS, memory_order_acq_rel);
-    enif_free_env(ref->env);
+    if (ref->env != NULL)
+        enif_free_env(ref->env);
     ref->env = NULL;
 }
 
-bool ep_slot_ref_end(struct ep_slot_ref *ref, ErlNifEnv *caller_env)
+static bool is_in_line(enum ep_slot_state state)
+{
+    return state == EP_SLOT_WAITING || state == EP_SLOT_OFFERED || state == EP_SLOT_INSISTING;
+}
+
+enum ep_slot_state ep_slot_ref_end(struct ep_slot_ref *ref, ErlNifEnv *caller_env)
 {
     struct ep_slots *slots = &ref->vm->slots;
 
     pthread_mutex_lock(&slots->lock);
-    bool was_held = ref->state == EP_SLOT_HELD;
-    if (ref->state == EP_SLOT_WAITING)
+    enum ep_slot_state state = ref->state;
+    if (is_in_line(state))
         leave_line(slots, ref);
-    ref->state = EP_SLOT_GONE;
+    move(slots, ref, EP_SLOT_GONE);
+    /* Its offer goes to the next, and it insists no more. */
+    if (is_in_line(state))
+        serve(slots, caller_env);
     pthread_mutex_unlock(&slots->lock);
-    if (was_held)
-        ep_slots_release(slots, caller_env);
-    return was_held;
+    if (state == EP_SLOT_HELD)
+        (ref->is_holder ? release_held : ep_slots_release)(slots, caller_env);
+    return state;
 }
 
 void ep_slot_ref_destroy(ErlNifEnv *env, void *object)

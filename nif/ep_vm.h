@@ -249,6 +249,7 @@ struct ep_slots {
     _Atomic uint32_t max;
     pthread_mutex_t lock;
     struct ep_slot_ref *first, **last; /* who waits, in order of arrival */
+    uint32_t offered, insisting;       /* how many of them are; under lock */
 };
 
 struct ep_vm {

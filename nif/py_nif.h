@@ -60,6 +60,7 @@ PY_NIF(inquire_nif);
 PY_NIF(answer_nif);
 PY_NIF(call_id_nif);
 PY_NIF(slot_acquire_nif);
+PY_NIF(slot_claim_nif);
 PY_NIF(slot_release_nif);
 PY_NIF(slots_nif);
 PY_NIF(set_max_slots_nif);

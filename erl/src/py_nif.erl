@@ -42,7 +42,8 @@
     context_call/6,
     owngil_supported/0,
     subinterp_supported/0,
-    slot_acquire/1,
+    slot_acquire/2,
+    slot_claim/2,
     slot_release/1,
     slots/0,
     set_max_slots/1,
@@ -212,12 +213,18 @@ inquire(_Lane, _Tag, _Function, _Args) ->
 call_id(_Call) ->
     ?NOT_LOADED.
 
-%% Waiting: {py_slot, Tag} comes when it is the caller's turn.
--spec slot_acquire(reference()) -> {held | waiting, slot()}.
-slot_acquire(_Tag) ->
+%% Waiting: {py_slot, Tag} comes when the slot is held, or, to run a request, when it is
+%% to be claimed.
+-spec slot_acquire(reference(), hold | run) -> {held | waiting, slot()}.
+slot_acquire(_Tag, _Why) ->
     ?NOT_LOADED.
 
-%% What it was. After `held' of a slot that waited its message is, or will be, there.
+%% After {py_slot, Tag}. Waiting: somebody was faster; {py_slot, Tag} comes once more.
+-spec slot_claim(slot(), reference()) -> held | waiting.
+slot_claim(_Slot, _Tag) ->
+    ?NOT_LOADED.
+
+%% What it was, an offer counts as held. After `held' of a slot that waited its message is, or will be, there.
 -spec slot_release(slot()) -> held | waiting.
 slot_release(_Slot) ->
     ?NOT_LOADED.

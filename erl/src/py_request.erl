@@ -173,7 +173,7 @@ go_on(Outcome, _Submit, Run) ->
 
 wait_for_slot(Submit, Run) ->
     Tag = make_ref(),
-    case py_nif:slot_acquire(Tag) of
+    case py_nif:slot_acquire(Tag, run) of
         {held, Slot} -> with_slot(Slot, Submit, Run);
         {waiting, Slot} -> wait_for_slot(Slot, Tag, Submit, Run)
     end.
@@ -181,7 +181,10 @@ wait_for_slot(Submit, Run) ->
 wait_for_slot(Slot, Tag, Submit, Run = #run{deadline = Deadline, guard = Guard}) ->
     receive
         {py_slot, Tag} ->
-            with_slot(Slot, Submit, Run);
+            case py_nif:slot_claim(Slot, Tag) of
+                held -> with_slot(Slot, Submit, Run);
+                waiting -> wait_for_slot(Slot, Tag, Submit, Run)
+            end;
         {'DOWN', Guard, process, _, _} ->
             _ = py_nif:slot_release(Slot),
             exit(normal)

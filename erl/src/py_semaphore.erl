@@ -34,7 +34,7 @@ set_max_concurrent(_) ->
 -spec acquire(timeout()) -> ok | {error, max_concurrent}.
 acquire(Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0, Timeout =< 16#FFFFFFFF ->
     Tag = make_ref(),
-    case py_nif:slot_acquire(Tag) of
+    case py_nif:slot_acquire(Tag, hold) of
         {held, Slot} ->
             hold(Slot);
         {waiting, Slot} ->

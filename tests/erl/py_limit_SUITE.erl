@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @doc The limit of concurrent requests: who waits is served in order, without polling,
-%% and no slot is ever lost.
+%% and no slot is ever lost. py_line_SUITE: the offers behind that.
 -module(py_limit_SUITE).
 
 -compile([export_all, nowarn_export_all]).
