@@ -8,8 +8,7 @@
 
 void ep_shrink_note(struct ep_vm *vm, const struct ep_slab *slab)
 {
-    if (ep_slab_has_spike(slab)
-        && atomic_exchange_explicit(&vm->has_spike, 1, memory_order_relaxed) == 0)
+    if (ep_slab_has_spike(slab) && atomic_exchange(&vm->has_spike, 1) == 0)
         ep_reaper_wake(vm);
 }
 
@@ -65,7 +64,7 @@ int ep_shrink_run(struct ep_vm *vm)
         return (int)(EP_SHRINK_MS - passed_ms);
 
     /* Cleared first, so that a spike noted meanwhile is not forgotten. */
-    atomic_store_explicit(&vm->has_spike, 0, memory_order_relaxed);
+    atomic_store(&vm->has_spike, 0);
     bool has_spike = false;
     pthread_mutex_lock(&vm->lock);
     struct ep_host *host = vm->hosts;
@@ -74,7 +73,7 @@ int ep_shrink_run(struct ep_vm *vm)
     for (; host != NULL; host = host->next)
         has_spike |= shrink_host(host);
     if (has_spike)
-        atomic_store_explicit(&vm->has_spike, 1, memory_order_relaxed);
+        atomic_store(&vm->has_spike, 1);
     vm->shrink_ns = has_spike ? ep_clock_ns() : 0;
     return has_spike ? EP_SHRINK_MS : -1;
 }
