@@ -40,6 +40,9 @@ static bool become_spinner(struct ep_vm *vm)
 /* A ring in which nothing has come for this long belongs to a worker without a CPU, or
  * to one that has more to do. */
 #define STILL_NS 3000
+/* Between two times that a scheduler with other callers to run gives its CPU up: who
+ * yields more often than the others on a CPU hardly gets it. */
+#define GIVE_WAY_NS 25000
 
 /* Looks once. Returns true if the wait is over, with *ret_mine. */
 static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
@@ -137,6 +140,17 @@ static bool is_ring_still(struct ep_lane *lane, uint64_t now)
     return false;
 }
 
+/* Whether this scheduler has had the CPU for a while. */
+static bool may_give_way(uint64_t now)
+{
+    static _Thread_local uint64_t gave_way_ns;
+
+    if (now - gave_way_ns < GIVE_WAY_NS)
+        return false;
+    gave_way_ns = now;
+    return true;
+}
+
 enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                                       struct ep_reply *ret_reply)
 {
@@ -158,7 +172,7 @@ enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
         is_still = is_ring_still(lane, now);
         ep_consumer_leave(lane, env);
     }
-    if (is_alone || is_still)
+    if (is_alone || (is_still && may_give_way(now)))
         (void)sched_yield();
     call->looked_ns = ep_clock_ns();
     return EP_WAIT_AGAIN;
