@@ -92,6 +92,8 @@ stops(Config, Module, Function, More) ->
 
 stop_once(Ctx, Config, Module, Function, More) ->
     Mark = py_test:marker(Config, Function),
+    %% The budget is for the function: a new process would have to read the module first.
+    {ok, true} = py:eval(Ctx, <<"bool(__import__(m))">>, #{m => Module}),
     T0 = us(),
     {error, timeout} = py:call(Ctx, Module, Function, [Mark | More], ?BUDGET_MS),
     T1 = us(),
