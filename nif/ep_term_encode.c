@@ -4,6 +4,7 @@
 #include "ep_term.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,9 +95,12 @@ static int unconvertible(struct walk *walk, const char *what)
 
 static int buffer_fault(struct walk *walk, int error)
 {
-    const char *why = error == -EMSGSIZE
-                          ? "does not fit in one message, which holds 2147549184 bytes"
-                          : "no memory";
+    char why[96] = "no memory";
+
+    if (error == -EMSGSIZE)
+        (void)snprintf(why, sizeof(why),
+                       "does not fit in one message, which holds %" PRIu64 " bytes",
+                       EP_MESSAGE_MAX);
     return fault(walk, am_MemoryError, error, why);
 }
 

@@ -67,7 +67,24 @@ static int open_reader(int fd)
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-int ep_seg_create_own(struct ep_seg *seg, size_t size, size_t prefault)
+/* The same for what has to shrink; *fd becomes one that cannot write. */
+static int seal_slabs(int *fd)
+{
+    int reader = open_reader(*fd);
+
+    if (reader < 0)
+        return seal_own(*fd);
+    if (fcntl(*fd, F_ADD_SEALS, SIZE_SEALS | F_SEAL_SEAL) < 0) {
+        int rc = -errno;
+        (void)close(reader);
+        return rc;
+    }
+    (void)close(*fd);
+    *fd = reader;
+    return 0;
+}
+
+static int create_written(struct ep_seg *seg, size_t size, size_t prefault, bool shrinks)
 {
     void *mem = NULL;
     int rc;
@@ -84,7 +101,7 @@ int ep_seg_create_own(struct ep_seg *seg, size_t size, size_t prefault)
     if (rc < 0)
         goto close_fd;
 
-    rc = seal_own(fd);
+    rc = shrinks ? seal_slabs(&fd) : seal_own(fd);
     if (rc < 0)
         goto unmap;
 
@@ -98,38 +115,14 @@ close_fd:
     return rc;
 }
 
+int ep_seg_create_own(struct ep_seg *seg, size_t size, size_t prefault)
+{
+    return create_written(seg, size, prefault, false);
+}
+
 int ep_seg_create_slabs(struct ep_seg *seg, size_t size)
 {
-    void *mem = NULL;
-
-    int fd = create_memfd(size);
-    if (fd < 0)
-        return fd;
-    int rc = map_shared(fd, size, PROT_READ | PROT_WRITE, &mem);
-    if (rc < 0)
-        goto close_fd;
-    int reader = open_reader(fd);
-    rc = reader < 0 ? seal_own(fd) : 0;
-    if (rc == 0 && reader >= 0 && fcntl(fd, F_ADD_SEALS, SIZE_SEALS | F_SEAL_SEAL) < 0)
-        rc = -errno;
-    if (rc < 0) {
-        if (reader >= 0)
-            (void)close(reader);
-        goto unmap;
-    }
-    if (reader >= 0) {
-        (void)close(fd);
-        fd = reader;
-    }
-
-    *seg = (struct ep_seg){.mem = mem, .size = size, .fd = fd};
-    return 0;
-
-unmap:
-    (void)munmap(mem, size);
-close_fd:
-    (void)close(fd);
-    return rc;
+    return create_written(seg, size, 0, true);
 }
 
 void ep_seg_give_back(void *start, size_t size)
