@@ -150,6 +150,8 @@ int ep_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,
         if (rc < 0)
             break;
         ep_ring_advance(&lane->shm.response);
+        if (atomic_load_explicit(&lane->is_still, memory_order_relaxed))
+            atomic_store_explicit(&lane->is_still, false, memory_order_relaxed);
         rc = handle(lane, caller_env, reply, mine, ep_call_find(lane, msg->call_id));
     }
 

@@ -61,7 +61,8 @@ static int create_shared(struct ep_host *host, const struct ep_host_options *opt
     int pair[2];
 
     ep_layout_init(&header, options->lanes);
-    header.worker_spin_ns = options->spin_ns;
+    header.spin_min_ns = options->spin_min_ns;
+    header.spin_max_ns = options->spin_max_ns;
     int rc = ep_seg_create_own(&host->a, header.size_a, ep_layout_ring_bytes_a(options->lanes));
     if (rc < 0)
         return rc;

@@ -19,8 +19,8 @@
 #include "ep_vm.h"
 
 struct ep_host_options {
-    uint32_t lanes; /* control lane included */
-    uint32_t spin_ns;
+    uint32_t lanes;                    /* control lane included */
+    uint32_t spin_min_ns, spin_max_ns; /* of its lane threads, see ep_spin_init() */
     char worker_path[4096];
     char python_path[4096];
     char module_path[4096];

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_t spin_ns)
+struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_t spin_min_ns,
+                               uint32_t spin_max_ns)
 {
     struct ep_lane *lane = enif_alloc_resource(ep_lane_type, sizeof(*lane));
 
@@ -24,7 +25,7 @@ struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_
     ep_queue_init(&lane->calls);
     ep_queue_init(&lane->urgent);
     atomic_init(&lane->next_env_id, 1);
-    ep_spin_init(&lane->spin, spin_ns);
+    ep_spin_init(&lane->spin, spin_min_ns, spin_max_ns);
     pthread_mutex_init(&lane->producer, NULL);
     pthread_mutex_init(&lane->reclaim, NULL);
     if (enif_monitor_process(NULL, lane, owner, &lane->owner_monitor) != 0) {

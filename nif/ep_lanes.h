@@ -18,7 +18,8 @@
 #include "ep_buf.h"
 #include "ep_vm.h"
 
-struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_t spin_ns);
+struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_t spin_min_ns,
+                               uint32_t spin_max_ns);
 void ep_lane_destroy(ErlNifEnv *env, void *object);
 void ep_lane_down(ErlNifEnv *env, void *object, ErlNifPid *pid, ErlNifMonitor *monitor);
 

@@ -33,6 +33,8 @@ static bool become_spinner(struct ep_vm *vm)
 /* Polls before a caller counts as a spinner. A reply that comes at once is worth
  * two operations on a word that all callers share. */
 #define FREE_POLLS 48
+/* The same where no reply is to be expected before others have had their turn. */
+#define FUTILE_POLLS 2
 /* How long a caller spins in one go. */
 #define STRETCH_NS 3000
 /* A caller whose turn comes back within this has its scheduler for itself. */
@@ -40,6 +42,14 @@ static bool become_spinner(struct ep_vm *vm)
 /* A ring in which nothing has come for this long belongs to a worker without a CPU, or
  * to one that has more to do. */
 #define STILL_NS 3000
+/* What a call that is answered at once costs its caller of its turn, in percent. The
+ * scheduler would let a process make hundreds of calls before the next one's turn, for
+ * it counts steps, and the time in here is spent waiting. */
+#define ANSWER_PERCENT 5
+/* The same while other callers of the scheduler make one call a turn, because their
+ * worker lacks a CPU; for that many answers since one of them was seen. */
+#define MIXED_PERCENT 13
+#define MIXED_ANSWERS 128
 /* Between two times that a scheduler with other callers to run gives its CPU up: who
  * yields more often than the others on a CPU hardly gets it. */
 #define GIVE_WAY_NS 25000
@@ -104,6 +114,22 @@ static enum ep_wait_result end_wait(struct ep_lane *lane, ErlNifEnv *env, struct
     return mine ? EP_WAIT_TAKEN : EP_WAIT_PARKED;
 }
 
+/* Answers since a caller of this scheduler had to let others go first. */
+static _Thread_local int answers_since_wait = MIXED_ANSWERS;
+
+/* Lets others go first, and then looks again. */
+static enum ep_wait_result wait_on(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                                   uint32_t budget, bool consumer)
+{
+    answers_since_wait = 0;
+    atomic_store_explicit(&lane->is_still, true, memory_order_relaxed);
+    if (consumer)
+        ep_consumer_leave(lane, env);
+    call->looked_ns = ep_clock_ns();
+    call->spin_until_ns = call->looked_ns + budget + ep_spin_extra(call->bytes);
+    return EP_WAIT_AGAIN;
+}
+
 enum ep_wait_result ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                                       struct ep_reply *ret_reply)
 {
@@ -113,21 +139,31 @@ enum ep_wait_result ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
 
     if (budget == 0)
         return end_wait(lane, env, call, false, false);
-    for (unsigned polls = 0; polls < FREE_POLLS && !over; polls++) {
+    /* The worker cannot run while we do, or has not answered anybody for a while. */
+    bool is_futile =
+        call->is_overlain || atomic_load_explicit(&lane->is_still, memory_order_relaxed);
+    unsigned most = is_futile ? FUTILE_POLLS : FREE_POLLS;
+    for (unsigned polls = 0; polls < most && !over; polls++) {
         over = look(lane, env, call, ret_reply, &consumer, &mine);
         ep_cpu_relax();
     }
-    if (!over)
+    if (!over && !is_futile)
         over = spin_stretch(lane, env, call, ret_reply, &consumer, &mine);
-    if (over) {
-        ep_spin_hit(&lane->spin);
-        return end_wait(lane, env, call, consumer, mine);
+    if (!over)
+        return wait_on(lane, env, call, budget, consumer);
+    ep_spin_hit(&lane->spin);
+    return end_wait(lane, env, call, consumer, mine);
+}
+
+int ep_wait_price(int calls)
+{
+    int percent = ANSWER_PERCENT * calls;
+
+    if (answers_since_wait < MIXED_ANSWERS) {
+        answers_since_wait += calls;
+        percent = MIXED_PERCENT * calls;
     }
-    if (consumer)
-        ep_consumer_leave(lane, env);
-    call->looked_ns = ep_clock_ns();
-    call->spin_until_ns = call->looked_ns + budget + ep_spin_extra(call->bytes);
-    return EP_WAIT_AGAIN;
+    return percent < 100 ? percent : 100;
 }
 
 /* Whether no reply has come for a while, to whomever. By the consumer. */
@@ -159,7 +195,8 @@ enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
     bool is_alone = now - call->looked_ns < ALONE_NS;
 
     if (look(lane, env, call, ret_reply, &consumer, &mine)
-        || (is_alone && spin_stretch(lane, env, call, ret_reply, &consumer, &mine))) {
+        || (is_alone && !call->is_overlain
+            && spin_stretch(lane, env, call, ret_reply, &consumer, &mine))) {
         ep_spin_hit(&lane->spin);
         return end_wait(lane, env, call, consumer, mine);
     }
@@ -172,7 +209,7 @@ enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
         is_still = is_ring_still(lane, now);
         ep_consumer_leave(lane, env);
     }
-    if (is_alone || (is_still && may_give_way(now)))
+    if (is_alone || (is_still && (call->is_overlain || may_give_way(now))))
         (void)sched_yield();
     call->looked_ns = ep_clock_ns();
     return EP_WAIT_AGAIN;

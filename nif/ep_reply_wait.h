@@ -21,6 +21,10 @@ enum ep_wait_result {
 enum ep_wait_result ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                                       struct ep_reply *ret_reply);
 
+/* What that many calls that were answered at once cost their caller of its turn, in
+ * percent. */
+int ep_wait_price(int calls);
+
 /* Looks again, after EP_WAIT_AGAIN. */
 enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                                       struct ep_reply *ret_reply);

@@ -16,6 +16,10 @@
 #define DROPS_MAX 65536u
 #define DROPS_KICK 64u
 
+/* What it costs to find the worker asleep, in wake-ups: the call into the system takes
+ * about as long as it takes the worker to wake up, and its answer finds the caller asleep. */
+#define WAKES_OF_A_WORKER 4u
+
 /* Whether fewer than that many messages wait in the ring. Looks at the line of the
  * worker's head only if that can change the answer. */
 static bool has_fewer(struct ep_ring_tx *ring, uint64_t most)
@@ -131,12 +135,18 @@ static void send_drops(struct ep_lane *lane)
         lane->n_drops -= n;
 }
 
-static void kick(struct ep_lane *lane)
+/* Wakes the worker if it sleeps. Returns whether it did. */
+static bool kick(struct ep_lane *lane)
 {
     if (!ep_bell_must_ring(&lane->shm.park))
-        return;
+        return false;
+    /* Relaxed: a guess comes of it. Not trusted: the budget has limits. */
+    ep_spin_learn(&lane->spin, (uint64_t)WAKES_OF_A_WORKER
+                                   * atomic_load_explicit(lane->shm.wake_ns, memory_order_relaxed));
+    atomic_store_explicit(lane->shm.kicked_ns, ep_clock_ns(), memory_order_relaxed);
     ep_futex_wake(lane->shm.futex);
     atomic_fetch_add_explicit(&lane->vm->kicks, 1, memory_order_relaxed);
+    return true;
 }
 
 static void flush(struct ep_lane *lane, bool urgent)
@@ -247,13 +257,21 @@ void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
 {
     call->op = request->op;
     call->bytes = (uint32_t)request->payload->length;
-    call->is_timed = false;
+    call->is_timed = call->is_overlain = false;
     call->serial =
         request->urgent
             ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
             : 0;
     atomic_store_explicit(&call->is_overdue, false, memory_order_relaxed);
     (void)enif_self(env, &call->caller);
+}
+
+/* Whether the worker cannot run now, because we do, where it ran last. Relaxed: a hint. */
+static bool is_overlain(const struct ep_lane *lane)
+{
+    uint32_t cpu = atomic_load_explicit(lane->shm.cpu, memory_order_relaxed);
+
+    return cpu != 0 && cpu == ep_cpu_here();
 }
 
 static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
@@ -291,8 +309,8 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
         if (queue->first == NULL)
             rc = publish(lane, request->urgent, call, &head, payload->data, payload->length,
                          request->stage);
-        if (rc == 0)
-            kick(lane);
+        bool kicked = rc == 0 && kick(lane);
+        call->is_overlain = !kicked && is_overlain(lane);
     }
     if (rc < 0)
         rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);

@@ -34,7 +34,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define EP_VM_VERSION 3u /* bump when a structure below changes: no hot upgrade then */
+#define EP_VM_VERSION 4u /* bump when a structure below changes: no hot upgrade then */
 
 /* What a caller asked for; decides the shape of its answer. */
 enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
@@ -100,6 +100,7 @@ struct ep_call {
     enum ep_op op;
     enum ep_place place; /* published on that ring, or still in a waiting queue */
     bool is_timed;
+    bool is_overlain;        /* submitted from the CPU on which the worker ran last */
     uint32_t bytes;          /* of the request */
     _Atomic bool is_overdue; /* its budget ended while it was BUSY */
     uint64_t serial;         /* of nested requests, in the order of their making; else 0 */
@@ -183,8 +184,9 @@ struct ep_lane {
     bool closed;               /* what still comes is late; under the consumer lock */
     uint64_t unread_at;        /* check(): response position that was unread */
     uint64_t unread_since_ns;
-    uint64_t polled_at; /* response position that callers have seen, under the consumer lock */
-    uint64_t polled_ns; /* since then */
+    uint64_t polled_at;    /* response position that callers have seen, under the consumer lock */
+    uint64_t polled_ns;    /* since then */
+    _Atomic bool is_still; /* a caller waited in vain, and nothing has come since; a hint */
 
     EP_APART(2);
     _Atomic(struct ep_call *) freed; /* pushed by anyone */

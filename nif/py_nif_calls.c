@@ -24,11 +24,7 @@
 #define FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
 #define FLAGS_ALL (EP_FLAG_TRACEBACK | FLAG_NESTED | FLAG_HAS_SLOT)
 
-/* What a call that was answered at once costs its caller of its turn, in percent. The
- * scheduler would let a process make hundreds of calls before the next one's turn, for
- * it counts steps, and the time in here is spent waiting. Charging takes time, too, so
- * one call in a few pays for all of them. */
-#define CALL_PERCENT 5
+/* Charging a caller for its turn takes time, so one call in a few pays for all of them. */
 #define CHARGE_EVERY 8
 /* A scheduler whose callers are all answered at once never sleeps, and the system would
  * let it run until its time slice is over, milliseconds, while another scheduler waits
@@ -100,7 +96,7 @@ static void charge(ErlNifEnv *env)
 {
     static _Thread_local uint64_t gave_way_ns;
 
-    (void)enif_consume_timeslice(env, CHARGE_EVERY * CALL_PERCENT);
+    (void)enif_consume_timeslice(env, ep_wait_price(CHARGE_EVERY));
     uint64_t now = ep_clock_ns();
     if (now - gave_way_ns <= GIVE_WAY_NS)
         return;

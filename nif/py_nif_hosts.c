@@ -75,13 +75,23 @@ PY_NIF(launcher_join_nif)
     return enif_make_tuple2(env, am_ok, enif_make_uint64(env, launcher->id));
 }
 
-/* host_start(Launcher, Contexts, SpinNs, WorkerPath, PythonPath, ModulePath) ->
+/* {MinNs, MaxNs}, as for ep_spin_init(). */
+static bool get_spin(ErlNifEnv *env, ERL_NIF_TERM term, uint32_t *ret_min_ns, uint32_t *ret_max_ns)
+{
+    const ERL_NIF_TERM *pair;
+    int arity;
+
+    return enif_get_tuple(env, term, &arity, &pair) && arity == 2
+           && enif_get_uint(env, pair[0], ret_min_ns) && enif_get_uint(env, pair[1], ret_max_ns);
+}
+
+/* host_start(Launcher, Contexts, {SpinMinNs, SpinMaxNs}, WorkerPath, PythonPath, ModulePath) ->
  *     {ok, Host, Id} | {error, Posix} */
 PY_NIF(host_start_nif)
 {
     struct ep_launcher *launcher;
     struct ep_host *host;
-    unsigned contexts, spin_ns;
+    unsigned contexts;
     ErlNifPid self;
 
     (void)argc;
@@ -90,14 +100,14 @@ PY_NIF(host_start_nif)
         return py_nif_posix_error(env, -ENOMEM);
     if (!enif_get_resource(env, argv[0], ep_launcher_type, (void **)&launcher)
         || !enif_get_uint(env, argv[1], &contexts) || contexts < 1 || contexts >= EP_LANES_MAX
-        || !enif_get_uint(env, argv[2], &spin_ns) || !get_path(env, argv[3], options->worker_path)
+        || !get_spin(env, argv[2], &options->spin_min_ns, &options->spin_max_ns)
+        || !get_path(env, argv[3], options->worker_path)
         || !get_path(env, argv[4], options->python_path)
         || !get_path(env, argv[5], options->module_path)) {
         enif_free(options);
         return enif_make_badarg(env);
     }
     options->lanes = contexts + 1;
-    options->spin_ns = spin_ns;
     (void)enif_self(env, &self);
     int rc = ep_host_start(py_nif_vm(env), launcher, &self, options, &host);
     enif_free(options);
@@ -133,17 +143,17 @@ PY_NIF(host_shutdown_nif)
     return am_ok;
 }
 
-/* lane_new(SpinNs) -> Lane. The calling process becomes its owner. */
+/* lane_new({SpinMinNs, SpinMaxNs}) -> Lane. The calling process becomes its owner. */
 PY_NIF(lane_new_nif)
 {
-    unsigned spin_ns;
+    uint32_t min_ns, max_ns;
     ErlNifPid self;
 
     (void)argc;
-    if (!enif_get_uint(env, argv[0], &spin_ns))
+    if (!get_spin(env, argv[0], &min_ns, &max_ns))
         return enif_make_badarg(env);
     (void)enif_self(env, &self);
-    struct ep_lane *lane = ep_lane_create(py_nif_vm(env), &self, spin_ns);
+    struct ep_lane *lane = ep_lane_create(py_nif_vm(env), &self, min_ns, max_ns);
     return lane == NULL ? py_nif_posix_error(env, -ENOMEM) : resource_term(env, lane);
 }
 

@@ -65,7 +65,7 @@ static void set_up(uint32_t spin_ns)
     must(ep_seg_open(&worker_b, duplicate(host.b.fd), true) == 0);
     ep_lane_worker_attach(&worker, worker_a.mem, worker_b.mem, host.c.mem, lanes, 1);
 
-    lane = ep_lane_create(&vm, &owner, spin_ns);
+    lane = ep_lane_create(&vm, &owner, spin_ns, spin_ns);
     must(lane != NULL && ep_lane_attach(lane, &host, 1, EP_MODE_WORKER, NULL) == 0);
 }
 

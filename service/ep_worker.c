@@ -74,7 +74,10 @@ static int open_segments(void)
     const struct ep_layout_header *header = worker.a.mem;
     worker.n_lanes = header->lanes;
     /* Who spins on a single CPU keeps the one he waits for from running. */
-    worker.spin_ns = ep_cpu_count() > 1 ? header->worker_spin_ns : 0;
+    if (ep_cpu_count() > 1) {
+        worker.spin_min_ns = header->spin_min_ns;
+        worker.spin_max_ns = header->spin_max_ns;
+    }
     return worker.n_lanes < 2 ? -EPROTO : 0;
 }
 

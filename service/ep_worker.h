@@ -49,6 +49,7 @@ struct ep_worker_lane {
     struct ep_spin spin;
     uint32_t last_bytes; /* of the reply before, which the VM reads before it asks again */
     struct ep_py_context *context; /* NULL before START and after STOP */
+    uint32_t cpu;                  /* as published, see struct ep_lane_b */
     bool attached;                 /* the thread holds the context's GIL */
     bool is_main;
     bool is_scratch_used;
@@ -68,7 +69,7 @@ struct ep_worker {
     struct ep_seg b;
     struct ep_seg c;
     uint32_t n_lanes;
-    uint32_t spin_ns;
+    uint32_t spin_min_ns, spin_max_ns;
     int doorbell;
     int control;
     struct ep_worker_lane *lanes[EP_LANES_MAX]; /* written under mutex, never replaced */

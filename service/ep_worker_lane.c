@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 /*
@@ -19,6 +20,13 @@
 #define FAST_LOOKS 64u  /* looks at the rings before the first look at the clock */
 #define TIMED_LOOKS 16u /* looks between two looks at the clock */
 
+/* What a wake-up that took longer counts as. */
+#define WAKE_NS_MAX 250000u
+/* What it costs a caller to sleep, in wake-ups: the reaper has to be woken, and then the
+ * caller's scheduler; each costs its waker about as much as it takes. Then the worker,
+ * if it fell asleep meanwhile. */
+#define WAKES_OF_A_CALLER 8u
+
 #define SHRINK_NS 1000000000              /* idle for this long: memory goes back */
 #define SHRINK_PIECE (UINT64_C(16) << 20) /* between two looks at the rings */
 
@@ -34,7 +42,7 @@ struct ep_worker_lane *ep_worker_lane_create(struct ep_worker *worker, uint32_t 
     }
     ep_lane_worker_attach(&lane->shm, worker->a.mem, worker->b.mem, worker->c.mem, worker->n_lanes,
                           index);
-    ep_spin_init(&lane->spin, worker->spin_ns);
+    ep_spin_init(&lane->spin, worker->spin_min_ns, worker->spin_max_ns);
     ep_py_interrupt_init(&lane->interrupt);
     ep_worker_callback_init(lane);
     lane->worker = worker;
@@ -80,7 +88,7 @@ static bool has_message(struct ep_worker_lane *lane, bool urgent_only)
 
 static bool spin(struct ep_worker_lane *lane, bool urgent_only)
 {
-    if (lane->spin.max_ns == 0)
+    if (lane->spin.ns == 0)
         return has_message(lane, urgent_only);
     if (lane->attached && !ep_py_context_is_alone(lane->context))
         ep_worker_lane_detach(lane);
@@ -124,9 +132,24 @@ static void shrink(struct ep_worker_lane *lane, bool urgent_only)
         ep_seg_give_back(lane->shm.slab_mem + offset, size);
 }
 
+/* Learns from a wake-up what it costs to sleep, and tells the VM. */
+static void learn(struct ep_worker_lane *lane, uint64_t kicked_ns)
+{
+    uint64_t now = ep_clock_ns();
+    uint64_t took = now > kicked_ns ? now - kicked_ns : 0;
+    uint32_t old = atomic_load_explicit(lane->shm.wake_ns, memory_order_relaxed);
+
+    if (took > WAKE_NS_MAX)
+        took = WAKE_NS_MAX; /* something else had the CPU */
+    uint32_t guess = old == 0 ? (uint32_t)took : old - old / 8 + (uint32_t)took / 8;
+    atomic_store_explicit(lane->shm.wake_ns, guess, memory_order_relaxed);
+    ep_spin_learn(&lane->spin, (uint64_t)WAKES_OF_A_CALLER * guess);
+}
+
 /* Sleeps until the VM says that there is something. Returns whether there is. Detached. */
 static bool park(struct ep_worker_lane *lane, bool urgent_only)
 {
+    uint64_t kicked_ns = atomic_load_explicit(lane->shm.kicked_ns, memory_order_relaxed);
     uint32_t value = ep_futex_value(lane->shm.futex);
     bool has_spike = ep_slab_has_spike(&lane->shm.slab);
 
@@ -134,6 +157,9 @@ static bool park(struct ep_worker_lane *lane, bool urgent_only)
     if (!has_message(lane, urgent_only) && !ep_worker_is_stopping(lane->worker))
         ep_futex_wait(lane->shm.futex, value, has_spike ? SHRINK_NS : -1);
     ep_bell_disarm(&lane->shm.park);
+    uint64_t last_ns = atomic_load_explicit(lane->shm.kicked_ns, memory_order_relaxed);
+    if (last_ns != kicked_ns)
+        learn(lane, last_ns);
     if (has_spike)
         shrink(lane, urgent_only);
     return has_message(lane, urgent_only);

@@ -37,6 +37,17 @@ static void set_running(struct ep_worker_lane *lane, uint64_t value)
     atomic_store_explicit(lane->shm.running, value, memory_order_relaxed);
 }
 
+/* Tells callers where this thread runs. Relaxed: a hint. */
+static void publish_cpu(struct ep_worker_lane *lane)
+{
+    uint32_t cpu = ep_cpu_here();
+
+    if (cpu == lane->cpu)
+        return;
+    lane->cpu = cpu;
+    atomic_store_explicit(lane->shm.cpu, cpu, memory_order_relaxed);
+}
+
 /* The frame below waits for an answer, or there is none. */
 static void pop_frame(struct ep_worker_lane *lane, const struct ep_worker_frame *frame)
 {
@@ -101,6 +112,7 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
 
     uint64_t sent_ns = (slot->flags & EP_FLAG_TIMED) != 0 ? slot->stamp : 0;
     uint64_t begun_ns = sent_ns != 0 ? ep_clock_ns() : 0;
+    publish_cpu(lane);
     ep_worker_lane_attach(lane);
     if (ep_py_request_decode(lane->context, &request, slot,
                              ep_lane_worker_payload(&lane->shm, slot))

@@ -58,15 +58,20 @@ unsigned ep_cpu_count(void)
     return n == 0 ? 1 : n;
 }
 
-void ep_spin_init(struct ep_spin *spin, uint32_t max_ns)
+uint32_t ep_cpu_here(void)
 {
-    *spin = (struct ep_spin){.max_ns = max_ns};
+    return (uint32_t)(sched_getcpu() + 1);
+}
+
+void ep_spin_init(struct ep_spin *spin, uint32_t min_ns, uint32_t max_ns)
+{
+    *spin = (struct ep_spin){.ns = min_ns, .min_ns = min_ns, .max_ns = max_ns};
 }
 
 uint32_t ep_spin_budget(struct ep_spin *spin)
 {
     if (spin->skip == 0)
-        return spin->max_ns;
+        return spin->ns;
     spin->skip--;
     return 0;
 }

@@ -33,21 +33,34 @@ static inline void ep_cpu_relax(void)
 /* CPUs this process may use: affinity and cgroup quota (v1 and v2), at least 1. */
 unsigned ep_cpu_count(void);
 
-/* Whether busy waiting pays at the moment. After success every wait may spin its
- * full length; after failures some waits in a row do not spin at all, at most
- * EP_SPIN_SKIP_MAX of them. So the cost of spinning in vain stays small, and yet a
- * lane that has become fast is found out within a few waits: a shorter budget
- * instead would miss for ever what takes a little longer than it. Zeroed means
- * "never spin". */
+/* The CPU that runs this, from 1; 0: unknown. It may be another one a moment later. */
+uint32_t ep_cpu_here(void);
+
+/* How long to wait busily, and whether that pays at the moment. The budget follows
+ * what it costs to sleep instead (Karlin et al., Competitive randomized algorithms for
+ * nonuniform problems, 1994: who waits for as long as that costs at most twice of what
+ * the best choice would have). After success every wait may spin its full length;
+ * after failures some waits in a row do not spin at all, at most EP_SPIN_SKIP_MAX of
+ * them. So the cost of spinning in vain stays small, and yet a lane that has become
+ * fast is found out within a few waits: a shorter budget instead would miss for ever
+ * what takes a little longer than it. Zeroed means "never spin". */
 #define EP_SPIN_SKIP_MAX 8u
 
 struct ep_spin {
-    uint32_t max_ns;
+    uint32_t ns; /* the budget */
+    uint32_t min_ns, max_ns;
     uint8_t skip;      /* waits still to go without spinning */
     uint8_t skip_next; /* how many it will be after the next failure */
 };
 
-void ep_spin_init(struct ep_spin *spin, uint32_t max_ns);
+void ep_spin_init(struct ep_spin *spin, uint32_t min_ns, uint32_t max_ns);
+
+/* Sleeping costs that much at the moment. The budget becomes that, within its limits. */
+static inline void ep_spin_learn(struct ep_spin *spin, uint64_t sleep_ns)
+{
+    uint64_t ns = sleep_ns < spin->min_ns ? spin->min_ns : sleep_ns;
+    spin->ns = ns > spin->max_ns ? spin->max_ns : (uint32_t)ns;
+}
 
 /* What a wait may take longer because that many bytes are copied meanwhile: about the
  * time of one copy, and never more than a scheduler may be held anyway. */

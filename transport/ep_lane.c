@@ -63,7 +63,8 @@ int ep_layout_check(const void *mem_a, uint64_t size_a, uint64_t size_b, uint64_
     if (got.lanes < 1 || got.lanes > EP_LANES_MAX)
         return -EPROTO;
     ep_layout_init(&want, got.lanes);
-    want.worker_spin_ns = got.worker_spin_ns;
+    want.spin_min_ns = got.spin_min_ns;
+    want.spin_max_ns = got.spin_max_ns;
     if (memcmp(&got, &want, sizeof(got)) != 0)
         return -EPROTO;
     if (size_a < want.size_a || size_b < want.size_b || size_c < ep_layout_size_c(got.lanes))
@@ -116,6 +117,9 @@ void ep_lane_vm_attach(struct ep_lane_vm *lane, void *mem_a, const void *mem_b, 
         .reclaim_rx = {.entries = b.reclaim, .tail = &b.words->reclaim_c_tail},
         .slab_mem = (uint8_t *)mem_c + index * EP_SLAB_SIZE,
         .futex = &a.words->futex,
+        .kicked_ns = &a.words->kicked_ns,
+        .cpu = &b.words->cpu,
+        .wake_ns = &b.words->wake_ns,
         .running = &b.words->running,
         .reclaim_tx = {.entries = a.reclaim, .tail = &a.words->reclaim_b_tail},
         .peer_slab_mem = b.slab,
@@ -146,6 +150,9 @@ void ep_lane_worker_attach(struct ep_lane_worker *lane, const void *mem_a, void 
         .reclaim_tx = {.entries = b.reclaim, .tail = &b.words->reclaim_c_tail},
         .peer_slab_mem = (const uint8_t *)mem_c + index * EP_SLAB_SIZE,
         .futex = &a.words->futex,
+        .kicked_ns = &a.words->kicked_ns,
+        .cpu = &b.words->cpu,
+        .wake_ns = &b.words->wake_ns,
         .running = &b.words->running,
         .reclaim_rx = {.entries = a.reclaim, .tail = &a.words->reclaim_b_tail},
         .slab_mem = b.slab,

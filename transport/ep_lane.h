@@ -30,6 +30,8 @@ struct ep_lane_vm {
     struct ep_bell_tx park; /* the lane thread sleeps */
     const ep_atomic_u64 *running;
     ep_atomic_u32 *futex;
+    ep_atomic_u64 *kicked_ns;
+    const ep_atomic_u32 *cpu, *wake_ns; /* of the lane thread */
 
     struct ep_ring_rx response;
     struct ep_reclaim_tx reclaim_tx; /* blocks of B that we hand back */
@@ -47,6 +49,8 @@ struct ep_lane_worker {
     struct ep_bell_rx park;
     struct ep_bell_rx space;
     const ep_atomic_u32 *futex;
+    const ep_atomic_u64 *kicked_ns;
+    ep_atomic_u32 *cpu, *wake_ns;
 
     struct ep_ring_tx response;
     struct ep_slab slab;             /* blocks of B, given out by us */

@@ -47,7 +47,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 4u
+#define EP_LAYOUT_VERSION 5u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -149,9 +149,9 @@ struct ep_layout_header {
     uint32_t reclaim_slots;
     uint64_t slab_size;
     uint64_t size_a;
-    uint64_t size_b;         /* size_c: lanes times slab_size */
-    uint32_t worker_spin_ns; /* longest busy wait of a lane thread; 0: never */
-    uint32_t reserved;
+    uint64_t size_b;      /* size_c: lanes times slab_size */
+    uint32_t spin_min_ns; /* busy wait of a lane thread, see ep_spin_init() */
+    uint32_t spin_max_ns;
 };
 
 /* Per lane in A: the words of the VM. */
@@ -159,16 +159,19 @@ struct ep_lane_a {
     EP_ALIGNED ep_atomic_u64 response_head;  /* C1 */
     EP_ALIGNED ep_atomic_u64 response_bell;  /* odd: ring the eventfd (W2) */
     EP_ALIGNED ep_atomic_u32 futex;          /* the lane thread sleeps here */
+    ep_atomic_u64 kicked_ns;                 /* CLOCK_MONOTONIC of the last wake-up of it */
     EP_ALIGNED ep_atomic_u64 reclaim_b_tail; /* R1: blocks of slab B handed back */
 };
 
 /* Per lane in B: the words of the worker. */
 struct ep_lane_b {
-    EP_ALIGNED ep_atomic_u64 call_head;      /* C1; below it: started */
-    ep_atomic_u64 running;                   /* call id on top of the stack, EP_RUNNING_WAITS; 0 */
-    EP_ALIGNED ep_atomic_u64 urgent_head;    /* C1 */
-    EP_ALIGNED ep_atomic_u64 park_bell;      /* odd: wake the futex (W2) */
-    EP_ALIGNED ep_atomic_u64 space_bell;     /* odd: waits for room (S2) */
+    EP_ALIGNED ep_atomic_u64 call_head;   /* C1; below it: started */
+    ep_atomic_u64 running;                /* call id on top of the stack, EP_RUNNING_WAITS; 0 */
+    EP_ALIGNED ep_atomic_u64 urgent_head; /* C1 */
+    EP_ALIGNED ep_atomic_u64 park_bell;   /* odd: wake the futex (W2) */
+    ep_atomic_u32 cpu;                    /* where the lane thread ran last, from 1; 0: unknown */
+    ep_atomic_u32 wake_ns;                /* how long a wake-up takes, a smoothed guess */
+    EP_ALIGNED ep_atomic_u64 space_bell;  /* odd: waits for room (S2) */
     EP_ALIGNED ep_atomic_u64 reclaim_c_tail; /* R1: blocks of slab C handed back */
 };
 

@@ -99,24 +99,28 @@ context_mode() ->
 max_atoms() ->
     configured(max_atoms).
 
-%% @doc The longest busy wait in nanoseconds. By itself about as long as it takes to wake
-%% who sleeps: waiting longer would cost more than sleeping, and a shorter wait would be
-%% over before the other side, once asleep, could answer.
--spec spin_ns(auto | 0..1000) -> non_neg_integer().
+%% @doc The busy wait of a caller, {Least, Most}, in nanoseconds. By itself as long as it
+%% costs to sleep and to be woken, which is found out while running: waiting longer would
+%% cost more than sleeping, and a shorter wait would be over before the other side, once
+%% asleep, could answer.
+-spec spin_ns(auto | 0..1000) -> py_nif:spin_ns().
 spin_ns(auto) ->
     %% One CPU: whoever spins keeps the one who is waited for from running.
     case maps:get(cpus, py_nif:counters()) of
-        1 -> 0;
-        _ -> 50000
+        1 -> {0, 0};
+        _ -> {50000, 500000}
     end;
 spin_ns(Us) ->
-    Us * 1000.
+    {Us * 1000, Us * 1000}.
 
 %% @doc The same of a worker. By itself longer: between two requests of a caller lie the
 %% turns of others on its scheduler, and to be woken costs more than to wait for them.
--spec worker_spin_ns(auto | 0..1000) -> non_neg_integer().
-worker_spin_ns(auto) -> 2 * spin_ns(auto);
-worker_spin_ns(Us) -> spin_ns(Us).
+-spec worker_spin_ns(auto | 0..1000) -> py_nif:spin_ns().
+worker_spin_ns(auto) ->
+    {Least, Most} = spin_ns(auto),
+    {2 * Least, 2 * Most};
+worker_spin_ns(Us) ->
+    spin_ns(Us).
 
 %% Internal
 

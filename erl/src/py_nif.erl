@@ -55,7 +55,7 @@
     try_load/0
 ]).
 
--export_type([lane/0, host/0, launcher/0, env/0, call/0, slot/0, asker/0, answer/0, outcome/0]).
+-export_type([lane/0, host/0, launcher/0, env/0, call/0, slot/0, asker/0, spin_ns/0, answer/0, outcome/0]).
 
 -on_load(try_load/0).
 
@@ -70,6 +70,8 @@
 -opaque call() :: reference().
 -opaque slot() :: reference().
 -opaque asker() :: reference().
+%% The least and the most that somebody waits busily, in nanoseconds.
+-type spin_ns() :: {non_neg_integer(), non_neg_integer()}.
 -type answer() :: ok | {ok, term()} | {error, term()}.
 %% What a request comes to at first: its answer, a callback that the caller has to run
 %% (py_callback:run/2) and answer, or nothing yet.
@@ -129,7 +131,7 @@ launcher_open() ->
 launcher_join(_Launcher, _OsPid) ->
     ?NOT_LOADED.
 
--spec host_start(launcher(), pos_integer(), non_neg_integer(), binary(), binary(), binary()) ->
+-spec host_start(launcher(), pos_integer(), spin_ns(), binary(), binary(), binary()) ->
     {ok, host(), pos_integer()} | {error, atom()}.
 host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath) ->
     ?NOT_LOADED.
@@ -142,7 +144,7 @@ host_kill(_Host) ->
 host_shutdown(_Host) ->
     ?NOT_LOADED.
 
--spec lane_new(non_neg_integer()) -> lane().
+-spec lane_new(spin_ns()) -> lane().
 lane_new(_SpinNs) ->
     ?NOT_LOADED.
 

@@ -38,6 +38,22 @@ TEST(CpuTest, CountsNoMoreCpusThanTheThreadMayUse)
     }).join();
 }
 
+TEST(CpuTest, KnowsWhereItRuns)
+{
+    std::thread([] {
+        cpu_set_t all, one;
+        ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+        for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (!CPU_ISSET(cpu, &all))
+                continue;
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+            EXPECT_EQ(ep_cpu_here(), static_cast<uint32_t>(cpu) + 1);
+        }
+    }).join();
+}
+
 TEST(SpinTest, NeverSpinsWhenItMayNot)
 {
     ep_spin zeroed = {};
@@ -49,7 +65,7 @@ TEST(SpinTest, SpinsItsFullLengthAsLongAsItHits)
 {
     for (uint32_t max : {1u, 50000u, UINT32_MAX}) {
         ep_spin spin;
-        ep_spin_init(&spin, max);
+        ep_spin_init(&spin, max, max);
         for (int i = 0; i < 100; i++) {
             ASSERT_EQ(ep_spin_budget(&spin), max);
             ep_spin_hit(&spin);
@@ -69,7 +85,7 @@ unsigned Skipped(ep_spin *spin)
 TEST(SpinTest, SkipsMoreAndMoreWaitsAfterFailuresButNeverGivesUp)
 {
     ep_spin spin;
-    ep_spin_init(&spin, 50000);
+    ep_spin_init(&spin, 50000, 50000);
     unsigned before = 0;
     EXPECT_EQ(Skipped(&spin), 0u);
     for (int i = 0; i < 50; i++) {
@@ -86,7 +102,7 @@ TEST(SpinTest, SkipsMoreAndMoreWaitsAfterFailuresButNeverGivesUp)
 TEST(SpinTest, SpinsAgainAtOnceAfterASuccess)
 {
     ep_spin spin;
-    ep_spin_init(&spin, 50000);
+    ep_spin_init(&spin, 50000, 50000);
     for (int i = 0; i < 50; i++) {
         ep_spin_miss(&spin);
         (void)Skipped(&spin);
@@ -97,11 +113,32 @@ TEST(SpinTest, SpinsAgainAtOnceAfterASuccess)
     EXPECT_LT(Skipped(&spin), EP_SPIN_SKIP_MAX) << "old failures are forgotten";
 }
 
+TEST(SpinTest, SpinsForAsLongAsItCostsToSleepWithinItsLimits)
+{
+    ep_spin spin;
+    ep_spin_init(&spin, 50000, 500000);
+    EXPECT_EQ(ep_spin_budget(&spin), 50000u) << "nothing is known yet";
+    ep_spin_learn(&spin, 200000);
+    EXPECT_EQ(ep_spin_budget(&spin), 200000u);
+    ep_spin_learn(&spin, 0);
+    EXPECT_EQ(ep_spin_budget(&spin), 50000u);
+    ep_spin_learn(&spin, UINT64_MAX);
+    EXPECT_EQ(ep_spin_budget(&spin), 500000u);
+
+    ep_spin_init(&spin, 20000, 20000);
+    ep_spin_learn(&spin, 200000);
+    EXPECT_EQ(ep_spin_budget(&spin), 20000u) << "somebody has set it";
+
+    ep_spin never = {};
+    ep_spin_learn(&never, 200000);
+    EXPECT_EQ(ep_spin_budget(&never), 0u);
+}
+
 TEST(SpinTest, StaysWithinItsLimitsWhateverHappens)
 {
     std::mt19937 random(11);
     ep_spin spin;
-    ep_spin_init(&spin, 50000);
+    ep_spin_init(&spin, 50000, 50000);
     for (int i = 0; i < 10000; i++) {
         ASSERT_LE(Skipped(&spin), EP_SPIN_SKIP_MAX);
         if (random() % 2 == 0)

@@ -29,7 +29,7 @@ uint64_t PageUp(uint64_t n)
 
 TEST(LayoutTest, HasTheHeaderThatTheWireSays)
 {
-    EXPECT_EQ(EP_LAYOUT_VERSION, 4u);
+    EXPECT_EQ(EP_LAYOUT_VERSION, 5u);
     EXPECT_EQ(std::memcmp(&(const uint64_t &)EP_LAYOUT_MAGIC, "epyper01", 8), 0);
     EXPECT_EQ(sizeof(ep_layout_header), 64u);
     EXPECT_EQ(offsetof(ep_layout_header, magic), 0u);
@@ -42,8 +42,8 @@ TEST(LayoutTest, HasTheHeaderThatTheWireSays)
     EXPECT_EQ(offsetof(ep_layout_header, slab_size), 32u);
     EXPECT_EQ(offsetof(ep_layout_header, size_a), 40u);
     EXPECT_EQ(offsetof(ep_layout_header, size_b), 48u);
-    EXPECT_EQ(offsetof(ep_layout_header, worker_spin_ns), 56u);
-    EXPECT_EQ(offsetof(ep_layout_header, reserved), 60u);
+    EXPECT_EQ(offsetof(ep_layout_header, spin_min_ns), 56u);
+    EXPECT_EQ(offsetof(ep_layout_header, spin_max_ns), 60u);
 }
 
 // All but running, which changes with call_head and is read only when a call lasts.
@@ -53,6 +53,7 @@ TEST(LayoutTest, GivesEveryWordACacheLineOfItsOwn)
     EXPECT_EQ(offsetof(ep_lane_a, response_head), 0u);
     EXPECT_EQ(offsetof(ep_lane_a, response_bell), 64u);
     EXPECT_EQ(offsetof(ep_lane_a, futex), 128u);
+    EXPECT_EQ(offsetof(ep_lane_a, kicked_ns), 136u);
     EXPECT_EQ(offsetof(ep_lane_a, reclaim_b_tail), 192u);
 
     EXPECT_EQ(sizeof(ep_lane_b), kWordsB);
@@ -60,6 +61,8 @@ TEST(LayoutTest, GivesEveryWordACacheLineOfItsOwn)
     EXPECT_EQ(offsetof(ep_lane_b, running), 8u);
     EXPECT_EQ(offsetof(ep_lane_b, urgent_head), 64u);
     EXPECT_EQ(offsetof(ep_lane_b, park_bell), 128u);
+    EXPECT_EQ(offsetof(ep_lane_b, cpu), 136u);
+    EXPECT_EQ(offsetof(ep_lane_b, wake_ns), 140u);
     EXPECT_EQ(offsetof(ep_lane_b, space_bell), 192u);
     EXPECT_EQ(offsetof(ep_lane_b, reclaim_c_tail), 256u);
 }
@@ -139,15 +142,16 @@ protected:
 TEST_F(LayoutCheckTest, AcceptsWhatItMade)
 {
     EXPECT_EQ(Check(), 0);
-    header_.worker_spin_ns = 12345;
-    EXPECT_EQ(Check(), 0) << "the one field that may differ";
+    header_.spin_min_ns = 12345;
+    header_.spin_max_ns = 23456;
+    EXPECT_EQ(Check(), 0) << "the fields that may differ";
 }
 
 TEST_F(LayoutCheckTest, RefusesAnyOtherByte)
 {
     for (size_t at = 0; at < sizeof(header_); at++) {
-        if (at >= 56 && at < 60)
-            continue; // worker_spin_ns
+        if (at >= 56)
+            continue; // spin_min_ns, spin_max_ns
         const ep_layout_header good = header_;
         reinterpret_cast<uint8_t *>(&header_)[at] ^= 0x10;
         EXPECT_EQ(ep_layout_check(&header_, UINT64_MAX, UINT64_MAX, UINT64_MAX), -EPROTO)
@@ -201,6 +205,7 @@ TEST_F(LaneTest, PutsEveryPartWhereTheWireSays)
     EXPECT_EQ((void *)vm.response.shared_head, a);
     EXPECT_EQ((void *)vm.response_bell.word, a + 64);
     EXPECT_EQ((void *)vm.futex, a + 128);
+    EXPECT_EQ((void *)vm.kicked_ns, a + 136);
     EXPECT_EQ((void *)vm.reclaim_tx.tail, a + 192);
     EXPECT_EQ((void *)vm.call.slots, a + kWordsA);
     EXPECT_EQ((void *)vm.urgent.slots, a + kWordsA + kCallSlots * kSlot);
@@ -211,6 +216,8 @@ TEST_F(LaneTest, PutsEveryPartWhereTheWireSays)
     EXPECT_EQ((const void *)vm.running, b + 8);
     EXPECT_EQ((const void *)vm.urgent.peer_head, b + 64);
     EXPECT_EQ((const void *)vm.park.word, b + 128);
+    EXPECT_EQ((const void *)vm.cpu, b + 136);
+    EXPECT_EQ((const void *)vm.wake_ns, b + 140);
     EXPECT_EQ((const void *)vm.space.word, b + 192);
     EXPECT_EQ((const void *)vm.reclaim_rx.tail, b + 256);
     EXPECT_EQ((const void *)vm.response.slots, b + kWordsB);
@@ -239,6 +246,9 @@ TEST_F(LaneTest, SeesTheSamePlacesFromBothSides)
     EXPECT_EQ(in(b, vm.space.word), in(wb, worker.space.word));
     EXPECT_EQ(in(a, vm.response_bell.word), in(wa, worker.response_bell.word));
     EXPECT_EQ(in(a, vm.futex), in(wa, worker.futex));
+    EXPECT_EQ(in(a, vm.kicked_ns), in(wa, worker.kicked_ns));
+    EXPECT_EQ(in(b, vm.cpu), in(wb, worker.cpu));
+    EXPECT_EQ(in(b, vm.wake_ns), in(wb, worker.wake_ns));
     EXPECT_EQ(in(pair_.c, vm.slab_mem), in(pair_.worker_c, worker.peer_slab_mem));
     EXPECT_EQ(in(b, vm.peer_slab_mem), in(wb, worker.slab_mem));
     EXPECT_EQ(in(b, vm.reclaim_rx.entries), in(wb, worker.reclaim_tx.entries));

@@ -28,6 +28,7 @@
 
 extern "C" {
 #include "ep_control.h"
+#include "ep_cpu.h"
 #include "ep_etf.h"
 #include "ep_lane.h"
 #include "ep_seg.h"
@@ -205,7 +206,7 @@ public:
     {
         ep_layout_header header;
         ep_layout_init(&header, lanes);
-        header.worker_spin_ns = spin_ns;
+        header.spin_min_ns = header.spin_max_ns = spin_ns;
         EXPECT_EQ(0, ep_seg_create_own(&a_, header.size_a, ep_layout_ring_bytes_a(lanes)));
         EXPECT_EQ(0, ep_seg_create_peer(&b_, header.size_b));
         EXPECT_EQ(0, ep_seg_create_slabs(&c_, ep_layout_size_c(lanes)));
@@ -327,8 +328,27 @@ public:
 
     void wake(uint32_t lane)
     {
-        if (ep_bell_must_ring(&lane_[lane].park))
-            ep_futex_wake(lane_[lane].futex);
+        if (!ep_bell_must_ring(&lane_[lane].park))
+            return;
+        __atomic_store_n(lane_[lane].kicked_ns, ep_clock_ns() - kick_age_ns_, __ATOMIC_RELAXED);
+        ep_futex_wake(lane_[lane].futex);
+    }
+
+    /* From now on every wake-up looks as if it had begun that long ago. */
+    void set_kick_age(uint64_t ns)
+    {
+        kick_age_ns_ = ns;
+    }
+
+    /* Where the lane thread says that it ran last, and how long it takes to wake it. */
+    uint32_t cpu(uint32_t lane)
+    {
+        return __atomic_load_n(lane_[lane].cpu, __ATOMIC_RELAXED);
+    }
+
+    uint32_t wake_ns(uint32_t lane)
+    {
+        return __atomic_load_n(lane_[lane].wake_ns, __ATOMIC_RELAXED);
     }
 
     /* Sleeps on the doorbell until a message is there. Kind 0: none came. */
@@ -570,6 +590,7 @@ private:
     }
 
     uint32_t lanes_;
+    uint64_t kick_age_ns_ = 0;
     ep_seg a_ = {};
     ep_seg b_ = {};
     ep_seg c_ = {};

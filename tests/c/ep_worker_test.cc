@@ -583,14 +583,6 @@ TEST_F(WorkerTest, EndsWhenTheProtocolIsBroken)
     EXPECT_EQ(EP_EXIT_PROTOCOL, vm_->wait());
 }
 
-TEST_F(WorkerTest, WorksWithoutSpinning)
-{
-    vm_.reset();
-    ASSERT_NO_FATAL_FAILURE(start_worker(2, 0));
-    for (int i = 0; i < 2000; i++)
-        ASSERT_EQ("4f", vm_->call("math", "sqrt", {integer(16)}));
-}
-
 TEST(WorkerStart, RefusesSegmentsThatDoNotFit)
 {
     const char *program = getenv("EP_WORKER_PATH");
