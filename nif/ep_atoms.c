@@ -121,21 +121,22 @@ struct cached_name {
 
 static _Thread_local struct cached_name cached_names[CACHED_NAMES];
 
-int ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *ret_size)
+const uint8_t *ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t scratch[1024],
+                            size_t *ret_size)
 {
     /* The low bits of an atom are the tag. */
     struct cached_name *entry = &cached_names[(atom >> 6 ^ atom >> 12) % CACHED_NAMES];
 
     if (entry->atom == atom) {
-        memcpy(name, entry->bytes, CACHED_SIZE);
         *ret_size = entry->size;
-        return 0;
+        return entry->bytes;
     }
-    int rc = read_name(env, atom, name, ret_size);
-    if (rc == 0 && *ret_size <= CACHED_SIZE) {
+    if (!enif_is_atom(env, atom) || read_name(env, atom, scratch, ret_size) < 0)
+        return NULL;
+    if (*ret_size <= CACHED_SIZE) {
         entry->atom = atom;
         entry->size = (uint8_t)*ret_size;
-        memcpy(entry->bytes, name, *ret_size);
+        memcpy(entry->bytes, scratch, *ret_size);
     }
-    return rc;
+    return scratch;
 }

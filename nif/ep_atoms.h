@@ -39,8 +39,9 @@ void ep_atoms_init(ErlNifEnv *env);
 bool ep_atom_from_worker(struct ep_vm *vm, ErlNifEnv *env, const uint8_t *utf8, size_t size,
                          ERL_NIF_TERM *ret_atom);
 
-/* The name of an atom as UTF-8, at most 1020 bytes. Returns its length, or 0 with
- * *ret_empty false if it cannot be read this way (see ep_term_encode.c). */
-int ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *ret_size);
+/* Lends the name of an atom as UTF-8, at most 1020 bytes: in scratch, or in what the
+ * calling thread keeps until it asks for another name. NULL: no atom, or no memory. */
+const uint8_t *ep_atom_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t scratch[1024],
+                            size_t *ret_size);
 
 #endif

@@ -75,9 +75,13 @@ int ep_encoding_put_arguments(struct ep_encoding *encoding, const ERL_NIF_TERM a
         rc = ep_encoding_put_text(encoding, argv[3], "function");
     if (rc < 0)
         return rc;
-    if (!enif_is_list(env, argv[4]) || !enif_get_map_size(env, argv[5], &size))
+    if (!enif_get_map_size(env, argv[5], &size))
         return -EBADMSG;
-    rc = ep_term_encode(&encoding->encoder, argv[4], "args", false, &encoding->fault);
+    if (!ep_term_encode_plain(&encoding->encoder, argv[4])) {
+        if (!enif_is_list(env, argv[4]))
+            return -EBADMSG;
+        rc = ep_term_encode(&encoding->encoder, argv[4], "args", false, &encoding->fault);
+    }
     if (rc == 0 && size > 0) {
         *ret_flags |= EP_FLAG_KWARGS;
         rc = ep_term_encode(&encoding->encoder, argv[5], "kwargs", true, &encoding->fault);

@@ -48,13 +48,14 @@ static void append(char *text, size_t size, size_t *used, const char *format, ..
 
 static void append_key(ErlNifEnv *env, ERL_NIF_TERM key, char *text, size_t size, size_t *used)
 {
-    uint8_t name[1024];
+    uint8_t scratch[1024];
     ErlNifBinary bin;
     size_t length;
     ErlNifSInt64 n;
 
-    if (enif_is_atom(env, key) && ep_atom_name(env, key, name, &length) == 0)
-        append(text, size, used, "['%.*s']", length > 64 ? 64 : (int)length, (char *)name);
+    const uint8_t *name = ep_atom_name(env, key, scratch, &length);
+    if (name != NULL)
+        append(text, size, used, "['%.*s']", length > 64 ? 64 : (int)length, (const char *)name);
     else if (enif_inspect_binary(env, key, &bin))
         append(text, size, used, "['%.*s']", bin.size > 64 ? 64 : (int)bin.size, (char *)bin.data);
     else if (enif_get_int64(env, key, &n))
@@ -164,13 +165,13 @@ static int put_integer(struct walk *walk, ERL_NIF_TERM term)
 
 static int put_atom(struct walk *walk, ERL_NIF_TERM term)
 {
-    uint8_t name[1024];
+    uint8_t scratch[1024];
     size_t size;
 
-    int rc = ep_atom_name(walk->encoder->env, term, name, &size);
-    if (rc < 0)
+    const uint8_t *name = ep_atom_name(walk->encoder->env, term, scratch, &size);
+    if (name == NULL)
         return buffer_fault(walk, -ENOMEM);
-    ep_etf_put_atom(walk->encoder->buf, (char *)name, size);
+    ep_etf_put_atom(walk->encoder->buf, (const char *)name, size);
     return 0;
 }
 
@@ -417,18 +418,70 @@ int ep_term_encode(struct ep_encoder *encoder, ERL_NIF_TERM term, const char *pl
 
 int ep_term_encode_text(struct ep_encoder *encoder, ERL_NIF_TERM term)
 {
-    uint8_t name[1024];
+    uint8_t scratch[1024];
     ErlNifBinary bin;
     size_t size;
 
-    if (enif_inspect_binary(encoder->env, term, &bin)) {
-        ep_etf_put_binary(encoder->buf, bin.data, bin.size);
-        return 0;
-    }
-    if (!enif_is_atom(encoder->env, term))
-        return -EINVAL;
-    int rc = ep_atom_name(encoder->env, term, name, &size);
-    if (rc == 0)
+    /* Atoms first: one that was met before needs no look at its type. */
+    const uint8_t *name = ep_atom_name(encoder->env, term, scratch, &size);
+    if (name != NULL)
         ep_etf_put_binary(encoder->buf, name, size);
-    return rc;
+    else if (enif_inspect_binary(encoder->env, term, &bin))
+        ep_etf_put_binary(encoder->buf, bin.data, bin.size);
+    else
+        return -EINVAL;
+    return 0;
+}
+
+/* The longest list and the longest binary that the following writes. */
+#define PLAIN_LENGTH 8u
+#define PLAIN_BYTES 64u
+
+/* Writes a term that is no container and no large binary. Returns whether it is one. */
+static bool put_plain(struct ep_encoder *encoder, ERL_NIF_TERM term)
+{
+    ErlNifEnv *env = encoder->env;
+    uint8_t scratch[1024];
+    const uint8_t *name;
+    ErlNifBinary bin;
+    ErlNifSInt64 small;
+    double real;
+    size_t size;
+
+    if (enif_get_int64(env, term, &small))
+        ep_etf_put_int(encoder->buf, small);
+    else if (enif_get_double(env, term, &real))
+        ep_etf_put_float(encoder->buf, real);
+    else if ((name = ep_atom_name(env, term, scratch, &size)) != NULL)
+        ep_etf_put_atom(encoder->buf, (const char *)name, size);
+    else if (enif_inspect_binary(env, term, &bin) && bin.size <= PLAIN_BYTES)
+        ep_etf_put_binary(encoder->buf, bin.data, bin.size);
+    else
+        return false;
+    return true;
+}
+
+bool ep_term_encode_plain(struct ep_encoder *encoder, ERL_NIF_TERM list)
+{
+    struct ep_buf *buf = encoder->buf;
+    size_t start = buf->length;
+    ERL_NIF_TERM head;
+    uint32_t n = 0;
+    bool is_plain = true;
+
+    if (encoder->terms_left <= PLAIN_LENGTH)
+        return false;
+    ep_etf_put_list(buf, 0);
+    while (is_plain && n < PLAIN_LENGTH && enif_get_list_cell(encoder->env, list, &head, &list)) {
+        is_plain = put_plain(encoder, head);
+        n++;
+    }
+    if (!is_plain || n == 0 || !enif_is_empty_list(encoder->env, list) || buf->error != 0) {
+        buf->length = start;
+        return false;
+    }
+    ep_etf_put_nil(buf);
+    ep_etf_set_count(buf->data + start, n);
+    encoder->terms_left -= n + 1;
+    return true;
 }

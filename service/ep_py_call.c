@@ -49,12 +49,15 @@ static struct ep_py_name *name_of(struct ep_py_context *context, const uint8_t *
     return entry;
 }
 
-static PyObject *decode_name(struct ep_py_context *context, const struct ep_etf_token *token)
+/* New. *ret_entry: where the name is kept, or NULL. */
+static PyObject *decode_name(struct ep_py_context *context, const struct ep_etf_token *token,
+                             struct ep_py_name **ret_entry)
 {
+    *ret_entry = NULL;
     if (token->count > EP_PY_NAME_MAX)
         return new_name(token->data, token->count);
-    struct ep_py_name *entry = name_of(context, token->data, token->count);
-    return entry == NULL ? NULL : Py_NewRef(entry->string);
+    *ret_entry = name_of(context, token->data, token->count);
+    return *ret_entry == NULL ? NULL : Py_NewRef((*ret_entry)->string);
 }
 
 /* --- code ------------------------------------------------------------------------- */
@@ -240,8 +243,9 @@ static int decode_call(struct ep_py_context *context, struct ep_py_request *requ
             map.count = 0;
     }
 
-    request->first = decode_name(context, &module);
-    request->second = request->first == NULL ? NULL : decode_name(context, &function);
+    struct ep_py_name *unused;
+    request->first = decode_name(context, &module, &request->module);
+    request->second = request->first == NULL ? NULL : decode_name(context, &function, &unused);
     if (request->second == NULL)
         return RAISED;
     int rc = decode_args(context, request, cursor, list.count, map.count,
@@ -318,6 +322,7 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     request->flags = slot->flags;
     request->has_failed = true;
     request->root = NULL;
+    request->module = NULL;
     request->first = request->second = request->kwnames = request->result = NULL;
     request->args = request->own_args + 1;
     request->n_args = request->n_all = 0;
@@ -349,24 +354,23 @@ static int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **ret_value
 
 /* New. An entry remembers that the module it saw was initialised, since another
  * thread may be in the middle of importing what sys.modules shows. */
-static PyObject *find_module(struct ep_py_context *context, PyObject *name)
+static PyObject *find_module(struct ep_py_context *context, struct ep_py_request *request)
 {
-    struct ep_py_name *entry = NULL;
+    struct ep_py_name *entry = request->module;
+    PyObject *name = request->first;
     PyObject *module = NULL;
     Py_ssize_t size;
 
-    const char *utf8 = PyUnicode_AsUTF8AndSize(name, &size);
-    if (utf8 == NULL)
-        return NULL;
-    if (size <= EP_PY_NAME_MAX)
-        entry = name_of(context, (const uint8_t *)utf8, (size_t)size);
-    if (entry != NULL && entry->module != NULL) {
+    if (entry != NULL && entry->string == name && entry->module != NULL) {
         if (PyDict_GetItemRef(PyImport_GetModuleDict(), name, &module) < 0)
             return NULL;
         if (module == entry->module)
             return module;
         Py_CLEAR(module);
     }
+    const char *utf8 = PyUnicode_AsUTF8AndSize(name, &size);
+    if (utf8 == NULL)
+        return NULL;
     module = PyImport_Import(name);
     if (module != NULL && size <= EP_PY_NAME_MAX) {
         /* The import may have run code, but not in this context. */
@@ -379,12 +383,27 @@ static PyObject *find_module(struct ep_py_context *context, PyObject *name)
     return module;
 }
 
+/* New. What lies in a plain module is found there at once: only names of Python's own,
+ * which begin with an underscore, come before it. Anything else is Python's affair. */
+static PyObject *get_function(PyObject *module, PyObject *name)
+{
+    PyObject *function;
+
+    if (PyModule_CheckExact(module) && PyUnicode_GET_LENGTH(name) > 0
+        && PyUnicode_READ_CHAR(name, 0) != '_') {
+        int rc = PyDict_GetItemRef(PyModule_GetDict(module), name, &function);
+        if (rc != 0)
+            return function;
+    }
+    return PyObject_GetAttr(module, name);
+}
+
 static PyObject *find_function(struct ep_py_context *context, struct ep_py_request *request)
 {
     PyObject *module, *function;
 
     if (request->first != context->main_name) {
-        module = find_module(context, request->first);
+        module = find_module(context, request);
     } else {
         if (PyDict_GetItemRef(request->env, request->second, &function) != 0)
             return function;
@@ -392,7 +411,7 @@ static PyObject *find_function(struct ep_py_context *context, struct ep_py_reque
     }
     if (module == NULL)
         return NULL;
-    function = PyObject_GetAttr(module, request->second);
+    function = get_function(module, request->second);
     Py_DECREF(module);
     return function;
 }

@@ -221,6 +221,10 @@ void ep_etf_put_int(struct ep_buf *buf, int64_t value)
 {
     uint8_t number[EP_ETF_NUMBER_MAX];
 
+    if (buf->capacity - buf->length >= sizeof(number)) {
+        buf->length = (size_t)(ep_etf_write_int(buf->data + buf->length, value) - buf->data);
+        return;
+    }
     ep_buf_put(buf, number, (size_t)(ep_etf_write_int(number, value) - number));
 }
 
@@ -280,9 +284,22 @@ uint8_t *ep_etf_put_binary_header(struct ep_buf *buf, size_t size)
 
 void ep_etf_put_binary(struct ep_buf *buf, const void *data, size_t size)
 {
-    uint8_t *at = ep_etf_put_binary_header(buf, size);
-    if (at != NULL && size > 0)
-        memcpy(at, data, size);
+    if (size > UINT32_MAX) {
+        (void)ep_buf_fail(buf, -EMSGSIZE);
+        return;
+    }
+    uint8_t *at = ep_buf_extend(buf, EP_ETF_BINARY_HEADER + size);
+    if (at == NULL)
+        return;
+    at[0] = EP_ETF_TAG_BINARY;
+    set32(at + 1, (uint32_t)size);
+    if (size > 0)
+        memcpy(at + EP_ETF_BINARY_HEADER, data, size);
+}
+
+void ep_etf_set_count(uint8_t *list, uint32_t count)
+{
+    set32(list + 1, count);
 }
 
 void ep_etf_put_list(struct ep_buf *buf, uint32_t count)

@@ -181,6 +181,7 @@ void ep_etf_put_atom(struct ep_buf *buf, const char *utf8, size_t size); /* size
 void ep_etf_put_binary(struct ep_buf *buf, const void *data, size_t size);
 uint8_t *ep_etf_put_binary_header(struct ep_buf *buf, size_t size); /* lends the size bytes */
 void ep_etf_put_list(struct ep_buf *buf, uint32_t count);           /* count > 0; end with nil */
+void ep_etf_set_count(uint8_t *list, uint32_t count);               /* of a list written before */
 void ep_etf_put_nil(struct ep_buf *buf);
 void ep_etf_put_tuple(struct ep_buf *buf, uint32_t count);
 void ep_etf_put_map(struct ep_buf *buf, uint32_t count);

@@ -261,7 +261,8 @@ target(_) ->
 
 bound(Slots) ->
     case get(?BOUND) of
-        {Number, Slot, Route} when element(Number, Slots) =:= Slot -> Route;
+        %% By pid alone: to compare lanes, which are references, costs a function call.
+        {Number, Ctx, Route} when element(1, element(Number, Slots)) =:= Ctx -> Route;
         _ -> py_pool_binding:implicit(Slots)
     end.
 

@@ -14,10 +14,10 @@
 -export_type([route/0, binding/0]).
 
 -type route() :: {py:context(), py_nif:lane(), py_nif:env() | undefined}.
-%% Number, what was there when it was looked up, and the way there. Or, for pool
+%% Number, the context that was there when it was looked up, and the way there. Or, for pool
 %% `default' only, a context outside of the pool.
 -type binding() ::
-    {pos_integer(), py_pool_registry:slot(), route()} | {pinned, py:context(), route()}.
+    {pos_integer(), py:context(), route()} | {pinned, py:context(), route()}.
 
 -define(BOUND, '$py_bound').
 
@@ -77,7 +77,7 @@ unbind(Pool) ->
 
 bound(Pool, Slots) ->
     case binding(Pool) of
-        {Number, Slot, Route} when element(Number, Slots) =:= Slot -> Route;
+        {Number, Ctx, Route} when element(1, element(Number, Slots)) =:= Ctx -> Route;
         {pinned, Ctx, Route} -> pinned(Pool, Ctx, Route, Slots);
         %% Its context was replaced, or the pool was started anew.
         {Number, _, _} when Number =< tuple_size(Slots) -> bind_number(Pool, Number, Slots);
@@ -97,9 +97,9 @@ bind_by_scheduler(Pool, Slots) ->
     bind_number(Pool, Number, Slots).
 
 bind_number(Pool, Number, Slots) ->
-    Slot = {Ctx, Lane} = element(Number, Slots),
+    {Ctx, Lane} = element(Number, Slots),
     Route = own_route(Ctx, Lane),
-    ok = store(Pool, {Number, Slot, Route}),
+    ok = store(Pool, {Number, Ctx, Route}),
     Route.
 
 own_route(Ctx, Lane) ->
