@@ -3,6 +3,7 @@
 
 #include "ep_calls.h"
 #include "ep_consume.h"
+#include "ep_submit.h"
 
 #include <sched.h>
 
@@ -30,11 +31,11 @@ static bool become_spinner(struct ep_vm *vm)
 
 /* Polls between two looks at the clock: a look costs as much as some polls. */
 #define POLLS_PER_LOOK 16
-/* Polls before a caller counts as a spinner. A reply that comes at once is worth
- * two operations on a word that all callers share. */
+/* Polls after the first one before a caller counts as a spinner. A reply that comes at
+ * once is worth two operations on a word that all callers share. */
 #define FREE_POLLS 48
 /* The same where no reply is to be expected before others have had their turn. */
-#define FUTILE_POLLS 2
+#define FUTILE_POLLS 1
 /* How long a caller spins in one go. */
 #define STRETCH_NS 3000
 /* A caller whose turn comes back within this has its scheduler for itself. */
@@ -114,45 +115,65 @@ static enum ep_wait_result end_wait(struct ep_lane *lane, ErlNifEnv *env, struct
     return mine ? EP_WAIT_TAKEN : EP_WAIT_PARKED;
 }
 
-/* Answers since a caller of this scheduler had to let others go first. */
+/* Answers since a caller of this scheduler waited where no reply was to be expected. */
 static _Thread_local int answers_since_wait = MIXED_ANSWERS;
 
-/* Lets others go first, and then looks again. */
-static enum ep_wait_result wait_on(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
-                                   uint32_t budget, bool consumer)
+/* Whether to look for a while pays: not if the worker cannot run while we do, nor if a
+ * caller before us has looked in vain. */
+static bool is_futile(const struct ep_lane *lane, const struct ep_call *call)
 {
-    answers_since_wait = 0;
-    atomic_store_explicit(&lane->is_still, true, memory_order_relaxed);
-    if (consumer)
-        ep_consumer_leave(lane, env);
-    call->looked_ns = ep_clock_ns();
-    call->spin_until_ns = call->looked_ns + budget + ep_spin_extra(call->bytes);
-    return EP_WAIT_AGAIN;
+    return call->place != EP_PLACE_THREAD
+           && (call->is_overlain || atomic_load_explicit(&lane->is_still, memory_order_relaxed));
+}
+
+/* No reply has come to anybody while this caller looked. As consumer. */
+static void note_still(struct ep_lane *lane, const struct ep_call *call)
+{
+    if (call->place != EP_PLACE_THREAD
+        && !atomic_load_explicit(&lane->is_still, memory_order_relaxed))
+        atomic_store_explicit(&lane->is_still, true, memory_order_relaxed);
+}
+
+/* Looks on after a first look in vain, which may have taken what had come for others. */
+static bool look_on(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                    struct ep_reply *ret_reply, bool *consumer, bool *ret_mine)
+{
+    bool futile = is_futile(lane, call), over = false;
+    uint64_t head = *consumer ? lane->shm.response.head : 0;
+
+    for (unsigned polls = futile ? FUTILE_POLLS : FREE_POLLS; polls > 0 && !over; polls--) {
+        ep_cpu_relax();
+        over = look(lane, env, call, ret_reply, consumer, ret_mine);
+    }
+    if (!over && !futile)
+        over = spin_stretch(lane, env, call, ret_reply, consumer, ret_mine);
+    if (over)
+        return true;
+    if (futile)
+        answers_since_wait = 0;
+    if (*consumer && lane->shm.response.head == head)
+        note_still(lane, call);
+    return false;
 }
 
 enum ep_wait_result ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                                       struct ep_reply *ret_reply)
 {
-    bool consumer = false, mine = false, over = false;
-    /* Races between callers on lane->spin are harmless. */
+    bool consumer = false, mine = false;
     uint32_t budget = call->place != EP_PLACE_QUEUE ? ep_spin_budget(&lane->spin) : 0;
 
     if (budget == 0)
         return end_wait(lane, env, call, false, false);
-    /* The worker cannot run while we do, or has not answered anybody for a while. */
-    bool is_futile =
-        call->is_overlain || atomic_load_explicit(&lane->is_still, memory_order_relaxed);
-    unsigned most = is_futile ? FUTILE_POLLS : FREE_POLLS;
-    for (unsigned polls = 0; polls < most && !over; polls++) {
-        over = look(lane, env, call, ret_reply, &consumer, &mine);
-        ep_cpu_relax();
+    if (look(lane, env, call, ret_reply, &consumer, &mine)
+        || look_on(lane, env, call, ret_reply, &consumer, &mine)) {
+        ep_spin_hit(&lane->spin);
+        return end_wait(lane, env, call, consumer, mine);
     }
-    if (!over && !is_futile)
-        over = spin_stretch(lane, env, call, ret_reply, &consumer, &mine);
-    if (!over)
-        return wait_on(lane, env, call, budget, consumer);
-    ep_spin_hit(&lane->spin);
-    return end_wait(lane, env, call, consumer, mine);
+    if (consumer)
+        ep_consumer_leave(lane, env);
+    call->began_ns = call->looked_ns = ep_clock_ns();
+    call->spin_until_ns = call->began_ns + budget + ep_spin_extra(call->bytes);
+    return EP_WAIT_AGAIN;
 }
 
 int ep_wait_price(int calls)
@@ -176,40 +197,60 @@ static bool is_ring_still(struct ep_lane *lane, uint64_t now)
     return false;
 }
 
-/* Whether this scheduler has had the CPU for a while. */
-static bool may_give_way(uint64_t now)
+/* Whether it is time for this scheduler to give its CPU up. */
+static bool may_give_way(uint64_t now, bool is_overlain)
 {
     static _Thread_local uint64_t gave_way_ns;
 
-    if (now - gave_way_ns < GIVE_WAY_NS)
+    if (!is_overlain && now - gave_way_ns < GIVE_WAY_NS)
         return false;
     gave_way_ns = now;
     return true;
 }
 
-enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
-                                      struct ep_reply *ret_reply)
+/* The budget is over. */
+static enum ep_wait_result give_up(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                                   struct ep_reply *ret_reply, bool consumer)
 {
-    bool consumer = false, mine = false;
-    uint64_t now = ep_clock_ns();
-    bool is_alone = now - call->looked_ns < ALONE_NS;
+    bool mine = false;
 
-    if (look(lane, env, call, ret_reply, &consumer, &mine)
-        || (is_alone && !call->is_overlain
-            && spin_stretch(lane, env, call, ret_reply, &consumer, &mine))) {
-        ep_spin_hit(&lane->spin);
-        return end_wait(lane, env, call, consumer, mine);
-    }
-    if (now > call->spin_until_ns) {
+    if (!call->is_overlain) {
         ep_spin_miss(&lane->spin);
         return end_wait(lane, env, call, consumer, false);
     }
-    bool is_still = false;
+    /* The worker may not have had the CPU at all. */
+    if (consumer)
+        ep_consumer_leave(lane, env);
+    consumer = false;
+    (void)sched_yield();
+    (void)look(lane, env, call, ret_reply, &consumer, &mine);
+    return end_wait(lane, env, call, consumer, mine);
+}
+
+enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
+                                      struct ep_reply *ret_reply)
+{
+    bool consumer = false, mine = false, is_still = false;
+    uint64_t now = ep_clock_ns();
+    bool is_alone = now - call->looked_ns < ALONE_NS;
+
+    bool over = look(lane, env, call, ret_reply, &consumer, &mine);
+    /* It may be another scheduler by now, and another CPU. */
+    if (!over && consumer && call->is_overlain)
+        call->is_overlain = lane->host != NULL && ep_lane_is_overlain(lane);
+    if (!over && is_alone && !call->is_overlain)
+        over = spin_stretch(lane, env, call, ret_reply, &consumer, &mine);
+    if (over) {
+        ep_spin_hit_after(&lane->spin, now - call->began_ns);
+        return end_wait(lane, env, call, consumer, mine);
+    }
+    if (now > call->spin_until_ns)
+        return give_up(lane, env, call, ret_reply, consumer);
     if (consumer) {
         is_still = is_ring_still(lane, now);
         ep_consumer_leave(lane, env);
     }
-    if (is_alone || (is_still && (call->is_overlain || may_give_way(now))))
+    if (is_alone || (is_still && may_give_way(now, call->is_overlain)))
         (void)sched_yield();
     call->looked_ns = ep_clock_ns();
     return EP_WAIT_AGAIN;

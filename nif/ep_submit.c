@@ -16,8 +16,8 @@
 #define DROPS_MAX 65536u
 #define DROPS_KICK 64u
 
-/* What it costs to find the worker asleep, in wake-ups: the call into the system takes
- * about as long as it takes the worker to wake up, and its answer finds the caller asleep. */
+/* How long a caller looks, in wake-ups, for the worker may have to be woken: that costs the
+ * caller about as much as it takes, and as much again if it falls asleep before the answer. */
 #define WAKES_OF_A_WORKER 4u
 
 /* Whether fewer than that many messages wait in the ring. Looks at the line of the
@@ -202,7 +202,7 @@ bool ep_queue_remove(struct ep_lane *lane, struct ep_call *call)
 
 /* Sends on the urgent ring, or queues. Under the producer lock, attached. */
 static int send_urgent(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head,
-                       const uint8_t *bytes, size_t length)
+                       const uint8_t *bytes, size_t length, bool *ret_kicked)
 {
     /* An answer overtakes what waits: the lane cannot go on without it. */
     int rc = lane->urgent.first == NULL || head->kind == EP_KIND_ANSWER
@@ -210,19 +210,27 @@ static int send_urgent(struct ep_lane *lane, struct ep_call *call, const struct 
                  : -EAGAIN;
     if (rc == -EAGAIN)
         rc = enqueue(lane, true, call, head, bytes, length);
-    if (rc == 0)
-        kick(lane);
+    *ret_kicked = rc == 0 && kick(lane);
     return rc;
 }
 
 uint64_t ep_lane_send_cancel(struct ep_lane *lane, uint64_t call_id)
 {
     struct ep_msg head = {.kind = EP_KIND_CANCEL, .call_id = call_id};
+    bool kicked;
 
     head.subject = ++lane->interrupts;
     if (lane->state == EP_LANE_ATTACHED)
-        (void)send_urgent(lane, NULL, &head, NULL, 0);
+        (void)send_urgent(lane, NULL, &head, NULL, 0, &kicked);
     return head.subject;
+}
+
+bool ep_lane_is_overlain(const struct ep_lane *lane)
+{
+    /* Relaxed: a hint. */
+    uint32_t cpu = atomic_load_explicit(lane->shm.cpu, memory_order_relaxed);
+
+    return cpu != 0 && cpu == ep_cpu_here();
 }
 
 int ep_submit_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number,
@@ -235,8 +243,13 @@ int ep_submit_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number
     pthread_mutex_lock(&lane->producer);
     /* No longer BUSY: it has ended without the answer. */
     bool is_busy = ep_call_move(call, EP_CALL_BUSY, EP_CALL_SPINNING);
-    if (is_busy && lane->state == EP_LANE_ATTACHED)
-        rc = send_urgent(lane, NULL, &head, payload->data, payload->length);
+    if (is_busy)
+        call->is_overlain = false;
+    if (is_busy && lane->state == EP_LANE_ATTACHED) {
+        bool kicked;
+        rc = send_urgent(lane, NULL, &head, payload->data, payload->length, &kicked);
+        call->is_overlain = rc == 0 && !kicked && ep_lane_is_overlain(lane);
+    }
     pthread_mutex_unlock(&lane->producer);
     return rc < 0 ? rc : is_busy;
 }
@@ -264,14 +277,6 @@ void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
             : 0;
     atomic_store_explicit(&call->is_overdue, false, memory_order_relaxed);
     (void)enif_self(env, &call->caller);
-}
-
-/* Whether the worker cannot run now, because we do, where it ran last. Relaxed: a hint. */
-static bool is_overlain(const struct ep_lane *lane)
-{
-    uint32_t cpu = atomic_load_explicit(lane->shm.cpu, memory_order_relaxed);
-
-    return cpu != 0 && cpu == ep_cpu_here();
 }
 
 static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
@@ -310,7 +315,7 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
             rc = publish(lane, request->urgent, call, &head, payload->data, payload->length,
                          request->stage);
         bool kicked = rc == 0 && kick(lane);
-        call->is_overlain = !kicked && is_overlain(lane);
+        call->is_overlain = rc == 0 && !kicked && ep_lane_is_overlain(lane);
     }
     if (rc < 0)
         rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);

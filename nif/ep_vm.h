@@ -107,6 +107,7 @@ struct ep_call {
     uint64_t position;       /* in the ring */
     uint64_t sent_ns;        /* is_timed */
     uint64_t spin_until_ns;  /* SPINNING: when the caller parks; the caller's */
+    uint64_t began_ns;       /* SPINNING: when it began to let others go first; the caller's */
     uint64_t looked_ns;      /* SPINNING: when it looked last; the caller's */
     ErlNifPid caller;
     ErlNifEnv *env; /* holds message */

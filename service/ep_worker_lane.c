@@ -20,11 +20,11 @@
 #define FAST_LOOKS 64u  /* looks at the rings before the first look at the clock */
 #define TIMED_LOOKS 16u /* looks between two looks at the clock */
 
-/* What a wake-up that took longer counts as. */
+/* What a wake-up that took longer counts as, also if it took many times as long as usual. */
 #define WAKE_NS_MAX 250000u
-/* What it costs a caller to sleep, in wake-ups: the reaper has to be woken, and then the
- * caller's scheduler; each costs its waker about as much as it takes. Then the worker,
- * if it fell asleep meanwhile. */
+/* How long a worker looks, in wake-ups, for its callers may have to be woken: first the
+ * reaper, then the caller's scheduler, and each costs its waker about as much as it takes.
+ * Who falls asleep before that makes the next call wake two sides again. */
 #define WAKES_OF_A_CALLER 8u
 
 #define SHRINK_NS 1000000000              /* idle for this long: memory goes back */
@@ -107,7 +107,7 @@ static bool spin(struct ep_worker_lane *lane, bool urgent_only)
     do {
         for (unsigned i = 0; i < TIMED_LOOKS; i++) {
             if (has_message(lane, urgent_only)) {
-                ep_spin_hit(&lane->spin);
+                ep_spin_hit_after(&lane->spin, ep_clock_ns() - start);
                 return true;
             }
             ep_cpu_relax();
@@ -139,8 +139,11 @@ static void learn(struct ep_worker_lane *lane, uint64_t kicked_ns)
     uint64_t took = now > kicked_ns ? now - kicked_ns : 0;
     uint32_t old = atomic_load_explicit(lane->shm.wake_ns, memory_order_relaxed);
 
-    if (took > WAKE_NS_MAX)
-        took = WAKE_NS_MAX; /* something else had the CPU */
+    uint64_t most = old == 0 ? WAKE_NS_MAX : 4 * (uint64_t)old + 10000;
+    if (most > WAKE_NS_MAX)
+        most = WAKE_NS_MAX;
+    if (took > most)
+        took = most; /* something else had the CPU */
     uint32_t guess = old == 0 ? (uint32_t)took : old - old / 8 + (uint32_t)took / 8;
     atomic_store_explicit(lane->shm.wake_ns, guess, memory_order_relaxed);
     ep_spin_learn(&lane->spin, (uint64_t)WAKES_OF_A_CALLER * guess);
@@ -154,12 +157,13 @@ static bool park(struct ep_worker_lane *lane, bool urgent_only)
     bool has_spike = ep_slab_has_spike(&lane->shm.slab);
 
     ep_bell_arm(&lane->shm.park);
-    if (!has_message(lane, urgent_only) && !ep_worker_is_stopping(lane->worker))
+    if (!has_message(lane, urgent_only) && !ep_worker_is_stopping(lane->worker)) {
         ep_futex_wait(lane->shm.futex, value, has_spike ? SHRINK_NS : -1);
+        uint64_t last_ns = atomic_load_explicit(lane->shm.kicked_ns, memory_order_relaxed);
+        if (last_ns != kicked_ns)
+            learn(lane, last_ns);
+    }
     ep_bell_disarm(&lane->shm.park);
-    uint64_t last_ns = atomic_load_explicit(lane->shm.kicked_ns, memory_order_relaxed);
-    if (last_ns != kicked_ns)
-        learn(lane, last_ns);
     if (has_spike)
         shrink(lane, urgent_only);
     return has_message(lane, urgent_only);

@@ -196,6 +196,7 @@ bool ep_worker_serve_urgent(struct ep_worker_lane *lane)
         case EP_KIND_EVAL:
         case EP_KIND_EXEC: ok = ep_worker_serve_request(lane, ring, slot); break;
         case EP_KIND_ANSWER:
+            publish_cpu(lane);
             if (ep_worker_callback_answered(lane, slot)) {
                 ep_ring_advance(ring);
                 ep_ring_release_head(ring);

@@ -68,25 +68,49 @@ void ep_spin_init(struct ep_spin *spin, uint32_t min_ns, uint32_t max_ns)
     *spin = (struct ep_spin){.ns = min_ns, .min_ns = min_ns, .max_ns = max_ns};
 }
 
+/* Relaxed throughout: nothing else depends on it. */
+#define LOAD(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+
 uint32_t ep_spin_budget(struct ep_spin *spin)
 {
-    if (spin->skip == 0)
-        return spin->ns;
-    spin->skip--;
+    uint8_t skip = LOAD(spin->skip);
+
+    if (skip == 0)
+        return LOAD(spin->ns);
+    STORE(spin->skip, (uint8_t)(skip - 1));
     return 0;
+}
+
+void ep_spin_learn(struct ep_spin *spin, uint64_t sleep_ns)
+{
+    uint64_t ns = sleep_ns < spin->min_ns ? spin->min_ns : sleep_ns;
+
+    STORE(spin->ns, ns > spin->max_ns ? spin->max_ns : (uint32_t)ns);
 }
 
 void ep_spin_hit(struct ep_spin *spin)
 {
     /* Only if it changes: callers share the line. */
-    if (spin->skip_next != 0)
-        spin->skip_next = 0;
+    if (LOAD(spin->skip_next) != 0)
+        STORE(spin->skip_next, 0);
+}
+
+void ep_spin_hit_after(struct ep_spin *spin, uint64_t ns)
+{
+    uint32_t budget = LOAD(spin->ns);
+
+    ep_spin_hit(spin);
+    if (ns > spin->min_ns && budget > spin->min_ns)
+        STORE(spin->ns, budget - (budget - spin->min_ns + 63) / 64);
 }
 
 void ep_spin_miss(struct ep_spin *spin)
 {
-    unsigned next = 2u * spin->skip_next + 1u;
+    unsigned next = 2u * LOAD(spin->skip_next) + 1u;
 
-    spin->skip_next = (uint8_t)(next < EP_SPIN_SKIP_MAX ? next : EP_SPIN_SKIP_MAX);
-    spin->skip = spin->skip_next;
+    if (next > EP_SPIN_SKIP_MAX)
+        next = EP_SPIN_SKIP_MAX;
+    STORE(spin->skip_next, (uint8_t)next);
+    STORE(spin->skip, (uint8_t)next);
 }

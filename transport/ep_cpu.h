@@ -6,7 +6,8 @@
  * ep_cpu - clocks, pauses, how many CPUs there are, and how long to spin.
  *
  * Units      nanoseconds.
- * Threads    ep_spin: one at a time per object; the rest: any.
+ * Threads    any. ep_spin in several threads at a time: budgets and skips are then guesses,
+ *            within their limits.
  */
 
 #include <stdbool.h>
@@ -56,11 +57,7 @@ struct ep_spin {
 void ep_spin_init(struct ep_spin *spin, uint32_t min_ns, uint32_t max_ns);
 
 /* Sleeping costs that much at the moment. The budget becomes that, within its limits. */
-static inline void ep_spin_learn(struct ep_spin *spin, uint64_t sleep_ns)
-{
-    uint64_t ns = sleep_ns < spin->min_ns ? spin->min_ns : sleep_ns;
-    spin->ns = ns > spin->max_ns ? spin->max_ns : (uint32_t)ns;
-}
+void ep_spin_learn(struct ep_spin *spin, uint64_t sleep_ns);
 
 /* What a wait may take longer because that many bytes are copied meanwhile: about the
  * time of one copy, and never more than a scheduler may be held anyway. */
@@ -75,6 +72,10 @@ static inline uint32_t ep_spin_extra(uint64_t bytes)
 uint32_t ep_spin_budget(struct ep_spin *spin);
 void ep_spin_hit(struct ep_spin *spin);
 void ep_spin_miss(struct ep_spin *spin);
+
+/* After a success that took so long. One beyond the least budget shrinks the budget a
+ * little: who never sleeps any more does not learn when sleeping has become cheap. */
+void ep_spin_hit_after(struct ep_spin *spin, uint64_t ns);
 
 #ifdef __cplusplus
 }

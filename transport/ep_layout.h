@@ -159,7 +159,7 @@ struct ep_lane_a {
     EP_ALIGNED ep_atomic_u64 response_head;  /* C1 */
     EP_ALIGNED ep_atomic_u64 response_bell;  /* odd: ring the eventfd (W2) */
     EP_ALIGNED ep_atomic_u32 futex;          /* the lane thread sleeps here */
-    ep_atomic_u64 kicked_ns;                 /* CLOCK_MONOTONIC of the last wake-up of it */
+    ep_atomic_u64 kicked_ns;                 /* CLOCK_MONOTONIC of the last wake-up by a message */
     EP_ALIGNED ep_atomic_u64 reclaim_b_tail; /* R1: blocks of slab B handed back */
 };
 

@@ -134,6 +134,25 @@ TEST(SpinTest, SpinsForAsLongAsItCostsToSleepWithinItsLimits)
     EXPECT_EQ(ep_spin_budget(&never), 0u);
 }
 
+TEST(SpinTest, ForgetsWhatItCostToSleepUnlessItSleeps)
+{
+    ep_spin spin;
+    ep_spin_init(&spin, 50000, 500000);
+    ep_spin_learn(&spin, 400000);
+    ep_spin_hit_after(&spin, 50000);
+    EXPECT_EQ(ep_spin_budget(&spin), 400000u) << "the least budget would have done";
+
+    // Whoever asks every 100 us keeps the other side awake until the budget is shorter.
+    int hits = 0;
+    for (; ep_spin_budget(&spin) > 100000; hits++)
+        ep_spin_hit_after(&spin, 100000);
+    EXPECT_GT(hits, 10);
+    EXPECT_LT(hits, 200);
+    for (int i = 0; i < 1000; i++)
+        ep_spin_hit_after(&spin, 60000);
+    EXPECT_EQ(ep_spin_budget(&spin), 50000u);
+}
+
 TEST(SpinTest, StaysWithinItsLimitsWhateverHappens)
 {
     std::mt19937 random(11);
