@@ -151,6 +151,11 @@ struct ep_py_interrupt {
     pthread_cond_t idle;           /* an interrupter, or the call, has ended */
     struct ep_py_context *context; /* of the running call; written by the lane before running */
     ep_atomic_u64 claimed[EP_PY_INTERRUPTS];
+    /* Under the mutex: calls, or EP_PY_CALL_NONE. One who waits is enough: others would
+     * only stand in the way of the call, which wants the GIL, too. */
+    uint64_t waiting_for; /* somebody waits for the GIL, to interrupt it */
+    uint64_t kicking;     /* somebody kicks its thread ... */
+    bool kicks_again;     /* ... and begins anew, for another has struck */
 };
 
 void ep_py_interrupt_init(struct ep_py_interrupt *interrupt);

@@ -55,6 +55,7 @@ void ep_py_interrupt_init(struct ep_py_interrupt *interrupt)
     atomic_init(&interrupt->state, 0);
     for (size_t i = 0; i < EP_PY_INTERRUPTS; i++)
         atomic_init(&interrupt->claimed[i], 0);
+    interrupt->waiting_for = interrupt->kicking = EP_PY_CALL_NONE;
     (void)pthread_mutex_init(&interrupt->mutex, NULL);
     (void)pthread_cond_init(&interrupt->idle, NULL);
 }
@@ -166,6 +167,15 @@ static bool can_kick(void)
     return sigaction(SIGNAL_KICK, NULL, &action) == 0 && action.sa_handler == ignore_kick;
 }
 
+/* Whoever interrupts from here on needs another interrupter. */
+static void end_wait(struct ep_py_interrupt *interrupt, uint64_t call_id)
+{
+    (void)pthread_mutex_lock(&interrupt->mutex);
+    if (interrupt->waiting_for == call_id)
+        interrupt->waiting_for = EP_PY_CALL_NONE;
+    (void)pthread_mutex_unlock(&interrupt->mutex);
+}
+
 static void kick(const struct strike *strike, pthread_t thread)
 {
     struct ep_py_interrupt *interrupt = strike->interrupt;
@@ -173,17 +183,32 @@ static void kick(const struct strike *strike, pthread_t thread)
 
     (void)clock_gettime(CLOCK_MONOTONIC, &at);
     (void)pthread_mutex_lock(&interrupt->mutex);
-    for (int i = 0; i < KICKS && is_running(interrupt, strike->call_id) && can_kick(); i++) {
+    if (interrupt->kicking == strike->call_id) {
+        interrupt->kicks_again = true;
+        (void)pthread_cond_broadcast(&interrupt->idle);
+        (void)pthread_mutex_unlock(&interrupt->mutex);
+        return;
+    }
+    interrupt->kicking = strike->call_id;
+    for (int i = 0; (i < KICKS || interrupt->kicks_again) && is_running(interrupt, strike->call_id)
+                    && can_kick();
+         i++) {
+        if (interrupt->kicks_again) {
+            interrupt->kicks_again = false;
+            i = 0;
+            (void)clock_gettime(CLOCK_MONOTONIC, &at);
+        }
         (void)pthread_kill(thread, SIGNAL_KICK);
         at.tv_nsec += 1000000L << i;
         at.tv_sec += at.tv_nsec / 1000000000L;
         at.tv_nsec %= 1000000000L;
         /* The end of the call cuts this short. */
-        while (is_running(interrupt, strike->call_id)
+        while (is_running(interrupt, strike->call_id) && !interrupt->kicks_again
                && pthread_cond_clockwait(&interrupt->idle, &interrupt->mutex, CLOCK_MONOTONIC, &at)
                       == 0)
             continue;
     }
+    interrupt->kicking = EP_PY_CALL_NONE;
     (void)pthread_mutex_unlock(&interrupt->mutex);
 }
 
@@ -194,9 +219,12 @@ static void *strike_with_gil(void *user)
 
     free(user);
     PyThreadState *tstate = PyThreadState_New(context->interp);
-    if (tstate == NULL)
+    if (tstate == NULL) {
+        end_wait(strike.interrupt, strike.call_id);
         goto release_interrupt;
+    }
     PyEval_RestoreThread(tstate);
+    end_wait(strike.interrupt, strike.call_id);
     bool by_signal = context->is_main_thread && !context->is_sub && is_default_handler();
     if (!by_signal) {
         if (is_running(strike.interrupt, strike.call_id))
@@ -239,6 +267,17 @@ bool ep_py_interrupt_claim(struct ep_py_interrupt *interrupt, uint64_t number)
     return number == 0;
 }
 
+/* Whether somebody waits for the GIL already, to interrupt that call: one more interrupt
+ * is one with his. If it needs a signal, that was sent. */
+static bool is_one_with(struct ep_py_interrupt *interrupt, uint64_t call_id)
+{
+    (void)pthread_mutex_lock(&interrupt->mutex);
+    bool is_waiting = interrupt->waiting_for == call_id;
+    interrupt->waiting_for = call_id;
+    (void)pthread_mutex_unlock(&interrupt->mutex);
+    return is_waiting;
+}
+
 void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id, uint64_t number)
 {
     (void)atomic_fetch_add_explicit(&interrupt->state, 1, memory_order_seq_cst);
@@ -248,6 +287,10 @@ void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id,
     }
     (void)atomic_fetch_or_explicit(&interrupt->state, STRUCK, memory_order_seq_cst);
     send_signal(interrupt->context);
+    if (is_one_with(interrupt, call_id)) {
+        release(interrupt);
+        return;
+    }
 
     struct strike *strike = malloc(sizeof(*strike));
     if (strike != NULL)
@@ -255,6 +298,7 @@ void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id,
     if (strike == NULL || ep_thread_start(strike_with_gil, strike, STACK_SIZE, false) < 0) {
         /* Out of threads: the VM kills what does not stop. */
         free(strike);
+        end_wait(interrupt, call_id);
         release(interrupt);
     }
     /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the thread frees it. */

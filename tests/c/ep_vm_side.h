@@ -472,7 +472,7 @@ public:
     /* The way of an interrupt to a call that runs. */
     void interrupt(uint32_t lane, uint64_t call_id, uint64_t number = 0)
     {
-        /* Each costs the worker a thread, so a loop may be faster than it. */
+        /* A loop may be faster than the worker. */
         wait_for_room(&lane_[0].call);
         send(0, EP_KIND_INTERRUPT, "", call_id, 0, number, static_cast<uint8_t>(lane));
     }

@@ -287,4 +287,25 @@ TEST_P(WorkerInterruptTest, HitsTheFrameThatWasMeant)
 
 INSTANTIATE_TEST_SUITE_P(Lanes, WorkerInterruptTest, ::testing::Values(1u, 2u));
 
+TEST_F(WorkerTest, AFloodOfInterruptsMakesNoCrowd)
+{
+    /* One by one they would all wait for the GIL, beside the call that wants it. */
+    const uint64_t flood = 200, id = 7;
+    ASSERT_NO_FATAL_FAILURE(start(2));
+    ASSERT_NO_FATAL_FAILURE(start_endless("n = sum(range(3 * 10**7))\nwhile True: pass", id, 2));
+    uint64_t before = vm_->taken(0);
+    for (uint64_t number = 1; number <= flood; number++)
+        vm_->interrupt(2, id, number);
+    while (vm_->taken(0) < before + flood && vm_->is_alive())
+        sched_yield();
+
+    auto tasks =
+        std::filesystem::directory_iterator("/proc/" + std::to_string(vm_->pid()) + "/task");
+    EXPECT_LT(std::distance(begin(tasks), end(tasks)), 16);
+    Reply reply = vm_->receive(2);
+    EXPECT_EQ(id, reply.call_id);
+    EXPECT_EQ(EP_ERROR_INTERRUPTED, static_cast<int>(reply.aux));
+    EXPECT_EQ("4f", vm_->call("math", "sqrt", {integer(16)}, 2));
+}
+
 } // namespace
