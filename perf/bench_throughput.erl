@@ -1,12 +1,13 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @private Calls per second of many callers: on one context, on one worker process per
-%% CPU, and through one port per CPU.
+%% CPU, the same under the default limit, and through one port per CPU.
 -module(bench_throughput).
 
 -export([run/1]).
 
 -define(CALLERS, [1, 8, 64, 256, 1000]).
+-define(QUEUING, [64, 1000]).
 -define(MS, 500).
 -define(WARM_MS, 200).
 
@@ -15,7 +16,12 @@ run(#{rounds := N, ports := HasPorts}) ->
     Watcher = spawn_link(fun() -> watch(0) end),
     Cpus = erlang:system_info(logical_processors_available),
     Floors = [maps:get(total, bench_floor:call()) || _ <- lists:seq(1, N)],
-    Ours = ours(1, "one context", N) ++ ours(Cpus, "one worker per CPU", N),
+    %% The default: most of these callers wait for their turn.
+    Limit = #{max_concurrent => 2 * erlang:system_info(schedulers) + 1},
+    Ours =
+        ours(1, #{}, "one context", ?CALLERS, N) ++
+            ours(Cpus, #{}, "one worker per CPU", ?CALLERS, N) ++
+            ours(Cpus, Limit, "default max_concurrent", ?QUEUING, N),
     %% The system may take the CPU from a scheduler, too, so this need not be a NIF's doing.
     Long = long(Watcher),
     [bench_result:new("throughput", "throughput floor of a call", ns, Floors)] ++
@@ -23,10 +29,10 @@ run(#{rounds := N, ports := HasPorts}) ->
         lists:append([ports(Cpus, N) || HasPorts]) ++
         [bench_result:new("throughput", "schedulers held over 5 ms", times, [Long])].
 
-ours(Contexts, Name, N) ->
-    ok = bench_app:start(worker, Contexts),
+ours(Contexts, More, Name, Callers, N) ->
+    ok = bench_app:start(worker, Contexts, More),
     Call = fun(_I) -> fun() -> {ok, 4.0} = py:call(math, sqrt, [16]) end end,
-    Results = series(Name, Call, N),
+    Results = series(Name, Call, Callers, N),
     ok = bench_app:check(),
     Results.
 
@@ -36,14 +42,14 @@ ports(Cpus, N) ->
         Server = element(I rem Cpus + 1, Servers),
         fun() -> {ok, 4.0} = bench_port:call_server(Server, math, sqrt, [16]) end
     end,
-    Results = series("one port per CPU", Call, N),
+    Results = series("one port per CPU", Call, ?CALLERS, N),
     lists:foreach(fun bench_port:stop/1, tuple_to_list(Servers)),
     Results.
 
 %% Rounds are outermost: a slow moment hits every number of callers, not one.
-series(Name, Call, N) ->
+series(Name, Call, All, N) ->
     _ = measure(Call, 8, ?WARM_MS),
-    Rounds = [[{C, measure(Call, C, ?MS)} || C <- ?CALLERS] || _ <- lists:seq(1, N)],
+    Rounds = [[{C, measure(Call, C, ?MS)} || C <- All] || _ <- lists:seq(1, N)],
     [
         begin
             Figures = [proplists:get_value(Callers, R) || R <- Rounds],
@@ -60,7 +66,7 @@ series(Name, Call, N) ->
                 }
             )
         end
-     || Callers <- ?CALLERS
+     || Callers <- All
     ].
 
 %% Calls per second, and what the slowest caller got as a fraction of the mean.
