@@ -223,7 +223,8 @@ static enum ep_wait_result give_up(struct ep_lane *lane, ErlNifEnv *env, struct 
         ep_consumer_leave(lane, env);
     consumer = false;
     (void)sched_yield();
-    (void)look(lane, env, call, ret_reply, &consumer, &mine);
+    if (!look(lane, env, call, ret_reply, &consumer, &mine))
+        ep_spin_miss(&lane->spin);
     return end_wait(lane, env, call, consumer, mine);
 }
 
