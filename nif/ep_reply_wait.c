@@ -123,7 +123,7 @@ static _Thread_local int answers_since_wait = MIXED_ANSWERS;
 static bool is_futile(const struct ep_lane *lane, const struct ep_call *call)
 {
     return call->place != EP_PLACE_THREAD
-           && (call->is_overlain || atomic_load_explicit(&lane->is_still, memory_order_relaxed));
+           && (call->shares_cpu || atomic_load_explicit(&lane->is_still, memory_order_relaxed));
 }
 
 /* No reply has come to anybody while this caller looked. As consumer. */
@@ -198,11 +198,11 @@ static bool is_ring_still(struct ep_lane *lane, uint64_t now)
 }
 
 /* Whether it is time for this scheduler to give its CPU up. */
-static bool may_give_way(uint64_t now, bool is_overlain)
+static bool may_give_way(uint64_t now, bool shares_cpu)
 {
     static _Thread_local uint64_t gave_way_ns;
 
-    if (!is_overlain && now - gave_way_ns < GIVE_WAY_NS)
+    if (!shares_cpu && now - gave_way_ns < GIVE_WAY_NS)
         return false;
     gave_way_ns = now;
     return true;
@@ -214,7 +214,7 @@ static enum ep_wait_result give_up(struct ep_lane *lane, ErlNifEnv *env, struct 
 {
     bool mine = false;
 
-    if (!call->is_overlain) {
+    if (!call->shares_cpu) {
         ep_spin_miss(&lane->spin);
         return end_wait(lane, env, call, consumer, false);
     }
@@ -237,9 +237,9 @@ enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
 
     bool over = look(lane, env, call, ret_reply, &consumer, &mine);
     /* It may be another scheduler by now, and another CPU. */
-    if (!over && consumer && call->is_overlain)
-        call->is_overlain = lane->host != NULL && ep_lane_is_overlain(lane);
-    if (!over && is_alone && !call->is_overlain)
+    if (!over && consumer && call->shares_cpu)
+        call->shares_cpu = lane->host != NULL && ep_lane_shares_cpu(lane);
+    if (!over && is_alone && !call->shares_cpu)
         over = spin_stretch(lane, env, call, ret_reply, &consumer, &mine);
     if (over) {
         ep_spin_hit_after(&lane->spin, now - call->began_ns);
@@ -251,7 +251,7 @@ enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
         is_still = is_ring_still(lane, now);
         ep_consumer_leave(lane, env);
     }
-    if (is_alone || (is_still && may_give_way(now, call->is_overlain)))
+    if (is_alone || (is_still && may_give_way(now, call->shares_cpu)))
         (void)sched_yield();
     call->looked_ns = ep_clock_ns();
     return EP_WAIT_AGAIN;

@@ -225,7 +225,7 @@ uint64_t ep_lane_send_cancel(struct ep_lane *lane, uint64_t call_id)
     return head.subject;
 }
 
-bool ep_lane_is_overlain(const struct ep_lane *lane)
+bool ep_lane_shares_cpu(const struct ep_lane *lane)
 {
     /* Relaxed: a hint. */
     uint32_t cpu = atomic_load_explicit(lane->shm.cpu, memory_order_relaxed);
@@ -244,11 +244,11 @@ int ep_submit_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number
     /* No longer BUSY: it has ended without the answer. */
     bool is_busy = ep_call_move(call, EP_CALL_BUSY, EP_CALL_SPINNING);
     if (is_busy)
-        call->is_overlain = false;
+        call->shares_cpu = false;
     if (is_busy && lane->state == EP_LANE_ATTACHED) {
         bool kicked;
         rc = send_urgent(lane, NULL, &head, payload->data, payload->length, &kicked);
-        call->is_overlain = rc == 0 && !kicked && ep_lane_is_overlain(lane);
+        call->shares_cpu = rc == 0 && !kicked && ep_lane_shares_cpu(lane);
     }
     pthread_mutex_unlock(&lane->producer);
     return rc < 0 ? rc : is_busy;
@@ -270,7 +270,7 @@ void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
 {
     call->op = request->op;
     call->bytes = (uint32_t)request->payload->length;
-    call->is_timed = call->is_overlain = false;
+    call->is_timed = call->shares_cpu = false;
     call->serial =
         request->urgent
             ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
@@ -315,7 +315,7 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
             rc = publish(lane, request->urgent, call, &head, payload->data, payload->length,
                          request->stage);
         bool kicked = rc == 0 && kick(lane);
-        call->is_overlain = rc == 0 && !kicked && ep_lane_is_overlain(lane);
+        call->shares_cpu = rc == 0 && !kicked && ep_lane_shares_cpu(lane);
     }
     if (rc < 0)
         rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);

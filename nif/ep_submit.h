@@ -41,7 +41,7 @@ void ep_call_begin(struct ep_lane *lane, struct ep_call *call, ErlNifEnv *env,
 
 /* Whether the worker cannot run now, because the caller of this does, where the worker ran
  * last; a hint. Under the producer lock or as consumer, attached. */
-bool ep_lane_is_overlain(const struct ep_lane *lane);
+bool ep_lane_shares_cpu(const struct ep_lane *lane);
 
 /* Answers the callback with that number, of a BUSY call; spin for the reply then.
  * Returns 1; 0: the call is DONE already, and the answer was dropped; or a negative

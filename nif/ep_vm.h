@@ -100,7 +100,7 @@ struct ep_call {
     enum ep_op op;
     enum ep_place place; /* published on that ring, or still in a waiting queue */
     bool is_timed;
-    bool is_overlain;        /* submitted from the CPU on which the worker ran last */
+    bool shares_cpu;         /* submitted from the CPU on which the worker ran last */
     uint32_t bytes;          /* of the request */
     _Atomic bool is_overdue; /* its budget ended while it was BUSY */
     uint64_t serial;         /* of nested requests, in the order of their making; else 0 */

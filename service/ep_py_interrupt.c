@@ -267,9 +267,9 @@ bool ep_py_interrupt_claim(struct ep_py_interrupt *interrupt, uint64_t number)
     return number == 0;
 }
 
-/* Whether somebody waits for the GIL already, to interrupt that call: one more interrupt
- * is one with his. If it needs a signal, that was sent. */
-static bool is_one_with(struct ep_py_interrupt *interrupt, uint64_t call_id)
+/* Joins who waits for the GIL already, to interrupt that call, or takes that place. Returns
+ * whether it joined. If it needs a signal, that was sent. */
+static bool join_waiting(struct ep_py_interrupt *interrupt, uint64_t call_id)
 {
     (void)pthread_mutex_lock(&interrupt->mutex);
     bool is_waiting = interrupt->waiting_for == call_id;
@@ -287,7 +287,7 @@ void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id,
     }
     (void)atomic_fetch_or_explicit(&interrupt->state, STRUCK, memory_order_seq_cst);
     send_signal(interrupt->context);
-    if (is_one_with(interrupt, call_id)) {
+    if (join_waiting(interrupt, call_id)) {
         release(interrupt);
         return;
     }

@@ -38,9 +38,9 @@ unsigned ep_cpu_count(void);
 uint32_t ep_cpu_here(void);
 
 /* How long to wait busily, and whether that pays at the moment. The budget follows
- * what it costs to sleep instead (Karlin et al., Competitive randomized algorithms for
- * nonuniform problems, 1994: who waits for as long as that costs at most twice of what
- * the best choice would have). After success every wait may spin its full length;
+ * what it costs to sleep instead: who waits busily for as long as that costs pays at most
+ * twice of what the best choice would have (Karlin et al., Competitive randomized
+ * algorithms for nonuniform problems, 1994). After success every wait may spin its full length;
  * after failures some waits in a row do not spin at all, at most EP_SPIN_SKIP_MAX of
  * them. So the cost of spinning in vain stays small, and yet a lane that has become
  * fast is found out within a few waits: a shorter budget instead would miss for ever

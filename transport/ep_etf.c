@@ -278,23 +278,19 @@ uint8_t *ep_etf_put_binary_header(struct ep_buf *buf, size_t size)
 {
     if (size > UINT32_MAX)
         return ep_buf_fail(buf, -EMSGSIZE);
-    put_tag32(buf, EP_ETF_TAG_BINARY, (uint32_t)size);
-    return ep_buf_extend(buf, size);
+    uint8_t *at = ep_buf_extend(buf, EP_ETF_BINARY_HEADER + size);
+    if (at == NULL)
+        return NULL;
+    at[0] = EP_ETF_TAG_BINARY;
+    set32(at + 1, (uint32_t)size);
+    return at + EP_ETF_BINARY_HEADER;
 }
 
 void ep_etf_put_binary(struct ep_buf *buf, const void *data, size_t size)
 {
-    if (size > UINT32_MAX) {
-        (void)ep_buf_fail(buf, -EMSGSIZE);
-        return;
-    }
-    uint8_t *at = ep_buf_extend(buf, EP_ETF_BINARY_HEADER + size);
-    if (at == NULL)
-        return;
-    at[0] = EP_ETF_TAG_BINARY;
-    set32(at + 1, (uint32_t)size);
-    if (size > 0)
-        memcpy(at + EP_ETF_BINARY_HEADER, data, size);
+    uint8_t *at = ep_etf_put_binary_header(buf, size);
+    if (at != NULL && size > 0)
+        memcpy(at, data, size);
 }
 
 void ep_etf_set_count(uint8_t *list, uint32_t count)
