@@ -15,7 +15,6 @@
 #include "ep_term.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,10 +25,6 @@
 
 /* Charging a caller for its turn takes time, so one call in a few pays for all of them. */
 #define CHARGE_EVERY 8
-/* A scheduler whose callers are all answered at once never sleeps, and the system would
- * let it run until its time slice is over, milliseconds, while another scheduler waits
- * for this CPU. After this long it asks whether anybody does. */
-#define GIVE_WAY_NS 50000
 
 /* A lane unread for this long although somebody waits has lost a wake-up. */
 #define LOST_WAKE_NS 200000000u
@@ -94,14 +89,11 @@ static ERL_NIF_TERM collect_dirty(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_c
 /* Pays for the calls since the last time. */
 static void charge(ErlNifEnv *env)
 {
-    static _Thread_local uint64_t gave_way_ns;
+    /* A scheduler whose callers are all answered at once never sleeps. */
+    static _Thread_local struct ep_yield yield;
 
     (void)enif_consume_timeslice(env, ep_wait_price(CHARGE_EVERY));
-    uint64_t now = ep_clock_ns();
-    if (now - gave_way_ns <= GIVE_WAY_NS)
-        return;
-    gave_way_ns = now;
-    (void)sched_yield();
+    ep_yield_if_due(&yield, ep_clock_ns());
 }
 
 /* The answer to a call whose caller found the reply at once. */

@@ -3,7 +3,6 @@
 
 #include "ep_etf.h"
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -160,7 +159,7 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     if (++lane->streak >= STREAK_MAX && lane->top == NULL) {
         lane->streak = 0;
         /* A lane that is always found busy never sleeps; others may wait for this CPU. */
-        (void)sched_yield();
+        ep_yield_if_due(&lane->yield, ep_clock_ns());
         ep_py_context_breathe(lane->context);
         ep_worker_exit_if_forked();
     }

@@ -63,6 +63,25 @@ uint32_t ep_cpu_here(void)
     return (uint32_t)(sched_getcpu() + 1);
 }
 
+/* How often to ask, and how much more often than never. */
+#define YIELD_MIN_NS 50000u
+#define YIELD_MAX_NS 200000u
+/* A yield that takes less than this has found nobody. */
+#define NOBODY_NS 5000u
+
+void ep_yield_if_due(struct ep_yield *yield, uint64_t now_ns)
+{
+    if (now_ns - yield->last_ns < yield->every_ns)
+        return;
+    (void)sched_yield();
+    uint64_t back_ns = ep_clock_ns();
+    if (back_ns - now_ns >= NOBODY_NS || yield->every_ns < YIELD_MIN_NS)
+        yield->every_ns = YIELD_MIN_NS;
+    else if (yield->every_ns < YIELD_MAX_NS)
+        yield->every_ns *= 2;
+    yield->last_ns = back_ns;
+}
+
 void ep_spin_init(struct ep_spin *spin, uint32_t min_ns, uint32_t max_ns)
 {
     *spin = (struct ep_spin){.ns = min_ns, .min_ns = min_ns, .max_ns = max_ns};

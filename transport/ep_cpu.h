@@ -3,7 +3,7 @@
 #define EP_CPU_H
 
 /*
- * ep_cpu - clocks, pauses, how many CPUs there are, and how long to spin.
+ * ep_cpu - clocks, pauses, how many CPUs there are, when to give one up, and how long to spin.
  *
  * Units      nanoseconds.
  * Threads    any. ep_spin in several threads at a time: budgets and skips are then guesses,
@@ -36,6 +36,18 @@ unsigned ep_cpu_count(void);
 
 /* The CPU that runs this, from 1; 0: unknown. It may be another one a moment later. */
 uint32_t ep_cpu_here(void);
+
+/* When a thread that never sleeps asks whether somebody else wants its CPU: the system would
+ * let it run until its time slice is over, milliseconds. A system call that finds nobody
+ * costs as much as a call of ours, so the next one comes later, until somebody is found.
+ * Zeroed means "at once". One thread's. */
+struct ep_yield {
+    uint64_t last_ns;
+    uint32_t every_ns;
+};
+
+/* now_ns: ep_clock_ns(). */
+void ep_yield_if_due(struct ep_yield *yield, uint64_t now_ns);
 
 /* How long to wait busily, and whether that pays at the moment. The budget follows
  * what it costs to sleep instead: who waits busily for as long as that costs pays at most
