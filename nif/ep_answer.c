@@ -346,7 +346,8 @@ ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, stru
     struct ep_source source = {.start = reply->heap != NULL ? reply->heap : msg->data,
                                .size = msg->length};
     ERL_NIF_TERM term = decode(env, lane, op, msg, &source, NULL, call_ref);
-    enif_free(reply->heap);
+    if (reply->heap != NULL)
+        enif_free(reply->heap);
     reply->heap = NULL;
     return term;
 }

@@ -50,8 +50,7 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
 
     slot->length = (uint32_t)length;
     if (length <= EP_INLINE_MAX) {
-        if (length > 0)
-            memcpy(slot->data, bytes, length);
+        ep_copy(slot->data, bytes, length);
         return 0;
     }
     if (!ep_stage_send(stage, bytes, &block)) {

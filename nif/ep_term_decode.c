@@ -272,8 +272,11 @@ static int read_term(struct reader *reader, ERL_NIF_TERM *ret_term)
     }
 }
 
-int ep_term_decode(struct ep_vm *vm, ErlNifEnv *env, struct ep_etf_cursor *cursor,
-                   const struct ep_source *source, ERL_NIF_TERM *ret_term)
+/* Not inline: a number needs none of the room that this takes. */
+__attribute__((noinline)) static int decode_term(struct ep_vm *vm, ErlNifEnv *env,
+                                                 struct ep_etf_cursor *cursor,
+                                                 const struct ep_source *source,
+                                                 ERL_NIF_TERM *ret_term)
 {
     struct reader reader;
 
@@ -295,6 +298,23 @@ int ep_term_decode(struct ep_vm *vm, ErlNifEnv *env, struct ep_etf_cursor *curso
     if (reader.open != reader.open_inside)
         enif_free(reader.open);
     return rc;
+}
+
+int ep_term_decode(struct ep_vm *vm, ErlNifEnv *env, struct ep_etf_cursor *cursor,
+                   const struct ep_source *source, ERL_NIF_TERM *ret_term)
+{
+    int64_t integer = 0;
+    double real = 0.0;
+
+    switch (ep_etf_next_number(cursor, &integer, &real)) {
+    case 1: *ret_term = enif_make_int64(env, integer); return 0;
+    case 2:
+        if (!isfinite(real))
+            return -EPROTO;
+        *ret_term = enif_make_double(env, real);
+        return 0;
+    default: return decode_term(vm, env, cursor, source, ret_term);
+    }
 }
 
 ERL_NIF_TERM ep_term_python_error(ErlNifEnv *env, ERL_NIF_TERM type, const uint8_t *utf8,

@@ -107,8 +107,7 @@ bool ep_worker_reply_commit(struct ep_worker_lane *lane, struct ep_worker_reply 
     if (reply->has_stamp)
         ep_slot_set_stamp(slot, reply->stamp);
     if (reply->buf.length <= EP_INLINE_MAX) {
-        if (reply->buf.length > 0)
-            memcpy(slot->data, reply->buf.data, reply->buf.length);
+        ep_copy(slot->data, reply->buf.data, reply->buf.length);
         if (reply->has_block && ep_slab_free(&lane->shm.slab, reply->block) < 0)
             abort(); /* our own bookkeeping is broken */
     } else {

@@ -54,6 +54,41 @@ static inline uint8_t *ep_buf_extend(struct ep_buf *buf, size_t n)
     return at;
 }
 
+/* memcpy() that is inline for what is short: most names, numbers and messages are, and the
+ * call takes longer than the copy. The pieces may overlap. */
+static inline void ep_copy(void *to, const void *from, size_t n)
+{
+    uint8_t *t = (uint8_t *)to;
+    const uint8_t *f = (const uint8_t *)from;
+
+    if (n > 32) {
+        memcpy(t, f, n);
+    } else if (n >= 16) {
+        uint64_t words[4];
+        memcpy(words, f, 16);
+        memcpy(words + 2, f + n - 16, 16);
+        memcpy(t, words, 16);
+        memcpy(t + n - 16, words + 2, 16);
+    } else if (n >= 8) {
+        uint64_t first, last;
+        memcpy(&first, f, 8);
+        memcpy(&last, f + n - 8, 8);
+        memcpy(t, &first, 8);
+        memcpy(t + n - 8, &last, 8);
+    } else if (n >= 4) {
+        uint32_t first, last;
+        memcpy(&first, f, 4);
+        memcpy(&last, f + n - 4, 4);
+        memcpy(t, &first, 4);
+        memcpy(t + n - 4, &last, 4);
+    } else if (n > 0) {
+        uint8_t middle = f[n / 2], last = f[n - 1];
+        t[0] = f[0];
+        t[n / 2] = middle;
+        t[n - 1] = last;
+    }
+}
+
 static inline void ep_buf_put(struct ep_buf *buf, const void *bytes, size_t n)
 {
     uint8_t *at = ep_buf_extend(buf, n);

@@ -289,8 +289,8 @@ uint8_t *ep_etf_put_binary_header(struct ep_buf *buf, size_t size)
 void ep_etf_put_binary(struct ep_buf *buf, const void *data, size_t size)
 {
     uint8_t *at = ep_etf_put_binary_header(buf, size);
-    if (at != NULL && size > 0)
-        memcpy(at, data, size);
+    if (at != NULL)
+        ep_copy(at, data, size);
 }
 
 void ep_etf_set_count(uint8_t *list, uint32_t count)

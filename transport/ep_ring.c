@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_ring.h"
 
+#include "ep_buf.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -119,7 +121,7 @@ int ep_ring_copy(const struct ep_ring_rx *rx, struct ep_msg *ret_msg)
     if ((ret_msg->flags & EP_FLAG_BLOCK) == 0) {
         if (ret_msg->length > EP_INLINE_MAX)
             return -EPROTO;
-        memcpy(ret_msg->data, slot->data, ret_msg->length);
+        ep_copy(ret_msg->data, slot->data, ret_msg->length);
     }
     return 0;
 }
