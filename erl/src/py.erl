@@ -43,7 +43,13 @@
 %% @doc Calls `Module.Function(*Args)' in the context of the calling process.
 -spec call(text(), text(), list()) -> result().
 call(Module, Function, Args) when is_list(Args) ->
-    py_request:call(py_context_router:route(Module, Function), Module, Function, Args);
+    case py_context_router:cached() of
+        none ->
+            Route = py_context_router:route(Module, Function),
+            py_request:call(Route, Module, Function, Args, #{}, ?DEFAULTS);
+        Route ->
+            py_request:call(Route, Module, Function, Args)
+    end;
 call(_Module, _Function, _Args) ->
     error(badarg).
 

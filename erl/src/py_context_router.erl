@@ -18,7 +18,7 @@
 -export([register_pool/2, register_pool/3, unregister_pool/1, unregister_pool/2]).
 -export([lookup_pool/2, list_pool_registrations/0]).
 %% Internal
--export([bound/0, route/2, target/1]).
+-export([bound/0, cached/0, route/2, target/1]).
 
 -export_type([route/0]).
 
@@ -225,7 +225,16 @@ contexts(_) ->
 
 %% --- internal API ---------------------------------------------------------------------
 
-%% @private The way of a call that names no context: the first step of each.
+%% @private The way of a call that names no context, if the calling process has made one
+%% before, runs no callback, and no function is registered: the first step of most calls.
+-spec cached() -> route() | none.
+cached() ->
+    case py_pool_registry:table() of
+        {Slots, none} -> cached(Slots);
+        _ -> none
+    end.
+
+%% @private The same without these conditions.
 -spec route(py:text(), py:text()) -> route().
 route(Module, Function) ->
     case py_pool_registry:table() of
@@ -259,11 +268,18 @@ target(_) ->
 
 %% --- internal -------------------------------------------------------------------------
 
-bound(Slots) ->
+cached(Slots) ->
     case get(?BOUND) of
-        %% By pid alone: to compare lanes, which are references, costs a function call.
+        %% By pid alone: to compare lanes, which are references, costs a function call. In
+        %% a callback it is `nested' that stands in the place of the number.
         {Number, Ctx, Route} when element(1, element(Number, Slots)) =:= Ctx -> Route;
-        _ -> py_pool_binding:implicit(Slots)
+        _ -> none
+    end.
+
+bound(Slots) ->
+    case cached(Slots) of
+        none -> py_pool_binding:implicit(Slots);
+        Route -> Route
     end.
 
 pool_route(Pool, How) ->

@@ -38,25 +38,22 @@
     timer :: reference() | undefined | none
 }).
 
-%% @doc A call with the defaults: the commonest form, and the one whose cost is
-%% measured.
+%% @doc A call with the defaults, by a process that runs no callback: the commonest
+%% form, and the one whose cost is measured.
 -spec call(route(), py:text(), py:text(), list()) -> py:result().
-call(Route = {_Ctx, Lane, Env}, Module, Function, Args) when is_atom(Module), is_atom(Function) ->
-    case py_nesting:frame() of
-        undefined ->
-            case py_nif:call(Lane, Env, Module, Function, Args, #{}, 0) of
-                {ok, _} = Answer ->
-                    Answer;
-                {error, _} = Answer ->
-                    Answer;
-                Outcome ->
-                    Submit = fun(Flags) ->
-                        py_nif:call(Lane, Env, Module, Function, Args, #{}, Flags)
-                    end,
-                    go_on(Outcome, Submit, run(Route, ?DEFAULT_MS, undefined))
-            end;
-        _ ->
-            call(Route, Module, Function, Args, #{}, ?DEFAULTS)
+call(Route = {_Ctx, Lane, Env}, Module, Function, Args) when
+    is_atom(Module) orelse is_binary(Module), is_atom(Function) orelse is_binary(Function)
+->
+    case py_nif:call(Lane, Env, Module, Function, Args, #{}, 0) of
+        {ok, _} = Answer ->
+            Answer;
+        {error, _} = Answer ->
+            Answer;
+        Outcome ->
+            Submit = fun(Flags) ->
+                py_nif:call(Lane, Env, Module, Function, Args, #{}, Flags)
+            end,
+            go_on(Outcome, Submit, run(Route, ?DEFAULT_MS, undefined))
     end;
 call(Route, Module, Function, Args) ->
     call(Route, Module, Function, Args, #{}, ?DEFAULTS).
