@@ -7,6 +7,8 @@
 #define EP_ATOM_DEFINE(name) ERL_NIF_TERM am_##name;
 EP_ATOMS(EP_ATOM_DEFINE)
 
+ERL_NIF_TERM ep_term_zero;
+
 /* The encoding argument ERL_NIF_UTF8 came with OTP 26 (NIF 2.17). */
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
 #define EP_HAVE_UTF8_ATOMS 1
@@ -16,6 +18,7 @@ void ep_atoms_init(ErlNifEnv *env)
 {
 #define EP_ATOM_INIT(name) am_##name = enif_make_atom(env, #name);
     EP_ATOMS(EP_ATOM_INIT)
+    ep_term_zero = enif_make_int(env, 0);
 }
 
 #ifndef EP_HAVE_UTF8_ATOMS

@@ -3,7 +3,7 @@
 #define EP_ATOMS_H
 
 /*
- * ep_atoms - the atoms the NIF uses, and making atoms of names from Python.
+ * ep_atoms - the atoms (and the 0) the NIF uses, and making atoms of names from Python.
  *
  * Threads  set once by ep_atoms_init() in load; constant afterwards.
  */
@@ -31,6 +31,9 @@
 #define EP_ATOM_DECLARE(name) extern ERL_NIF_TERM am_##name;
 EP_ATOMS(EP_ATOM_DECLARE)
 #undef EP_ATOM_DECLARE
+
+/* 0: like an atom, a small integer is the same word everywhere. */
+extern ERL_NIF_TERM ep_term_zero;
 
 void ep_atoms_init(ErlNifEnv *env);
 

@@ -18,17 +18,16 @@ bool ep_encoding_is_dirty(void)
     return enif_thread_type() != ERL_NIF_THR_NORMAL_SCHEDULER;
 }
 
-void ep_encoding_init(struct ep_encoding *encoding, ErlNifEnv *env, struct ep_lane *lane)
+void ep_encoding_init(struct ep_encoding *encoding, ErlNifEnv *env, struct ep_lane *lane,
+                      bool is_dirty)
 {
-    bool dirty = ep_encoding_is_dirty();
-
     ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_MESSAGE_MAX);
     encoding->encoder = (struct ep_encoder){
         .vm = lane->vm,
         .env = env,
         .buf = &encoding->buf,
-        .terms_left = dirty ? SIZE_MAX : TERMS_MAX,
-        .bytes_left = dirty ? SIZE_MAX : BYTES_MAX,
+        .terms_left = is_dirty ? SIZE_MAX : TERMS_MAX,
+        .bytes_left = is_dirty ? SIZE_MAX : BYTES_MAX,
     };
     ep_stage_init(&encoding->stage, lane);
 }

@@ -26,7 +26,9 @@ struct ep_encoding {
 /* Whether this is a thread that may take its time. */
 bool ep_encoding_is_dirty(void);
 
-void ep_encoding_init(struct ep_encoding *encoding, ErlNifEnv *env, struct ep_lane *lane);
+/* is_dirty: ep_encoding_is_dirty(), of which a caller may know more than that finds out. */
+void ep_encoding_init(struct ep_encoding *encoding, ErlNifEnv *env, struct ep_lane *lane,
+                      bool is_dirty);
 void ep_encoding_finish(struct ep_encoding *encoding);
 
 /* Finishes, and returns what the NIF has to return: the Python exception, or badarg. */

@@ -160,23 +160,35 @@ static bool get_target(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_lane **ret_l
     return true;
 }
 
-static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], enum ep_op op)
+/* Flags of a request. Most have none, which needs no function of the VM. */
+static bool get_flags(ErlNifEnv *env, ERL_NIF_TERM term, unsigned *ret_flags)
+{
+    *ret_flags = 0;
+    return term == ep_term_zero
+           || (enif_get_uint(env, term, ret_flags) && (*ret_flags & ~FLAGS_ALL) == 0);
+}
+
+static PY_NIF(call_dirty_nif);
+static PY_NIF(eval_dirty_nif);
+static PY_NIF(exec_dirty_nif);
+
+static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], enum ep_op op,
+                            bool is_dirty)
 {
     static const struct {
         enum ep_kind kind;
         const char *name;
-        ERL_NIF_TERM (*nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
-    } ops[] = {[EP_OP_CALL] = {EP_KIND_CALL, "call", call_nif},
-               [EP_OP_EVAL] = {EP_KIND_EVAL, "eval", eval_nif},
-               [EP_OP_EXEC] = {EP_KIND_EXEC, "exec", exec_nif}};
+        ERL_NIF_TERM (*dirty_nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
+    } ops[] = {[EP_OP_CALL] = {EP_KIND_CALL, "call", call_dirty_nif},
+               [EP_OP_EVAL] = {EP_KIND_EVAL, "eval", eval_dirty_nif},
+               [EP_OP_EXEC] = {EP_KIND_EXEC, "exec", exec_dirty_nif}};
     struct ep_encoding encoding;
     struct ep_asker *asker = NULL;
     struct ep_lane *lane;
     unsigned flags;
     uint64_t env_id;
 
-    if (!get_target(env, argv[0], &lane, &asker) || !enif_get_uint(env, argv[argc - 1], &flags)
-        || (flags & ~FLAGS_ALL) != 0)
+    if (!get_target(env, argv[0], &lane, &asker) || !get_flags(env, argv[argc - 1], &flags))
         return enif_make_badarg(env);
     int rc = py_nif_get_env_id(env, argv[1], lane, &env_id);
     if (rc == -EXDEV)
@@ -191,7 +203,7 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         .urgent = (flags & FLAG_NESTED) != 0,
         .env_id = env_id,
     };
-    ep_encoding_init(&encoding, env, lane);
+    ep_encoding_init(&encoding, env, lane, is_dirty);
     if (asker == NULL)
         encoding.encoder.stage = req.stage = &encoding.stage;
     switch (op) {
@@ -201,8 +213,8 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     }
     if (rc == -E2BIG) {
         ep_encoding_finish(&encoding);
-        return enif_schedule_nif(env, ops[op].name, ERL_NIF_DIRTY_JOB_CPU_BOUND, ops[op].nif, argc,
-                                 argv);
+        return enif_schedule_nif(env, ops[op].name, ERL_NIF_DIRTY_JOB_CPU_BOUND, ops[op].dirty_nif,
+                                 argc, argv);
     }
     if (rc < 0)
         return ep_encoding_failed(env, &encoding, rc);
@@ -223,19 +235,34 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
  *     {pending, Call} | {callback, Call, Number, Question, Arguments} | overloaded | Answer */
 PY_NIF(call_nif)
 {
-    return request(env, argc, argv, EP_OP_CALL);
+    return request(env, argc, argv, EP_OP_CALL, false);
+}
+
+static PY_NIF(call_dirty_nif)
+{
+    return request(env, argc, argv, EP_OP_CALL, true);
 }
 
 /* eval(Lane, Env, Code, Locals, Flags) -> {pending, Call} | Answer */
 PY_NIF(eval_nif)
 {
-    return request(env, argc, argv, EP_OP_EVAL);
+    return request(env, argc, argv, EP_OP_EVAL, false);
+}
+
+static PY_NIF(eval_dirty_nif)
+{
+    return request(env, argc, argv, EP_OP_EVAL, true);
 }
 
 /* exec(Lane, Env, Code, Flags) -> {pending, Call} | Answer */
 PY_NIF(exec_nif)
 {
-    return request(env, argc, argv, EP_OP_EXEC);
+    return request(env, argc, argv, EP_OP_EXEC, false);
+}
+
+static PY_NIF(exec_dirty_nif)
+{
+    return request(env, argc, argv, EP_OP_EXEC, true);
 }
 
 static bool get_call_ref(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref **ret_ref)
@@ -367,7 +394,7 @@ static ERL_NIF_TERM answer_asker(ErlNifEnv *env, struct ep_asker *asker, int arg
     struct ep_encoding encoding;
     enum ep_answer how;
 
-    ep_encoding_init(&encoding, env, asker->lane);
+    ep_encoding_init(&encoding, env, asker->lane, ep_encoding_is_dirty());
     int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
     if (rc == 0)
         rc = ep_asker_answer(asker, how, &encoding.buf);
@@ -404,7 +431,7 @@ PY_NIF(answer_nif)
         ep_stats_timed_out(&ref->lane->stats);
         return enif_make_tuple2(env, am_error, am_timeout);
     }
-    ep_encoding_init(&encoding, env, ref->lane);
+    ep_encoding_init(&encoding, env, ref->lane, ep_encoding_is_dirty());
     int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
     if (rc < 0) {
         ep_encoding_finish(&encoding);

@@ -153,7 +153,7 @@ int main(int argc, char **argv)
                                  enif_make_atom(NULL, "sqrt"),
                                  list,
                                  fake_empty_map(),
-                                 fake_int(0)};
+                                 ep_term_zero};
     fake_keep();
     unsigned messages = fake_messages();
     for (long i = 0; i < calls; i++) {

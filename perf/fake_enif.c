@@ -165,6 +165,12 @@ int enif_get_long(ErlNifEnv *env, ERL_NIF_TERM term, long *ip)
     return 1;
 }
 
+ERL_NIF_TERM enif_make_int(ErlNifEnv *env, int value)
+{
+    (void)env;
+    return fake_int(value);
+}
+
 ERL_NIF_TERM enif_make_long(ErlNifEnv *env, long value)
 {
     (void)env;
