@@ -2,6 +2,7 @@
 #include "ep_encoding.h"
 
 #include "ep_atoms.h"
+#include "ep_call_names.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -63,15 +64,27 @@ int ep_encoding_put_text(struct ep_encoding *encoding, ERL_NIF_TERM term, const 
     return encoding->buf.error;
 }
 
+static int put_names(struct ep_encoding *encoding, ERL_NIF_TERM module, ERL_NIF_TERM function)
+{
+    size_t start = encoding->buf.length;
+
+    if (ep_call_names_put(&encoding->buf, module, function))
+        return 0;
+    int rc = ep_encoding_put_text(encoding, module, "module");
+    if (rc == 0)
+        rc = ep_encoding_put_text(encoding, function, "function");
+    if (rc == 0)
+        ep_call_names_keep(&encoding->buf, start, encoding->encoder.env, module, function);
+    return rc;
+}
+
 int ep_encoding_put_arguments(struct ep_encoding *encoding, const ERL_NIF_TERM argv[],
                               uint16_t *ret_flags)
 {
     ErlNifEnv *env = encoding->encoder.env;
     size_t size;
 
-    int rc = ep_encoding_put_text(encoding, argv[2], "module");
-    if (rc == 0)
-        rc = ep_encoding_put_text(encoding, argv[3], "function");
+    int rc = put_names(encoding, argv[2], argv[3]);
     if (rc < 0)
         return rc;
     if (!enif_get_map_size(env, argv[5], &size))
