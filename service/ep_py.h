@@ -30,7 +30,7 @@ extern "C" {
 
 struct _object; /* PyObject */
 struct ep_py_context;
-struct ep_py_name;
+struct ep_py_target;
 
 /* --- process ------------------------------------------------------------------ */
 
@@ -187,7 +187,7 @@ struct ep_py_request {
     const char *root;          /* where an error happened: "args", "result", ... or NULL */
     struct _object *env;       /* new */
     struct _object *first;     /* new: module name, or code object, or source */
-    struct ep_py_name *module; /* where a module's name is kept, or NULL */
+    struct ep_py_target *target; /* where the names are kept, or NULL */
     struct _object *second;    /* new: function name, or dict of locals */
     struct _object *kwnames;   /* new: tuple, or NULL */
     struct _object **args;     /* own_args + 1, or from the heap (+ 1) */

@@ -12,7 +12,7 @@
  * decode to encode; nothing runs in between.
  */
 
-/* --- names ----------------------------------------------------------------------- */
+/* --- code ------------------------------------------------------------------------- */
 
 static uint32_t hash_bytes(const uint8_t *data, size_t size)
 {
@@ -22,45 +22,6 @@ static uint32_t hash_bytes(const uint8_t *data, size_t size)
         h = (h ^ data[i]) * 16777619u;
     return h ^ h >> 15;
 }
-
-static PyObject *new_name(const uint8_t *data, size_t size)
-{
-    PyObject *string = ep_py_decode_text(data, size);
-
-    if (string != NULL)
-        PyUnicode_InternInPlace(&string);
-    return string;
-}
-
-/* Borrowed entry for a name of at most EP_PY_NAME_MAX bytes. */
-static struct ep_py_name *name_of(struct ep_py_context *context, const uint8_t *data, size_t size)
-{
-    struct ep_py_name *entry = &context->names[hash_bytes(data, size) & (EP_PY_NAMES - 1)];
-
-    if (entry->string != NULL && entry->size == size && memcmp(entry->bytes, data, size) == 0)
-        return entry;
-    PyObject *string = new_name(data, size);
-    if (string == NULL)
-        return NULL;
-    Py_XSETREF(entry->string, string);
-    Py_CLEAR(entry->module);
-    entry->size = (uint8_t)size;
-    memcpy(entry->bytes, data, size);
-    return entry;
-}
-
-/* New. *ret_entry: where the name is kept, or NULL. */
-static PyObject *decode_name(struct ep_py_context *context, const struct ep_etf_token *token,
-                             struct ep_py_name **ret_entry)
-{
-    *ret_entry = NULL;
-    if (token->count > EP_PY_NAME_MAX)
-        return new_name(token->data, token->count);
-    *ret_entry = name_of(context, token->data, token->count);
-    return *ret_entry == NULL ? NULL : Py_NewRef((*ret_entry)->string);
-}
-
-/* --- code ------------------------------------------------------------------------- */
 
 static PyObject *compile(struct ep_py_context *context, const uint8_t *data, size_t size,
                          uint16_t kind)
@@ -112,7 +73,7 @@ static PyObject *decode_code(struct ep_py_context *context, const struct ep_etf_
 /* What a step of decoding returns: 0, -EPROTO, or this if an exception is set. */
 #define RAISED 1
 
-static int decode_binary_token(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token)
+int ep_py_decode_binary_token(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token)
 {
     return ep_etf_next(cursor, ret_token) < 0 || ret_token->type != EP_ETF_BINARY ? -EPROTO : 0;
 }
@@ -169,7 +130,7 @@ static PyObject *decode_key(struct ep_etf_cursor *cursor, int *ret_rc)
         PyErr_SetString(PyExc_TypeError, "a key is neither an atom nor a binary");
         return NULL;
     }
-    return new_name(token.data, token.count);
+    return ep_py_decode_name(&token);
 }
 
 static int decode_kwargs(struct ep_py_context *context, struct ep_py_request *request,
@@ -223,10 +184,9 @@ static int check_kwnames(struct ep_py_request *request)
 static int decode_call(struct ep_py_context *context, struct ep_py_request *request,
                        struct ep_etf_cursor *cursor)
 {
-    struct ep_etf_token module, function, list, map = {.count = 0};
+    struct ep_etf_token list, map = {.count = 0};
 
-    if (decode_binary_token(cursor, &module) < 0 || decode_binary_token(cursor, &function) < 0
-        || ep_etf_next(cursor, &list) < 0)
+    if (ep_py_target_decode(context, request, cursor) < 0 || ep_etf_next(cursor, &list) < 0)
         return -EPROTO;
     if (list.type != EP_ETF_LIST && list.type != EP_ETF_NIL && list.type != EP_ETF_STRING)
         return -EPROTO;
@@ -243,9 +203,6 @@ static int decode_call(struct ep_py_context *context, struct ep_py_request *requ
             map.count = 0;
     }
 
-    struct ep_py_name *unused;
-    request->first = decode_name(context, &module, &request->module);
-    request->second = request->first == NULL ? NULL : decode_name(context, &function, &unused);
     if (request->second == NULL)
         return RAISED;
     int rc = decode_args(context, request, cursor, list.count, map.count,
@@ -300,7 +257,7 @@ static int decode_code_request(struct ep_py_context *context, struct ep_py_reque
 {
     struct ep_etf_token code;
 
-    if (decode_binary_token(cursor, &code) < 0)
+    if (ep_py_decode_binary_token(cursor, &code) < 0)
         return -EPROTO;
     if (request->kind == EP_KIND_EVAL) {
         int rc = decode_locals(context, request, cursor);
@@ -322,7 +279,7 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     request->flags = slot->flags;
     request->has_failed = true;
     request->root = NULL;
-    request->module = NULL;
+    request->target = NULL;
     request->first = request->second = request->kwnames = request->result = NULL;
     request->args = request->own_args + 1;
     request->n_args = request->n_all = 0;
@@ -352,34 +309,26 @@ static int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **ret_value
 }
 #endif
 
-/* New. An entry remembers that the module it saw was initialised, since another
+/* New. A target remembers that the module it saw was initialised, since another
  * thread may be in the middle of importing what sys.modules shows. */
-static PyObject *find_module(struct ep_py_context *context, struct ep_py_request *request)
+static PyObject *find_module(struct ep_py_request *request)
 {
-    struct ep_py_name *entry = request->module;
     PyObject *name = request->first;
     PyObject *module = NULL;
-    Py_ssize_t size;
 
-    if (entry != NULL && entry->string == name && entry->module != NULL) {
+    if (ep_py_target_is_of(request->target, request) && request->target->module != NULL) {
         if (PyDict_GetItemRef(PyImport_GetModuleDict(), name, &module) < 0)
             return NULL;
-        if (module == entry->module)
+        if (module == request->target->module)
             return module;
         Py_CLEAR(module);
     }
-    const char *utf8 = PyUnicode_AsUTF8AndSize(name, &size);
-    if (utf8 == NULL)
+    if (PyUnicode_AsUTF8(name) == NULL)
         return NULL;
     module = PyImport_Import(name);
-    if (module != NULL && size <= EP_PY_NAME_MAX) {
-        /* The import may have run code, but not in this context. */
-        entry = name_of(context, (const uint8_t *)utf8, (size_t)size);
-        if (entry != NULL)
-            Py_XSETREF(entry->module, Py_NewRef(module));
-        else
-            Py_CLEAR(module);
-    }
+    /* The import may have run other calls of this context. */
+    if (module != NULL && ep_py_target_is_of(request->target, request))
+        Py_XSETREF(request->target->module, Py_NewRef(module));
     return module;
 }
 
@@ -403,7 +352,7 @@ static PyObject *find_function(struct ep_py_context *context, struct ep_py_reque
     PyObject *module, *function;
 
     if (request->first != context->main_name) {
-        module = find_module(context, request);
+        module = find_module(request);
     } else {
         if (PyDict_GetItemRef(request->env, request->second, &function) != 0)
             return function;

@@ -263,10 +263,8 @@ static void empty(struct ep_py_context *context)
         ep_py_env_clear(context->envs);
     ep_py_envs_unref(context->envs);
     context->envs = NULL;
-    for (size_t i = 0; i < EP_PY_NAMES; i++) {
-        Py_CLEAR(context->names[i].string);
-        Py_CLEAR(context->names[i].module);
-    }
+    for (size_t i = 0; i < 1 << EP_PY_TARGETS_LOG2; i++)
+        ep_py_target_clear(&context->targets[i]);
     for (size_t i = 0; i < EP_PY_CODES; i++)
         Py_CLEAR(context->codes[i].code);
     Py_CLEAR(context->shared);

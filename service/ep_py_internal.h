@@ -97,17 +97,17 @@ void ep_py_env_clear(struct ep_py_envs *envs);
 
 /* --- caches ---------------------------------------------------------------------- */
 
-#define EP_PY_NAME_MAX 64
-#define EP_PY_NAMES 128 /* powers of two */
+#define EP_PY_TARGET_MAX 103
+#define EP_PY_TARGETS_LOG2 7
 #define EP_PY_CODE_MAX 256
-#define EP_PY_CODES 64
+#define EP_PY_CODES 64 /* a power of two */
 
-/* Names by their bytes: interned strings. */
-struct ep_py_name {
-    uint8_t size;
-    uint8_t bytes[EP_PY_NAME_MAX];
-    PyObject *string;
-    PyObject *module; /* the module of that name, once it was seen initialised */
+/* What calls name, by the bytes of both names with their headers. */
+struct ep_py_target {
+    PyObject *module_name, *function_name; /* interned */
+    PyObject *module;                      /* that of the name, once it was seen initialised */
+    uint8_t size;                          /* 0: nothing is kept here */
+    uint8_t bytes[EP_PY_TARGET_MAX];
 };
 
 struct ep_py_code {
@@ -116,6 +116,23 @@ struct ep_py_code {
     uint8_t bytes[EP_PY_CODE_MAX];
     PyObject *code;
 };
+
+/* Reads the names that a call begins with into first and second, and target if they are
+ * kept; second is NULL if an exception is set. -EPROTO: these are not two binaries. */
+int ep_py_target_decode(struct ep_py_context *context, struct ep_py_request *request,
+                        struct ep_etf_cursor *cursor);
+
+/* Whether it still belongs to the names of the request: calls that run on top of one take
+ * places, too. target may be NULL. */
+bool ep_py_target_is_of(const struct ep_py_target *target, const struct ep_py_request *request);
+
+void ep_py_target_clear(struct ep_py_target *target);
+
+/* New, interned; NULL: an exception is set. */
+PyObject *ep_py_decode_name(const struct ep_etf_token *token);
+
+/* 0 or -EPROTO. */
+int ep_py_decode_binary_token(struct ep_etf_cursor *cursor, struct ep_etf_token *ret_token);
 
 /* --- where a value did not convert ------------------------------------------------ */
 
@@ -172,7 +189,7 @@ struct ep_py_context {
     PyObject *breath;    /* a code object that does nothing */
     struct ep_py_codec codec;
     struct ep_py_envs *envs;
-    struct ep_py_name names[EP_PY_NAMES];
+    struct ep_py_target targets[1 << EP_PY_TARGETS_LOG2];
     struct ep_py_code codes[EP_PY_CODES];
 };
 
