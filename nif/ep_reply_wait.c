@@ -118,6 +118,9 @@ static enum ep_wait_result end_wait(struct ep_lane *lane, ErlNifEnv *env, struct
 /* Answers since a caller of this scheduler waited where no reply was to be expected. */
 static _Thread_local int answers_since_wait = MIXED_ANSWERS;
 
+/* Where this scheduler runs. */
+static _Thread_local struct ep_placer placer;
+
 /* Whether to look for a while pays: not if the worker cannot run while we do, nor if a
  * caller before us has looked in vain. */
 static bool is_futile(const struct ep_lane *lane, const struct ep_call *call)
@@ -151,6 +154,8 @@ static bool look_on(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
         return true;
     if (futile)
         answers_since_wait = 0;
+    if (call->shares_cpu)
+        ep_placer_shared(&placer, EP_LOWER_HALF);
     if (*consumer && lane->shm.response.head == head)
         note_still(lane, call);
     return false;

@@ -300,6 +300,8 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     head.kind = request->kind;
     head.flags = request->flags;
     head.stamp = 0;
+    if (lane->shares_cpu)
+        head.flags |= EP_FLAG_SHARES;
     if (call->is_timed) {
         head.flags |= EP_FLAG_TIMED;
         head.stamp = call->sent_ns = ep_clock_ns();
@@ -315,6 +317,7 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
                          request->stage);
         bool kicked = rc == 0 && kick(lane);
         call->shares_cpu = rc == 0 && !kicked && ep_lane_shares_cpu(lane);
+        lane->shares_cpu = call->shares_cpu;
     }
     if (rc < 0)
         rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);

@@ -34,7 +34,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define EP_VM_VERSION 4u /* bump when a structure below changes: no hot upgrade then */
+#define EP_VM_VERSION 5u /* bump when a structure below changes: no hot upgrade then */
 
 /* What a caller asked for; decides the shape of its answer. */
 enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
@@ -167,6 +167,7 @@ struct ep_lane {
     struct ep_host *host; /* kept; written under producer and consumer lock */
     uint32_t index;
     struct ep_queue calls, urgent; /* what waits for room in a ring */
+    bool shares_cpu;               /* the last request was made on the worker's CPU */
     uint64_t interrupts;           /* sent so far */
     uint64_t *drops;               /* namespaces to drop that found the urgent ring full */
     size_t n_drops, max_drops;

@@ -47,6 +47,7 @@ struct ep_worker_lane {
     uint32_t index;
     uint32_t streak; /* requests since the thread last let others have the GIL */
     struct ep_yield yield;
+    struct ep_placer placer;
     struct ep_spin spin;
     uint32_t last_bytes; /* of the reply before, which the VM reads before it asks again */
     struct ep_py_context *context; /* NULL before START and after STOP */

@@ -111,6 +111,8 @@ bool ep_worker_serve_request(struct ep_worker_lane *lane, struct ep_ring_rx *rin
 
     uint64_t sent_ns = (slot->flags & EP_FLAG_TIMED) != 0 ? slot->stamp : 0;
     uint64_t begun_ns = sent_ns != 0 ? ep_clock_ns() : 0;
+    if ((slot->flags & EP_FLAG_SHARES) != 0)
+        ep_placer_shared(&lane->placer, EP_UPPER_HALF);
     publish_cpu(lane);
     ep_worker_lane_attach(lane);
     if (ep_py_request_decode(lane->context, &request, slot,

@@ -3,7 +3,7 @@
 #define EP_CPU_H
 
 /*
- * ep_cpu - clocks, pauses, how many CPUs there are, when to give one up, and how long to spin.
+ * ep_cpu - clocks, pauses, CPUs, when to leave or to give one up, and how long to spin.
  *
  * Units      nanoseconds.
  * Threads    any. ep_spin in several threads at a time: budgets and skips are then guesses,
@@ -48,6 +48,24 @@ struct ep_yield {
 
 /* now_ns: ep_clock_ns(). */
 void ep_yield_if_due(struct ep_yield *yield, uint64_t now_ns);
+
+/* Callers and workers that share CPUs in pairs wait for each other's time slices, though
+ * they could look at each other from two CPUs: with as many of them as there are CPUs, the
+ * system sees nothing to balance. So whoever finds himself on the CPU of his other side
+ * again and again moves, callers to the lower half of the CPUs, workers to the upper one.
+ * That is one move: where the thread may run stays as it was, and the system may move it
+ * on. Zeroed is a start. One thread's. */
+struct ep_placer {
+    uint32_t shared;
+    uint32_t pause_ns; /* from the last move to the next one */
+    uint64_t since_ns; /* shared counts from then on */
+    uint64_t moved_ns;
+};
+
+enum ep_half { EP_LOWER_HALF, EP_UPPER_HALF };
+
+/* The other side ran on the CPU of this thread. May move it. */
+void ep_placer_shared(struct ep_placer *placer, enum ep_half half);
 
 /* How long to wait busily, and whether that pays at the moment. The budget follows
  * what it costs to sleep instead: who waits busily for as long as that costs pays at most

@@ -47,7 +47,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 5u
+#define EP_LAYOUT_VERSION 6u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -88,7 +88,8 @@ struct ep_slot {
 #define EP_FLAG_KWARGS 0x2u    /* EP_CALL: a map of keyword arguments follows the list */
 #define EP_FLAG_TRACEBACK 0x4u /* the caller wants the traceback of an exception */
 #define EP_FLAG_TIMED 0x8u     /* stamp is set */
-#define EP_FLAG_ALL 0xFu
+#define EP_FLAG_SHARES 0x10u   /* the request before was made on the worker's CPU */
+#define EP_FLAG_ALL 0x1Fu
 
 /* What a message is. Payloads are terms of the external term format without
  * its version byte, one after the other; docs/wire.md lists them. */
