@@ -32,8 +32,8 @@ bool ep_call_names_put(struct ep_buf *buf, ERL_NIF_TERM module, ERL_NIF_TERM fun
     return true;
 }
 
-void ep_call_names_keep(const struct ep_buf *buf, size_t start, ErlNifEnv *env,
-                        ERL_NIF_TERM module, ERL_NIF_TERM function)
+void ep_call_names_keep(const struct ep_buf *buf, size_t start, ErlNifEnv *env, ERL_NIF_TERM module,
+                        ERL_NIF_TERM function)
 {
     size_t size = buf->length - start;
 

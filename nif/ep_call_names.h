@@ -20,7 +20,7 @@
 bool ep_call_names_put(struct ep_buf *buf, ERL_NIF_TERM module, ERL_NIF_TERM function);
 
 /* Keeps what stands in buf from start on, for a pair of atoms. */
-void ep_call_names_keep(const struct ep_buf *buf, size_t start, ErlNifEnv *env,
-                        ERL_NIF_TERM module, ERL_NIF_TERM function);
+void ep_call_names_keep(const struct ep_buf *buf, size_t start, ErlNifEnv *env, ERL_NIF_TERM module,
+                        ERL_NIF_TERM function);
 
 #endif

@@ -183,17 +183,17 @@ void ep_py_interrupt_strike(struct ep_py_interrupt *interrupt, uint64_t call_id,
 struct ep_py_request {
     uint16_t kind;
     uint16_t flags;
-    bool has_failed;           /* a Python exception is set */
-    const char *root;          /* where an error happened: "args", "result", ... or NULL */
-    struct _object *env;       /* new */
-    struct _object *first;     /* new: module name, or code object, or source */
+    bool has_failed;             /* a Python exception is set */
+    const char *root;            /* where an error happened: "args", "result", ... or NULL */
+    struct _object *env;         /* new */
+    struct _object *first;       /* new: module name, or code object, or source */
     struct ep_py_target *target; /* where the names are kept, or NULL */
-    struct _object *second;    /* new: function name, or dict of locals */
-    struct _object *kwnames;   /* new: tuple, or NULL */
-    struct _object **args;     /* own_args + 1, or from the heap (+ 1) */
-    size_t n_args;             /* positional */
-    size_t n_all;              /* with keyword arguments */
-    struct _object *result;    /* new */
+    struct _object *second;      /* new: function name, or dict of locals */
+    struct _object *kwnames;     /* new: tuple, or NULL */
+    struct _object **args;       /* own_args + 1, or from the heap (+ 1) */
+    size_t n_args;               /* positional */
+    size_t n_all;                /* with keyword arguments */
+    struct _object *result;      /* new */
     struct _object *own_args[1 + EP_PY_ARGS_INLINE]; /* [0]: scratch for vectorcall */
 };
 
