@@ -88,8 +88,8 @@ struct ep_slot {
 #define EP_FLAG_KWARGS 0x2u    /* EP_CALL: a map of keyword arguments follows the list */
 #define EP_FLAG_TRACEBACK 0x4u /* the caller wants the traceback of an exception */
 #define EP_FLAG_TIMED 0x8u     /* stamp is set */
-#define EP_FLAG_SHARES 0x10u   /* the request before was made on the worker's CPU */
-#define EP_FLAG_ALL 0x1Fu
+#define EP_FLAG_ALL 0xFu       /* those that a worker may set */
+#define EP_FLAG_SHARES 0x10u   /* VM only: the request before was made on the worker's CPU */
 
 /* What a message is. Payloads are terms of the external term format without
  * its version byte, one after the other; docs/wire.md lists them. */
