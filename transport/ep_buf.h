@@ -55,7 +55,8 @@ static inline uint8_t *ep_buf_extend(struct ep_buf *buf, size_t n)
 }
 
 /* memcpy() that is inline for what is short: most names, numbers and messages are, and the
- * call takes longer than the copy. The pieces may overlap. */
+ * call takes longer than the copy. What is no power of two is copied as two pieces, from the
+ * front and from the end, which share their middle. to and from must not overlap. */
 static inline void ep_copy(void *to, const void *from, size_t n)
 {
     uint8_t *t = (uint8_t *)to;

@@ -50,8 +50,8 @@ struct ep_yield {
 void ep_yield_if_due(struct ep_yield *yield, uint64_t now_ns);
 
 /* Callers and workers that share CPUs in pairs wait for each other's time slices, though
- * they could look at each other from two CPUs: with as many of them as there are CPUs, the
- * system sees nothing to balance. So whoever finds himself on the CPU of his other side
+ * they could look at each other from two CPUs: with one pair on each, the system sees
+ * nothing to balance. So whoever finds himself on the CPU of his other side
  * again and again moves, callers to the lower half of the CPUs, workers to the upper one.
  * That is one move: where the thread may run stays as it was, and the system may move it
  * on. Zeroed is a start. One thread's. */

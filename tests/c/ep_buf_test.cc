@@ -129,4 +129,20 @@ TEST_F(BufTest, IsEmptyAfterFinish)
     ep_buf_finish(&buf_);
 }
 
+TEST(CopyTest, CopiesEachLengthAndNothingBesideIt)
+{
+    for (size_t n = 0; n <= 100; n++) {
+        /* Of their exact sizes, so that a sanitizer sees a step beyond. */
+        std::vector<uint8_t> from(n), to(n), framed(n + 2, 0xEE);
+        for (size_t i = 0; i < n; i++)
+            from[i] = static_cast<uint8_t>(i + 1);
+        ep_copy(to.data(), from.data(), n);
+        EXPECT_EQ(to, from) << n;
+        ep_copy(framed.data() + 1, from.data(), n);
+        EXPECT_EQ(framed.front(), 0xEE) << n;
+        EXPECT_EQ(framed.back(), 0xEE) << n;
+        EXPECT_EQ(std::vector<uint8_t>(framed.begin() + 1, framed.end() - 1), from) << n;
+    }
+}
+
 } // namespace
