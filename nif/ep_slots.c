@@ -3,13 +3,22 @@
 
 #include "ep_atoms.h"
 
+#include <string.h>
+
 #define ONE_WAITS (UINT64_C(1) << 32)
+
+/* How many requests a process may run past the line before it gets in line itself. It is
+ * then woken once for so many requests; docs/decisions/0006-slots-are-offered.md has the
+ * figures for other numbers. */
+#define PASSES 32
+#define MAX_PASSES (4 * PASSES)
 
 void ep_slots_init(struct ep_slots *slots, uint32_t max)
 {
     atomic_init(&slots->word, 0);
     atomic_init(&slots->max, max);
     slots->offered = slots->insisting = 0;
+    memset(slots->passes, 0, sizeof(slots->passes));
     pthread_mutex_init(&slots->lock, NULL);
     slots->first = NULL;
     slots->last = &slots->first;
@@ -21,17 +30,36 @@ static bool has_room(const struct ep_slots *slots)
            < atomic_load_explicit(&slots->max, memory_order_relaxed);
 }
 
-/* Takes a slot although somebody waits. */
-static bool pass_line(struct ep_slots *slots)
+/* How often the process may pass the line still; under the lock. Processes share a place,
+ * and who comes to another's begins anew: that errs on the side of passing. */
+static uint32_t *passes_of(struct ep_slots *slots, ErlNifEnv *env, const ErlNifPid *pid)
 {
+    ERL_NIF_TERM term = enif_make_pid(env, pid);
+    uint64_t hash = (uint64_t)term * UINT64_C(0x9E3779B97F4A7C15); /* 2^64 / golden ratio */
+    struct ep_slot_passes *entry = &slots->passes[hash >> (64 - EP_SLOT_PASSES_BITS)];
+
+    if (entry->pid != term)
+        *entry = (struct ep_slot_passes){.pid = term, .left = PASSES};
+    return &entry->left;
+}
+
+/* Takes a slot although somebody waits. */
+static bool pass_line(struct ep_slots *slots, ErlNifEnv *env)
+{
+    ErlNifPid self;
+
+    (void)enif_self(env, &self);
     pthread_mutex_lock(&slots->lock);
-    bool may = slots->insisting == 0 && has_room(slots);
+    uint32_t *left = passes_of(slots, env, &self);
+    bool may = *left > 0 && slots->insisting == 0 && has_room(slots);
     /* The room stays: while somebody waits slots are taken under the lock only. If
      * nobody does any more, a try without the lock may have been faster. */
-    if (may && slots->first != NULL)
+    if (may && slots->first != NULL) {
         atomic_fetch_add_explicit(&slots->word, 1, memory_order_acq_rel);
-    else
+        (*left)--;
+    } else {
         may = false;
+    }
     pthread_mutex_unlock(&slots->lock);
     return may;
 }
@@ -50,9 +78,9 @@ static bool try_free(struct ep_slots *slots)
     return false;
 }
 
-bool ep_slots_try(struct ep_slots *slots)
+bool ep_slots_try(struct ep_slots *slots, ErlNifEnv *env)
 {
-    return try_free(slots) || (has_room(slots) && pass_line(slots));
+    return try_free(slots) || (has_room(slots) && pass_line(slots, env));
 }
 
 uint32_t ep_slots_current(const struct ep_slots *slots)
@@ -100,6 +128,7 @@ static void hand_over(struct ep_slots *slots, ErlNifEnv *caller_env)
     atomic_fetch_add_explicit(&slots->word, 1 - ONE_WAITS, memory_order_acq_rel);
     if (ref->state != EP_SLOT_OFFERED)
         send_message(ref, caller_env);
+    *passes_of(slots, caller_env, &ref->pid) = ref->passes;
     move(slots, ref, EP_SLOT_HELD);
 }
 
@@ -166,6 +195,10 @@ static void get_in_line(struct ep_slots *slots, ErlNifEnv *caller_env, struct ep
     slots->last = &ref->next;
     atomic_fetch_add_explicit(&slots->word, ONE_WAITS, memory_order_acq_rel);
     move(slots, ref, ref->is_holder ? EP_SLOT_INSISTING : EP_SLOT_WAITING);
+    /* What is left adds up: who found the slots full had less of its turn than others. */
+    ref->passes = PASSES + *passes_of(slots, caller_env, &ref->pid);
+    if (ref->passes > MAX_PASSES)
+        ref->passes = MAX_PASSES;
     /* A slot may have become free since the try. */
     serve(slots, caller_env);
     pthread_mutex_unlock(&slots->lock);
@@ -183,7 +216,7 @@ struct ep_slot_ref *ep_slot_ref_create(ErlNifEnv *env, struct ep_vm *vm, ERL_NIF
     (void)enif_self(env, &ref->pid);
     /* The process runs this, so it is alive. */
     (void)enif_monitor_process(env, ref, &ref->pid, NULL);
-    *ret_waits = !(is_holder ? try_free(slots) : ep_slots_try(slots));
+    *ret_waits = !(is_holder ? try_free(slots) : ep_slots_try(slots, env));
     if (*ret_waits) {
         make_message(ref, tag);
         get_in_line(slots, env, ref);

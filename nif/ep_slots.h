@@ -20,6 +20,10 @@
  *            line, and what comes free is handed to the first in it. So one in line is
  *            passed only between its offer and its next turn. Who wants a slot to hold
  *            it insists from the beginning.
+ * Passes     that alone keeps a line of 1000 standing behind the few who run: it moves by
+ *            one offer a round of the scheduler. So each process passes it a number of
+ *            times only, then gets in line itself, and has that number again when it has
+ *            come to its turn. The count is kept for those who ran last.
  * Invariant  when the lock is free and nobody insists, at least as many are offered a
  *            slot as there are free ones, or everybody in line is; if somebody insists,
  *            no slot is free. A release that has not come to the lock yet may have broken
@@ -35,8 +39,9 @@
 
 void ep_slots_init(struct ep_slots *slots, uint32_t max);
 
-/* Takes a slot if one is free and nobody insists on it. */
-bool ep_slots_try(struct ep_slots *slots);
+/* Takes a slot if one is free, nobody insists on it, and the calling process may pass those
+ * in line. */
+bool ep_slots_try(struct ep_slots *slots, ErlNifEnv *env);
 
 /* At the end of a request. */
 void ep_slots_release(struct ep_slots *slots, ErlNifEnv *caller_env);
@@ -59,6 +64,7 @@ struct ep_slot_ref {
     } state;        /* under slots->lock */
     bool is_holder; /* no request: insists, and hands over what it gives back */
     struct ep_slot_ref *next;
+    uint32_t passes; /* may run so many past the line after its turn; set once in line */
     ErlNifPid pid;
     ErlNifEnv *env;       /* holds message; WAITING, INSISTING */
     ERL_NIF_TERM message; /* {py_slot, Tag} */

@@ -34,7 +34,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define EP_VM_VERSION 5u /* bump when a structure below changes: no hot upgrade then */
+#define EP_VM_VERSION 6u /* bump when a structure below changes: no hot upgrade then */
 
 /* What a caller asked for; decides the shape of its answer. */
 enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
@@ -248,12 +248,18 @@ struct ep_launcher {
 };
 
 /* Who may run a request: see ep_slots.h. */
+#define EP_SLOT_PASSES_BITS 8
+
 struct ep_slots {
     _Atomic uint64_t word; /* waiting << 32 | in use */
     _Atomic uint32_t max;
     pthread_mutex_t lock;
     struct ep_slot_ref *first, **last; /* who waits, in order of arrival */
     uint32_t offered, insisting;       /* how many of them are; under lock */
+    struct ep_slot_passes {
+        ERL_NIF_TERM pid;
+        uint32_t left;
+    } passes[1 << EP_SLOT_PASSES_BITS]; /* of who passed the line lately; under lock */
 };
 
 struct ep_vm {

@@ -231,7 +231,7 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
 
     /* Last, so that nothing above has to give it back. */
     bool wants_slot = (flags & (FLAG_NESTED | FLAG_HAS_SLOT)) == 0;
-    if (wants_slot && !ep_slots_try(&lane->vm->slots)) {
+    if (wants_slot && !ep_slots_try(&lane->vm->slots, env)) {
         ep_encoding_finish(&encoding);
         return am_overloaded;
     }

@@ -17,6 +17,7 @@ all() ->
         keeps_the_order_of_those_who_are_offered,
         passes_on_what_is_given_up_in_line,
         lets_nobody_past_one_that_wants_to_hold,
+        lets_each_process_past_a_few_times_only,
         starves_nobody_beside_busy_callers
     ].
 
@@ -194,6 +195,61 @@ lets_nobody_past_one_that_wants_to_hold(_Config) ->
     held = py_nif:slot_release(element(1, P)),
     ok = py_test:result_of(Holder),
     ok = py_fixture:slots_free().
+
+%% However long those in line take to come to their turn.
+lets_each_process_past_a_few_times_only(_Config) ->
+    Self = self(),
+    ok = py_semaphore:set_max_concurrent(1),
+    A = slot(),
+    First =
+        {Pid, _} = py_test:spawn_caller(fun() ->
+            P = {Slot, Tag} = place(),
+            Self ! {self(), placed},
+            receive {py_slot, Tag} -> Self ! {self(), offered} end,
+            receive claim -> held = claim(P) end,
+            held = py_nif:slot_release(Slot),
+            ok
+        end),
+    receive {Pid, placed} -> ok end,
+    held = py_nif:slot_release(A),
+    receive {Pid, offered} -> ok end,
+    {Passed, Q} = pass(0),
+    ct:pal("passed ~b times", [Passed]),
+    true = Passed >= 2 andalso Passed =< 64,
+    %% Nor by asking in another way, but others may.
+    {error, {overloaded, 0, 1}} = py:call(math, sqrt, [16], #{}, 20),
+    {ok, 4.0} = py_test:result_of(py_test:spawn_caller(fun() -> py:call(math, sqrt, [16]) end)),
+    false = is_told(Q),
+    Pid ! claim,
+    ok = py_test:result_of(First),
+    true = is_told(Q),
+    held = claim(Q),
+    held = py_nif:slot_release(element(1, Q)),
+    %% It has been passed, so it may pass again.
+    B = slot(),
+    Second = wait_in_line(fun() -> py:call(math, sqrt, [16]) end),
+    true = erlang:suspend_process(element(1, Second)),
+    held = py_nif:slot_release(B),
+    held = py_nif:slot_release(slot()),
+    true = erlang:resume_process(element(1, Second)),
+    {ok, 4.0} = py_test:result_of(Second),
+    ok = py_fixture:slots_free().
+
+%% How often this process gets a slot, and its place in line after that.
+pass(N) ->
+    Tag = make_ref(),
+    case py_nif:slot_acquire(Tag, run) of
+        {held, Slot} ->
+            held = py_nif:slot_release(Slot),
+            pass(N + 1);
+        {waiting, Slot} ->
+            {N, {Slot, Tag}}
+    end.
+
+wait_in_line(Fun) ->
+    Caller = py_test:spawn_caller(Fun),
+    ok = py_fixture:waiting_for_slot(Caller),
+    Caller.
 
 %% Beside callers that ask for ever, each of which passes the line now and then.
 starves_nobody_beside_busy_callers(_Config) ->
