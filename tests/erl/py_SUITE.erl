@@ -420,7 +420,12 @@ leaves_other_messages_alone(_Config) ->
 tells_version_and_mode(Config) ->
     {ok, Version} = py:version(),
     {ok, Version} = py:eval("__import__('sys').version"),
-    Mode = proplists:get_value(mode, Config, worker),
+    %% Without a GIL there is none to own.
+    Mode =
+        case py_test:is_free_threaded() of
+            true -> worker;
+            false -> proplists:get_value(mode, Config, worker)
+        end,
     Mode = py:execution_mode(),
     {ok, Supported} = py:eval("__import__('sys').version_info >= (3, 12)"),
     Supported = py:subinterp_supported().

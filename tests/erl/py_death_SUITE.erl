@@ -171,7 +171,7 @@ act(7, _Ctx, I) ->
         {error, {overloaded, _, ?SLOTS}} -> ok
     end;
 act(8, Ctx, _I) ->
-    {ok, 499500} = py:eval(Ctx, "sum(i for i in range(1000))"),
+    {ok, 499500} = py:eval(Ctx, "sum([i for i in range(1000)])"),
     ok.
 
 %% Others at the same time get right answers and nothing else.

@@ -10,7 +10,7 @@
 -export([wait_until/1, wait_until/2, wait_for_file/1, wait_for_exit/2]).
 -export([os_pid/1, kill/1, vm_pid/0, launcher_pid/0, children/1, descendants/1]).
 -export([is_running/1, fd_count/1, memfd_maps/1, cpu_ns/1, shared_bytes/1, available_bytes/0]).
--export([python_dir/0, test_python/0]).
+-export([python_dir/0, test_python/0, is_free_threaded/0, frees_functions/0]).
 
 -define(WAIT_MS, 10000).
 -define(POLL_MS, 2).
@@ -280,3 +280,12 @@ test_python() ->
         false -> none;
         Path -> case filelib:is_regular(Path) of true -> Path; false -> none end
     end.
+
+is_free_threaded() ->
+    maps:get(free_threaded, py_python:info()).
+
+%% The free-threaded build of CPython 3.13 keeps every function for ever, and with it the
+%% globals that it was defined in.
+frees_functions() ->
+    {ok, IsNew} = py:eval("__import__('sys').version_info >= (3, 14)"),
+    IsNew orelse not is_free_threaded().
