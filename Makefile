@@ -93,7 +93,7 @@ EUNIT := Modules = [list_to_atom(M) || M <- init:get_plain_arguments()], \
     halt(case eunit:test(Modules) of ok -> 0; _ -> 1 end)
 
 # The suites are compiled apart, so that no build result lies among the sources.
-test-erl:
+test-erl: build venv
 	@echo '== Erlang tests'
 	@rm -rf $(SUITES) && mkdir -p $(SUITES) _build/ct_logs
 	erlc +debug_info -Werror -pa $(LIB)/ebin -I tests/erl -o $(SUITES) $(ERL_TEST_FILES)
