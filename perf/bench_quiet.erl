@@ -108,29 +108,16 @@ pings(Pings) ->
 idle_after_load() ->
     _ = ping(callers()),
     timer:sleep(1000),
-    Pids = bench_app:os_pids(),
+    Pids = [list_to_integer(P) || P <- bench_app:os_pids()],
     T0 = erlang:monotonic_time(),
-    Cpu0 = cpu_ns(Pids),
+    Before = cpu_ns(Pids),
     timer:sleep(?IDLE_MS),
-    Cpu1 = cpu_ns(Pids),
-    Ns = bench_result:nanoseconds(erlang:monotonic_time() - T0),
-    %% Reading the counters before the sleep is part of what they count.
-    100.0 * (Cpu1 - Cpu0 - reading_ns(Pids)) / Ns.
+    After = cpu_ns(Pids),
+    100.0 * (After - Before) / bench_result:nanoseconds(erlang:monotonic_time() - T0).
 
-%% The least of several, for what is taken off too much would be missing from the figure.
-reading_ns(Pids) ->
-    Readings = [cpu_ns(Pids) || _ <- lists:seq(1, 6)],
-    max(0, lists:min([B - A || {A, B} <- lists:zip(lists:droplast(Readings), tl(Readings))])).
-
+%% No worker comes or goes meanwhile.
 cpu_ns(Pids) ->
-    Files = lists:append([filelib:wildcard("/proc/" ++ P ++ "/task/*/schedstat") || P <- Pids]),
-    lists:sum([task_ns(F) || F <- Files]).
-
-task_ns(File) ->
-    case file:read_file(File) of
-        {ok, Text} -> list_to_integer(hd(string:lexemes(binary_to_list(Text), " ")));
-        {error, _} -> 0
-    end.
+    lists:sum([cpu_nif:process_ns(P) || P <- Pids]).
 
 %% --- the first call after a rest
 

@@ -5,7 +5,8 @@
 -module(py_fixture).
 
 -export([clean/1, clean/0, start_with_default_limit/1]).
--export([modes/0, singles/0, init/3, init/2, hold/2, hold/3, let_go/1, parked/1, waiting_for_slot/1]).
+-export([modes/0, singles/0, init/3, init/2, hold/2, hold/3, let_go/1, parked/1]).
+-export([waiting_for_slot/1, wait_in_line/1]).
 -export([stays/0, end_process/2, dead/1, serves/1, slots_free/0, percentile/2]).
 
 -define(SERVE_MS, 20000).
@@ -85,6 +86,12 @@ parked({Pid, _Ref}) ->
 %% Returns when the process waits for a slot.
 waiting_for_slot({Pid, _Ref}) ->
     in(Pid, {py_request, wait_for_slot, 4}).
+
+%% Starts a caller, and returns it when it waits for a slot.
+wait_in_line(Fun) ->
+    Caller = py_test:spawn_caller(Fun),
+    ok = waiting_for_slot(Caller),
+    Caller.
 
 in(Pid, Function) ->
     py_test:wait_until(fun() ->

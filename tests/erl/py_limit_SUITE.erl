@@ -101,18 +101,13 @@ serves_waiters_in_order_of_arrival(Config) ->
     ok = py_semaphore:acquire(0),
     %% On both contexts, so that only the slot orders them.
     Callers = [
-        wait_in_line(fun() -> py:call(py:context(1 + N rem 2), ep_probe, mark, [Order, N]) end)
+        py_fixture:wait_in_line(fun() -> py:call(py:context(1 + N rem 2), ep_probe, mark, [Order, N]) end)
      || N <- lists:seq(1, 100)
     ],
     {1, 1, 100} = py_nif:slots(),
     ok = py_semaphore:release(),
     ?assertEqual([{ok, N} || N <- lists:seq(1, 100)], [py_test:result_of(C) || C <- Callers]),
     ?assertEqual([integer_to_binary(N) || N <- lists:seq(1, 100)], py_test:marks(Order)).
-
-wait_in_line(Fun) ->
-    Caller = py_test:spawn_caller(Fun),
-    ok = py_fixture:waiting_for_slot(Caller),
-    Caller.
 
 %% A slot that comes free belongs to the first in line, not to who asks just then.
 lets_nobody_past_those_who_wait(Config) ->
@@ -121,7 +116,7 @@ lets_nobody_past_those_who_wait(Config) ->
     [
         begin
             ok = py_semaphore:acquire(0),
-            First = wait_in_line(fun() -> py:call(ep_probe, mark, [Order, first]) end),
+            First = py_fixture:wait_in_line(fun() -> py:call(ep_probe, mark, [Order, first]) end),
             ok = py_semaphore:release(),
             {ok, <<"second">>} = py:call(ep_probe, mark, [Order, second]),
             {ok, <<"first">>} = py_test:result_of(First)
@@ -133,7 +128,7 @@ lets_nobody_past_those_who_wait(Config) ->
 sleeps_while_it_waits(_Config) ->
     ok = py_semaphore:set_max_concurrent(1),
     ok = py_semaphore:acquire(0),
-    Callers = [wait_in_line(fun() -> py:call(math, sqrt, [16], #{}, 20000) end) || _ <- lists:seq(1, 20)],
+    Callers = [py_fixture:wait_in_line(fun() -> py:call(math, sqrt, [16], #{}, 20000) end) || _ <- lists:seq(1, 20)],
     Work = fun() -> [process_info(Pid, [reductions, message_queue_len]) || {Pid, _} <- Callers] end,
     Before = Work(),
     receive after 300 -> ok end,
@@ -292,7 +287,7 @@ frees_the_slot_of_a_holder_whose_dictionary_was_copied(_Config) ->
 frees_the_place_of_a_waiter_that_dies(_Config) ->
     ok = py_semaphore:set_max_concurrent(1),
     ok = py_semaphore:acquire(0),
-    Line = [wait_in_line(fun() -> py:call(math, sqrt, [N]) end) || N <- lists:seq(1, 10)],
+    Line = [py_fixture:wait_in_line(fun() -> py:call(math, sqrt, [N]) end) || N <- lists:seq(1, 10)],
     {Doomed, Others} = lists:split(5, Line),
     [true = exit(Pid, kill) || {Pid, _} <- Doomed],
     [killed = py_fixture:dead(C) || C <- Doomed],
@@ -357,7 +352,7 @@ lets_nobody_in_while_the_maximum_is_exceeded(_Config) ->
     ok = py_semaphore:set_max_concurrent(1),
     {3, 1, 0} = py_nif:slots(),
     {error, {overloaded, 3, 1}} = py:call(math, sqrt, [16], #{}, 0),
-    Caller = wait_in_line(fun() -> py:call(math, sqrt, [16]) end),
+    Caller = py_fixture:wait_in_line(fun() -> py:call(math, sqrt, [16]) end),
     ok = py_semaphore:release(),
     {2, 1, 1} = py_nif:slots(),
     ok = py_semaphore:release(),

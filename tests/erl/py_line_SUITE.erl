@@ -227,7 +227,7 @@ lets_each_process_past_a_few_times_only(_Config) ->
     held = py_nif:slot_release(element(1, Q)),
     %% It has been passed, so it may pass again.
     B = slot(),
-    Second = wait_in_line(fun() -> py:call(math, sqrt, [16]) end),
+    Second = py_fixture:wait_in_line(fun() -> py:call(math, sqrt, [16]) end),
     true = erlang:suspend_process(element(1, Second)),
     held = py_nif:slot_release(B),
     held = py_nif:slot_release(slot()),
@@ -245,11 +245,6 @@ pass(N) ->
         {waiting, Slot} ->
             {N, {Slot, Tag}}
     end.
-
-wait_in_line(Fun) ->
-    Caller = py_test:spawn_caller(Fun),
-    ok = py_fixture:waiting_for_slot(Caller),
-    Caller.
 
 %% Beside callers that ask for ever, each of which passes the line now and then.
 starves_nobody_beside_busy_callers(_Config) ->
