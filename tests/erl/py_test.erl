@@ -284,8 +284,8 @@ test_python() ->
 is_free_threaded() ->
     maps:get(free_threaded, py_python:info()).
 
-%% The free-threaded build of CPython 3.13 keeps every function for ever, and with it the
-%% globals that it was defined in.
+%% The free-threaded build of CPython 3.13 keeps functions of the top level for ever, and
+%% with them the globals that they were defined in.
 frees_functions() ->
     {ok, IsNew} = py:eval("__import__('sys').version_info >= (3, 14)"),
     IsNew orelse not is_free_threaded().
