@@ -21,9 +21,10 @@
  *            passed only between its offer and its next turn. Who wants a slot to hold
  *            it insists from the beginning.
  * Passes     that alone keeps a line of 1000 standing behind the few who run: it moves by
- *            one offer a round of the scheduler. So each process passes it a number of
- *            times only, then gets in line itself, and has that number again when it has
- *            come to its turn. The count is kept for those who ran last.
+ *            an offer for each slot, then waits until those have had their turn. So each
+ *            process passes it a number of times only, then gets in line itself, and has
+ *            that number again when it has come to its turn. The count is kept for those
+ *            who ran last.
  * Invariant  when the lock is free and nobody insists, at least as many are offered a
  *            slot as there are free ones, or everybody in line is; if somebody insists,
  *            no slot is free. A release that has not come to the lock yet may have broken

@@ -247,9 +247,9 @@ struct ep_launcher {
     uint8_t token[16];
 };
 
-/* Who may run a request: see ep_slots.h. */
 #define EP_SLOT_PASSES_BITS 8
 
+/* Who may run a request: see ep_slots.h. */
 struct ep_slots {
     _Atomic uint64_t word; /* waiting << 32 | in use */
     _Atomic uint32_t max;

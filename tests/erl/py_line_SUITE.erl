@@ -225,7 +225,7 @@ lets_each_process_past_a_few_times_only(_Config) ->
     true = is_told(Q),
     held = claim(Q),
     held = py_nif:slot_release(element(1, Q)),
-    %% It has been passed, so it may pass again.
+    %% It has come to its turn, so it may pass again.
     B = slot(),
     Second = py_fixture:wait_in_line(fun() -> py:call(math, sqrt, [16]) end),
     true = erlang:suspend_process(element(1, Second)),
