@@ -7,7 +7,7 @@
 %% with it, so that what disturbs one disturbs the other.
 -module(bench).
 
--export([main/1, sections/0, write/2, document/3]).
+-export([main/1, sections/0]).
 
 %% In the order in which they run: what needs a quiet machine comes first.
 -spec sections() -> [{string(), module()}].
@@ -21,11 +21,10 @@ sections() ->
         {"parallel", bench_parallel}
     ].
 
-%% Arguments: [--out FILE] [--terms FILE] [--label TEXT] [--rounds N] [--no-ports] [SECTION ...]
-%% --no-ports leaves the baseline out, for comparisons of the library with itself.
+%% Arguments: [--out FILE] [--label TEXT] [--rounds N] [SECTION ...]
 -spec main([string()]) -> no_return().
 main(Args) ->
-    Options = options(Args, #{out => none, terms => none, label => "plain", rounds => 5, ports => true, sections => []}),
+    Options = options(Args, #{out => none, label => "plain", rounds => 5, sections => []}),
     ok = application:load(erlang_python),
     %% What starts and stops between the rounds is not worth a line each.
     ok = logger:set_primary_config(level, warning),
@@ -33,17 +32,14 @@ main(Args) ->
     Bars = bench_bars:judge(Results),
     bench_table:bars(Bars),
     case Options of
-        #{out := none, terms := none} -> ok;
-        #{terms := none, out := File} -> write(File, document(Options, Results, Bars));
-        #{terms := File} -> ok = file:write_file(File, io_lib:format("~p.~n", [Results]))
+        #{out := none} -> ok;
+        #{out := File} -> write(File, document(Options, Results, Bars))
     end,
     halt(0).
 
 options(["--out", File | Rest], Acc) -> options(Rest, Acc#{out := File});
-options(["--terms", File | Rest], Acc) -> options(Rest, Acc#{terms := File});
 options(["--label", Text | Rest], Acc) -> options(Rest, Acc#{label := Text});
 options(["--rounds", N | Rest], Acc) -> options(Rest, Acc#{rounds := list_to_integer(N)});
-options(["--no-ports" | Rest], Acc) -> options(Rest, Acc#{ports := false});
 options(["--" ++ _ = Unknown | _], _Acc) -> stop("unknown option " ++ Unknown);
 options([Section | Rest], #{sections := Sections} = Acc) ->
     options(Rest, Acc#{sections := Sections ++ [Section]});
@@ -74,7 +70,6 @@ run({Name, Module}, Options) ->
     io:format("~w s~n", [erlang:monotonic_time(second) - Start]),
     Results.
 
--spec document(map(), [bench_result:result()], [bench_bars:bar()]) -> map().
 document(Options, Results, Bars) ->
     Header = bench_machine:describe(),
     Header#{
@@ -85,7 +80,6 @@ document(Options, Results, Bars) ->
         bars => Bars
     }.
 
--spec write(file:filename(), map()) -> ok.
 write(File, Document) ->
     ok = filelib:ensure_dir(File),
     ok = file:write_file(File, [bench_json:encode(Document), $\n]),

@@ -11,7 +11,7 @@
 call() ->
     #{"line" := Line} = program("floor_line"),
     #{"call" := Python} = program("floor_py", ["call"]),
-    Samples = bench_result:samples(fun() -> py_nif:empty() end, 50000),
+    Samples = bench_result:samples(fun() -> ep_nif:empty() end, 50000),
     Empty = max(0.0, bench_result:nanoseconds(bench_result:median(Samples)) - clock()),
     #{empty => Empty, line => Line, python => Python, total => Empty + Line + Python}.
 

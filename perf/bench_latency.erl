@@ -14,18 +14,16 @@
 -define(PORT_SAMPLES, 5000).
 
 -spec run(map()) -> [bench_result:result()].
-run(#{rounds := N, ports := HasPorts}) ->
+run(#{rounds := N}) ->
     ok = bench_app:start(worker, 1),
     Modes = bench_app:modes(),
-    Ports = [port || HasPorts],
-    Rounds = [bench_round(Modes ++ Ports) || _ <- lists:seq(1, N)],
+    Rounds = [bench_round(Modes ++ [port]) || _ <- lists:seq(1, N)],
     Floors = [F || #{floor := #{total := F}} <- Rounds],
     floors(Rounds, Floors) ++
-        lists:append([mode(M, Rounds, Floors) || M <- Modes ++ Ports]) ++
+        lists:append([mode(M, Rounds, Floors) || M <- Modes ++ [port]]) ++
         [ratio("latency owngil / worker", [{O, W} || #{owngil := {O, _, _}, worker := {W, _, _}} <- Rounds])
          || lists:member(owngil, Modes)] ++
-        [ratio("latency port / worker", [{P, W} || #{port := {P, _, _}, worker := {W, _, _}} <- Rounds])
-         || HasPorts].
+        [ratio("latency port / worker", [{P, W} || #{port := {P, _, _}, worker := {W, _, _}} <- Rounds])].
 
 bench_round(Modes) ->
     Clock = bench_floor:clock(),

@@ -24,22 +24,12 @@ run(#{rounds := N}) ->
 
 %% --- an unrelated ping-pong
 
-%% Median and p99 of the round trips between two processes, in us. A ping leaves each
-%% millisecond, and there are pairs enough for all schedulers: pings as fast as they
-%% can would count the good moments of a scheduler a thousand times and the bad once.
+%% Median and p99 of the round trips between two processes, in us.
 ping(Hammers) ->
     Pids = [spawn_link(H) || H <- Hammers],
-    Self = self(),
-    Until = erlang:monotonic_time(millisecond) + ?PING_MS,
-    Pairs = 2 * erlang:system_info(schedulers_online),
-    Pingers = [
-        spawn_link(fun() -> Self ! {self(), trips(spawn_link(fun echo/0), Until, [])} end)
-     || _ <- lists:seq(1, Pairs)
-    ],
-    Samples = lists:append([receive {P, Trips} -> Trips end || P <- Pingers]),
+    Trips = list_to_tuple(bench_ping:trips(?PING_MS)),
     lists:foreach(fun stop/1, Pids),
-    Tuple = list_to_tuple(lists:sort(Samples)),
-    {us(bench_result:percentile(Tuple, 50)), us(bench_result:percentile(Tuple, 99))}.
+    {us(bench_result:percentile(Trips, 50)), us(bench_result:percentile(Trips, 99))}.
 
 us(Native) -> bench_result:nanoseconds(Native) / 1000.
 
@@ -55,31 +45,6 @@ spinners() -> lists:duplicate(?HAMMERS, fun spinner/0).
 spinner() ->
     _ = lists:sum(lists:seq(1, 10)),
     spinner().
-
-echo() ->
-    receive
-        {ping, From} -> From ! pong
-    end,
-    echo().
-
-trips(Echo, Until, Acc) ->
-    receive
-    after 1 -> ok
-    end,
-    T0 = erlang:monotonic_time(),
-    Echo ! {ping, self()},
-    receive
-        pong -> ok
-    end,
-    T1 = erlang:monotonic_time(),
-    case erlang:monotonic_time(millisecond) < Until of
-        true ->
-            trips(Echo, Until, [T1 - T0 | Acc]);
-        false ->
-            true = unlink(Echo),
-            true = exit(Echo, kill),
-            [T1 - T0 | Acc]
-    end.
 
 stop(Pid) ->
     true = unlink(Pid),

@@ -3,7 +3,7 @@
 %% @private The results for a human.
 -module(bench_table).
 
--export([results/2, bars/1]).
+-export([results/2, bars/1, ratio_header/0, ratio/2]).
 
 -spec results(string(), [bench_result:result()]) -> ok.
 results(Section, Results) ->
@@ -42,6 +42,31 @@ bar(#{text := Text, value := Value, 'when' := When, limit := Limit, met := Met})
     io:format("~-8s ~-52s ~12s  ~s ~s~n", [
         verdict(Met), Text, number(Value), words(When), number(Limit)
     ]).
+
+-spec ratio_header() -> ok.
+ratio_header() ->
+    io:format("~-15s ~-40s ~10s ~10s ~-7s  ~6s ~-5s  ~-16s ~8s ~5s  ~s~n", [
+        "row", "", "A", "B", "", "B / A", "good", "95 % interval", "+/-", "pairs", "B is"
+    ]).
+
+%% @doc What two builds make of a row.
+-spec ratio(bench_row:row(), bench_ratio:estimate()) -> ok.
+ratio(#{name := Name, text := Text, unit := Unit, better := Better}, Estimate) ->
+    #{a := A, b := B, ratio := Ratio, low := Low, high := High, half_width := Half} = Estimate,
+    #{pairs := Pairs, void := Void} = Estimate,
+    io:format("~-15s ~-40s ~10s ~10s ~-7s  ~6.3f ~-5s  ~.3f to ~-8.3f ~6.1f % ~5b  ~s~s~n", [
+        Name, Text, number(A), number(B), Unit, Ratio, good(Better), Low, High, 100 * Half, Pairs,
+        compared(bench_ratio:verdict(Estimate, Better)),
+        [io_lib:format("; ~b pairs had no call", [Void]) || Void > 0]
+    ]).
+
+good(high) -> "> 1";
+good(low) -> "< 1".
+
+compared(better) -> "faster";
+compared(worse) -> "slower";
+compared(same) -> "no different";
+compared(unsure) -> "of too few pairs to tell".
 
 verdict(true) -> "met";
 verdict(false) -> "NOT MET".

@@ -12,12 +12,12 @@
 -define(WARM_MS, 200).
 
 -spec run(map()) -> [bench_result:result()].
-run(#{rounds := N, ports := HasPorts}) ->
+run(#{rounds := N}) ->
     Watcher = spawn_link(fun() -> watch(0) end),
     Cpus = erlang:system_info(logical_processors_available),
     Floors = [maps:get(total, bench_floor:call()) || _ <- lists:seq(1, N)],
     %% The default: most of these callers wait for their turn.
-    Limit = #{max_concurrent => 2 * erlang:system_info(schedulers) + 1},
+    Limit = #{max_concurrent => default},
     Ours =
         ours(1, #{}, "one context", ?CALLERS, N) ++
             ours(Cpus, #{}, "one worker per CPU", ?CALLERS, N) ++
@@ -26,7 +26,7 @@ run(#{rounds := N, ports := HasPorts}) ->
     Long = long(Watcher),
     [bench_result:new("throughput", "throughput floor of a call", ns, Floors)] ++
         Ours ++
-        lists:append([ports(Cpus, N) || HasPorts]) ++
+        ports(Cpus, N) ++
         [bench_result:new("throughput", "schedulers held over 5 ms", times, [Long])].
 
 ours(Contexts, More, Name, Callers, N) ->
@@ -70,32 +70,16 @@ series(Name, Call, All, N) ->
     ].
 
 %% Calls per second, and what the slowest caller got as a fraction of the mean.
-measure(Call, Callers, Ms) ->
-    Stop = atomics:new(1, []),
-    Self = self(),
-    Pids = [spawn_link(fun() -> caller(Self, Stop, Call(I)) end) || I <- lists:seq(1, Callers)],
-    Start = erlang:monotonic_time(),
-    [P ! go || P <- Pids],
-    receive
-    after Ms -> ok
-    end,
-    atomics:put(Stop, 1, 1),
-    Seconds = bench_result:nanoseconds(erlang:monotonic_time() - Start) / 1.0e9,
-    Counts = [receive {P, Count} -> Count end || P <- Pids],
+measure(Call, N, Ms) ->
+    Callers = bench_callers:start(N, Call),
+    {ok, Counts, Ns} = bench_callers:burst(Callers, 0, fun() ->
+        receive
+        after Ms -> ok
+        end
+    end),
+    ok = bench_callers:stop(Callers),
     Total = lists:sum(Counts),
-    {Total / Seconds, lists:min(Counts) * Callers / max(1, Total)}.
-
-caller(Parent, Stop, Call) ->
-    receive
-        go -> Parent ! {self(), repeat(Stop, Call, 0)}
-    end.
-
-repeat(Stop, Call, Count) ->
-    _ = Call(),
-    case atomics:get(Stop, 1) of
-        0 -> repeat(Stop, Call, Count + 1);
-        1 -> Count
-    end.
+    {Total / Ns * 1.0e9, lists:min(Counts) * N / max(1, Total)}.
 
 %% Counts the times that something kept a scheduler for more than 5 ms.
 watch(Count) ->

@@ -27,7 +27,7 @@ COUNTS = [
     ("collect", "spun", ["ep_spin_for_reply", "ep_answer", "ep_call_free"]),
     ("parked call", "parked", ["counted_parked"]),
 ]
-OURS = re.compile(r"(^|/)(nif|transport)/[^/]+$")
+OURS = re.compile(r"(^|/)(nif/(term|lane|process|slots|api)|transport)/[^/]+$")
 
 
 def self_costs(path):

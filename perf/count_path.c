@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Runs the path of a small call in the VM, py_nif:call/7 itself, over real rings and a
+ * Runs the path of a small call in the VM, ep_nif:call/7 itself, over real rings and a
  * fake of erl_nif, in one thread, so that valgrind counts the same instructions in each
  * run. count_instructions.py starts it. The other side is played here, outside of what
  * is counted: the id of the next call is known, so its reply lies in the ring before
@@ -12,13 +12,14 @@
  */
 #define _GNU_SOURCE
 #include "ep_atoms.h"
+#include "ep_attach.h"
 #include "ep_calls.h"
-#include "ep_consume.h"
 #include "ep_etf.h"
+#include "ep_inbox.h"
 #include "ep_lanes.h"
 #include "ep_slots.h"
 #include "fake_enif.h"
-#include "py_nif.h"
+#include "py_nif_calls.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -65,8 +66,8 @@ static void set_up(uint32_t spin_ns)
     must(ep_seg_open(&worker_b, duplicate(host.b.fd), true) == 0);
     ep_lane_worker_attach(&worker, worker_a.mem, worker_b.mem, host.c.mem, lanes, 1);
 
-    lane = ep_lane_create(&vm, &owner, spin_ns, spin_ns);
-    must(lane != NULL && ep_lane_attach(lane, &host, 1, EP_MODE_WORKER, NULL) == 0);
+    lane = ep_lane_create(&vm, &owner, spin_ns, spin_ns, UINT64_C(1) << 30);
+    must(lane != NULL && ep_attach_lane(lane, &host, 1, EP_MODE_WORKER, NULL) == 0);
 }
 
 static void reply(enum ep_kind kind, uint64_t call_id, const struct ep_buf *payload)
@@ -91,19 +92,19 @@ static void take_request(void)
 
 static uint64_t next_id(void)
 {
-    const struct ep_call *call = lane->free_calls;
+    const struct ep_call *call = lane->table.free;
 
     if (call == NULL)
-        call = atomic_load(&lane->freed);
+        call = atomic_load(&lane->common.freed);
     return call == NULL ? 1 : ep_call_id(call);
 }
 
 /* What the reaper does when the doorbell rings. */
 static void deliver(void)
 {
-    must(ep_consumer_try(lane));
-    must(ep_drain(lane, NULL, NULL, NULL) == 0);
-    ep_consumer_leave(lane, NULL);
+    must(ep_inbox_try(lane));
+    must(ep_inbox_drain(lane, NULL, NULL, NULL) == 0);
+    ep_inbox_leave(lane, NULL);
 }
 
 /* The counting starts and ends with this function. */

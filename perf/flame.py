@@ -16,21 +16,21 @@ import flame_page
 
 # Erlang's names of the C functions: a NIF is called with C's stack, where perf cannot see who called it.
 NIFS = {
-    "call_nif": "py_nif:call/7",
-    "eval_nif": "py_nif:eval/5",
-    "exec_nif": "py_nif:exec/4",
-    "await_nif": "py_nif:await/2",
-    "collect_nif": "py_nif:collect/1",
-    "check_nif": "py_nif:check/1",
-    "env_new_nif": "py_nif:env_new/1",
+    "call_nif": "ep_nif:call/7",
+    "eval_nif": "ep_nif:eval/5",
+    "exec_nif": "ep_nif:exec/4",
+    "await_nif": "ep_nif:await/2",
+    "collect_nif": "ep_nif:collect/1",
+    "check_nif": "ep_nif:check/1",
+    "env_new_nif": "ep_nif:env_new/1",
 }
 
 # Parts of a call: the frame nearest to the leaf that matches decides.
 PARTS = [
     ("VM", "encode", r"put_arguments|put_text|put_code|encoding_init|ep_term_encode\w*"),
-    ("VM", "queue", r"ep_submit|ep_call_alloc|ep_call_free|ep_lane_flush"),
+    ("VM", "queue", r"ep_outbox_submit|ep_call_begin|ep_call_free|ep_outbox_flush"),
     ("VM", "wake", r"kick|ep_futex_wake"),
-    ("VM", "wait: looks for the reply", r"ep_spin_for_reply|ep_poll_for_reply|ep_consumer_\w+|ep_drain"),
+    ("VM", "wait: looks for the reply", r"ep_spin_for_reply|ep_poll_for_reply|ep_inbox_\w+"),
     ("VM", "reply: hands it to others", r"ep_call_deliver"),
     ("VM", "reply: decode", r"ep_answer|make_call_ref|collect"),
     ("VM", "wake: the reaper", r"ep_reaper_\w+|reaper|run_reaper|ep_wait_\w+"),
@@ -60,7 +60,7 @@ def kind_of(name, dso):
     for kind, pattern in (
         ("kernel", r"\[kernel|\[guest|vmlinux|\.ko"),
         ("nif", r"py_nif\.so"),
-        ("worker", r"ep_worker|ep_service"),
+        ("worker", r"ep_worker|ep_launcher"),
         ("cpython", r"libpython|lib-dynload|python3"),
         ("beam", r"beam\.smp|erl_child_setup"),
     ):

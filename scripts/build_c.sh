@@ -1,6 +1,6 @@
 #!/bin/sh
 # build_c.sh: builds the C programs and the NIF into priv/. rebar.config calls it before every compilation, so it
-# installs nothing, and is quick when there is nothing to do.
+# installs nothing, builds nothing that only tests and measurements use, and is quick when there is nothing to do.
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,14 +14,13 @@ for tool in cmake pkg-config; do
 done
 # Notes a changed PYTHON or PYTHON_CONFIG in _build/python, which CMake watches.
 "$top/scripts/choose_python.sh" >/dev/null
-if [ ! -f "$build/CMakeCache.txt" ]; then
-    # An existing build directory keeps the generator it has.
-    if command -v ninja >/dev/null; then
-        set -- -G Ninja
-    fi
-    cmake -S "$top" -B "$build" "$@" >"$top/_build/cmake.log" || {
-        cat "$top/_build/cmake.log"
-        exit 1
+"$top/scripts/configure.sh" "$build"
+cmake --build "$build" -j "$(nproc)"
+# What the choice was asked with: rebar.config.script has the build run again when that is something else.
+rm -rf "$top/priv/asked"
+for asked in "${PYTHON:-}" "${PYTHON_CONFIG:-}"; do
+    [ -z "$asked" ] || {
+        mkdir -p "$top/priv/asked"
+        : >"$top/priv/asked/$(printf %s "$asked" | tr / :)"
     }
-fi
-exec cmake --build "$build" -j "$(nproc)"
+done

@@ -73,6 +73,28 @@ find_python() {
     usable /usr/bin/python3
 }
 
+# warn_if_private: the workers of a release run as the user who starts it, who may not be the one that builds. Only root's
+# builds are told: other users build for themselves.
+warn_if_private() {
+    local file dir
+    [ "$(id -u)" = 0 ] || return 0
+    for file in "${found[0]}" "${found[3]}"; do
+        dir=$(readlink -e "$file") || continue
+        dir=$(dirname "$dir")
+        while [ "$dir" != / ]; do
+            case $(stat -Lc %A "$dir") in
+                *[xt]) dir=$(dirname "$dir") ;;
+                *)
+                    echo "erlang_python: warning: only root may enter $dir, where this Python lies: an application built" \
+                        "with it runs for no other user; set PYTHON to one that all users can run, such as" \
+                        "/usr/bin/python3, and build again" >&2
+                    return 0
+                    ;;
+            esac
+        done
+    done
+}
+
 remedy="install the distribution's packages (Debian: python3 and python3-dev; Fedora: python3 and python3-devel), or set"
 remedy+=" PYTHON to a CPython 3.11 or newer that has header files and a shared library (configure --enable-shared)"
 
@@ -103,6 +125,7 @@ if [ "${found[0]}" != "$kept" ] && [ $# -lt 2 ]; then
     mkdir -p "$top/_build"
     echo "${found[0]}" >"$cache"
     [ "${1:-}" = --describe ] || echo "$description" >&2
+    warn_if_private
 fi
 case ${1:-} in
     --describe) echo "$description" ;;

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# setup.sh build|test|check|bench|flame: installs what a make target needs and this machine lacks, with apt or dnf.
+# setup.sh build|venv|test|check|bench|flame|fuzz: installs what a make target needs and this machine lacks, with apt or
+# dnf.
 #
-# build: the compilers, Erlang/OTP and Python. test: what build needs, and the test frameworks. check: what build needs,
-# and the linters. bench: what build needs, and the framework of make bench-micro. flame: what build needs, and perf. It
-# looks for the programs and files themselves, so it accepts those that did not come from packages,
+# build: the compilers, Erlang/OTP and Python. The others need that, and: venv what scripts/venv.sh takes from the
+# system, test the test frameworks, check the linters, bench the framework of make bench-micro, flame perf, fuzz clang
+# with libFuzzer. It looks for the programs and files themselves, so it accepts those that did not come from packages,
 # and does nothing, not even ask a mirror, when all is there.
 set -euo pipefail
 
@@ -12,9 +13,9 @@ for_what=${1:-build}
 case $for_what in
     build) apps=(compiler parsetools) ;;
     test) apps=(common_test crypto eunit proper runtime_tools syntax_tools tools xmerl) ;;
-    check) apps=(crypto dialyzer runtime_tools syntax_tools tools) ;;
-    bench | flame) apps=(compiler parsetools) ;;
-    *) echo "usage: setup.sh build|test|check|bench|flame" >&2 && exit 2 ;;
+    check) apps=(crypto dialyzer edoc runtime_tools syntax_tools tools xmerl) ;;
+    venv | bench | flame | fuzz) apps=(compiler parsetools) ;;
+    *) echo "usage: setup.sh build|venv|test|check|bench|flame|fuzz" >&2 && exit 2 ;;
 esac
 
 fail() {
@@ -73,6 +74,16 @@ need_erlang_app() {
 # need_python: nothing if there is a Python that can be embedded; else the system's. One that the user asked for and
 # that cannot be used is an error, which choose_python.sh explains when the build calls it.
 need_python() {
+    local said=
+    if said=$("$top/scripts/choose_python.sh" 2>&1 >/dev/null); then
+        [ -z "$said" ] || echo "$said" >&2
+    elif [ -z "${PYTHON:-}${PYTHON_CONFIG:-}" ]; then
+        need "python3 python3-dev" "python3 python3-devel"
+    fi
+}
+
+# need_venv: what the system's Python lacks to make a virtual environment with numpy. Any other has it, or pip brings it.
+need_venv() {
     local python=
     if python=$("$top/scripts/choose_python.sh" 2>/dev/null); then
         [ "$python" = "$(readlink -f /usr/bin/python3)" ] || return 0
@@ -80,7 +91,7 @@ need_python() {
         "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("numpy") is None)' ||
             need python3-numpy python3-numpy
     elif [ -z "${PYTHON:-}${PYTHON_CONFIG:-}" ]; then
-        need "python3 python3-dev python3-venv python3-numpy" "python3 python3-devel python3-numpy"
+        need "python3-venv python3-numpy" "python3 python3-numpy"
     fi
 }
 
@@ -100,10 +111,17 @@ need_library liburing liburing-dev liburing-devel
 need_erlang
 need_program rebar3 rebar3 erlang-rebar3
 need_python
+if [ "$for_what" = venv ]; then
+    need_venv
+fi
 if [ "$for_what" = test ]; then
     need_program g++ g++ "gcc-c++ libasan libubsan libtsan"
     need_library gtest libgtest-dev gtest-devel
     need_program spin spin "" # not in Fedora: the models are skipped there
+    # Beside the distribution's own Erlang only, which it would bring along. Without it one case is skipped.
+    case $(command -v erl || true) in
+        /usr/bin/erl | "") need_program elixir elixir elixir ;;
+    esac
 fi
 if [ "$for_what" = check ]; then
     need_program clang-format clang-format clang-tools-extra
@@ -118,6 +136,9 @@ if [ "$for_what" = bench ]; then
 fi
 if [ "$for_what" = flame ]; then
     need_program perf linux-perf perf
+fi
+if [ "$for_what" = fuzz ]; then
+    need_program clang++ "clang libclang-rt-dev g++" "clang compiler-rt gcc-c++"
 fi
 
 [ ${#missing[@]} -gt 0 ] || exit 0

@@ -14,12 +14,14 @@
 
 #include <stdint.h>
 
-#define EP_CONTROL_VERSION 2u
+#define EP_CONTROL_VERSION 4u
 #define EP_CONTROL_STRING_MAX 4096u
+#define EP_CONTROL_TEXT_MAX (16u << 10)
 
 /* VM to launcher. SPAWN carries the fds of the worker, in the order of enum ep_worker_fd. */
 enum ep_control_request_kind {
     EP_CONTROL_SPAWN = 1,
+    EP_CONTROL_KILL = 2, /* the VM has no pidfd of that worker */
 };
 
 struct ep_control_request {
@@ -35,8 +37,9 @@ struct ep_control_request {
 enum ep_control_event_kind {
     EP_CONTROL_READY = 1,   /* the launcher is there */
     EP_CONTROL_SPAWNED = 2, /* value: os pid */
-    EP_CONTROL_FAILED = 3,  /* value: errno of the fork */
+    EP_CONTROL_FAILED = 3,  /* value: errno of what failed before there was a process */
     EP_CONTROL_EXITED = 4,  /* value: exit code, or 256 + signal number */
+    EP_CONTROL_WROTE = 5,   /* before EXITED: struct ep_control_words */
 };
 
 struct ep_control_event {
@@ -47,21 +50,31 @@ struct ep_control_event {
     uint8_t token[16]; /* READY: proves that the launcher is the one we started */
 };
 
+/* WROTE: what the worker wrote last to its standard error. As long as its text, whose length
+ * is event.value. */
+struct ep_control_words {
+    struct ep_control_event event;
+    char text[EP_CONTROL_TEXT_MAX];
+};
+
 /* Where the launcher puts the fds of a worker before it executes it. */
 enum ep_worker_fd {
     EP_WORKER_FD_A = 3,
     EP_WORKER_FD_B = 4,
     EP_WORKER_FD_C = 5,
     EP_WORKER_FD_DOORBELL = 6, /* an eventfd */
-    EP_WORKER_FD_CONTROL = 7,  /* its end of its control socket */
+    EP_WORKER_FD_CONTROL = 7,  /* a pipe that ends with the VM; nothing is written to it */
 };
 #define EP_WORKER_FDS 5
 
 /* Exit codes of a worker. */
 enum ep_worker_exit {
     EP_EXIT_ASKED = 0,
+    EP_EXIT_FDS_LOST = 70,     /* Python code closed descriptors that the process needs */
     EP_EXIT_CANNOT_START = 71, /* Python does not initialise, segments do not fit */
     EP_EXIT_PROTOCOL = 72,     /* the VM's side of the segments makes no sense */
+    /* The program, or a library that it needs, is not there: as a shell and ld.so have it. */
+    EP_EXIT_NOT_EXECUTED = 127,
 };
 
 #endif

@@ -13,7 +13,7 @@
  *
  * Not accepted: compressed terms, funs, pids, ports, references, bitstrings,
  * improper lists. A pid or reference travels as a handle: bytes that only their
- * maker can read, with a seal that only it can make (nif/ep_seal.h).
+ * maker can read, with a seal that only it can make (nif/term/ep_seal.h).
  *
  * Units      bytes; counts of elements.
  * Ownership  tokens lend pointers into the input.

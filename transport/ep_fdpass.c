@@ -85,13 +85,13 @@ ssize_t ep_fdpass_receive(int socket, void *data, size_t size, int ret_fds[EP_FD
     if (n < 0)
         return errno == ECONNRESET ? -EPIPE : -errno;
 
-    /* Without room for fds MSG_CTRUNC means that some were discarded, as asked. */
-    int truncated = ret_fds != NULL ? MSG_TRUNC | MSG_CTRUNC : MSG_TRUNC;
-    ssize_t rc = n == 0 ? -EPIPE : (msg.msg_flags & truncated) != 0 ? -EPROTO : n;
-    if (ret_fds != NULL)
-        take_fds(&msg, ret_fds);
-    /* A caller that is told of a failure does not look for fds to close. */
-    if (rc < 0 && ret_fds != NULL)
+    ssize_t rc = n == 0 ? -EPIPE : (msg.msg_flags & MSG_TRUNC) != 0 ? -EPROTO : n;
+    if (ret_fds == NULL)
+        return rc;
+    take_fds(&msg, ret_fds);
+    /* A caller that is told of a failure does not look for fds to close. MSG_CTRUNC, where
+     * there was room for them: the kernel discarded some. */
+    if (rc < 0 || (msg.msg_flags & MSG_CTRUNC) != 0)
         close_fds(ret_fds);
     return rc;
 }

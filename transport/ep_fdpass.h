@@ -25,8 +25,9 @@ extern "C" {
 int ep_fdpass_send(int socket, const void *data, size_t size, const int *fds, size_t n_fds);
 
 /* Returns the size of the message. fds that were not sent come back as -1, and
- * all of them on failure. An empty message counts as the end. With ret_fds NULL
- * the kernel discards whatever fds the peer sends. */
+ * all of them on failure, and all of them if not every one that was sent could come in:
+ * there were too many, or this process has no number left for one. An empty message counts
+ * as the end. With ret_fds NULL the kernel discards whatever fds the peer sends. */
 ssize_t ep_fdpass_receive(int socket, void *data, size_t size, int ret_fds[EP_FDPASS_MAX]);
 
 #ifdef __cplusplus

@@ -184,7 +184,7 @@ int ep_lane_vm_payload(const struct ep_lane_vm *lane, const struct ep_msg *msg,
         *ret_payload = msg->data;
         return 0;
     }
-    if (msg->block % EP_PAGE != 0 || msg->block >= EP_SLAB_SIZE
+    if (msg->block % EP_PAGE != 0 || msg->block >= EP_SLAB_SIZE || msg->length > EP_MESSAGE_MAX
         || msg->length > EP_SLAB_SIZE - msg->block)
         return -EPROTO;
     *ret_payload = lane->peer_slab_mem + msg->block;

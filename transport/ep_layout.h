@@ -47,7 +47,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 6u
+#define EP_LAYOUT_VERSION 7u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -60,11 +60,34 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #define EP_RECLAIM_SLOTS 1024u
 /* Address space; memory is used as it is touched. A block is a power of two, so this is
  * twice of what one message may have: a binary of 2 GiB and what stands around it. */
+#ifndef EP_SLAB_SIZE /* the fuzz targets have smaller ones, see CMakeLists.txt */
 #define EP_SLAB_SIZE (UINT64_C(4) << 30)
+#endif
 #define EP_MESSAGE_MAX ((UINT64_C(2) << 30) + (64u << 10))
 /* What a slab that is empty keeps of the memory that it has touched. */
 #define EP_SLAB_KEEP (UINT64_C(64) << 20)
 #define EP_INLINE_MAX 192u
+
+/* Questions that Python threads of one worker may have open. The worker lets a thread wait
+ * with its question at the first, so that only one that lies comes to the second. */
+#define EP_THREAD_QUESTIONS_MAX 12000u
+#define EP_QUESTIONS_MAX 12500u
+/* Bytes of MAINTAINED: a few numbers, or an error; the VM reads it in the reaper. */
+#define EP_MAINTAINED_MAX (64u << 10)
+
+/* What a CALLBACK asks: a registered function, whether there is one, or the shared state.
+ * ep_nif.hrl has the same numbers, and load() of the NIF compares. */
+enum ep_question {
+    EP_QUESTION_CALL = 0,
+    EP_QUESTION_IS_REGISTERED = 1,
+    EP_QUESTION_STATE_GET = 2,
+    EP_QUESTION_STATE_SET = 3,
+    EP_QUESTION_STATE_INCR = 4,
+    EP_QUESTION_STATE_DECR = 5,
+    EP_QUESTION_STATE_DELETE = 6,
+    EP_QUESTION_STATE_KEYS = 7,
+    EP_QUESTION_STATE_CLEAR = 8,
+};
 
 /* One message, in either direction. What every message needs and a payload of up
  * to 32 bytes lie in the first cache line; the fields at the end are only touched
@@ -90,6 +113,7 @@ struct ep_slot {
 #define EP_FLAG_TIMED 0x8u     /* stamp is set */
 #define EP_FLAG_ALL 0xFu       /* those that a worker may set */
 #define EP_FLAG_SHARES 0x10u   /* VM only: the request before was made on the worker's CPU */
+#define EP_FLAG_FORCED 0x20u   /* VM only, INTERRUPT: one that waits for an import waits no more */
 
 /* What a message is. Payloads are terms of the external term format without
  * its version byte, one after the other; docs/wire.md lists them. */
@@ -132,6 +156,9 @@ enum ep_error {
     EP_ERROR_MAX = 2,
 };
 
+/* The numbers of questions, see docs/wire.md. */
+#define EP_QUESTION_MAX 8
+
 /* How a callback went. */
 enum ep_answer {
     EP_ANSWER_VALUE = 0,  /* one term */
@@ -167,7 +194,7 @@ struct ep_lane_a {
 /* Per lane in B: the words of the worker. */
 struct ep_lane_b {
     EP_ALIGNED ep_atomic_u64 call_head;   /* C1; below it: started */
-    ep_atomic_u64 running;                /* call id on top of the stack, EP_RUNNING_WAITS; 0 */
+    ep_atomic_u64 running;                /* call id on top of the stack, EP_RUNNING_; 0 */
     EP_ALIGNED ep_atomic_u64 urgent_head; /* C1 */
     EP_ALIGNED ep_atomic_u64 park_bell;   /* odd: wake the futex (W2) */
     ep_atomic_u32 cpu;                    /* where the lane thread ran last, from 1; 0: unknown */
@@ -176,8 +203,11 @@ struct ep_lane_b {
     EP_ALIGNED ep_atomic_u64 reclaim_c_tail; /* R1: blocks of slab C handed back */
 };
 
-/* In running: the call waits for an answer from Erlang. No call id has this bit. */
+/* In running: the call waits for an answer from Erlang; it imports a module, and interrupts
+ * wait for the end of that. No call id has these bits. */
 #define EP_RUNNING_WAITS 0x80000000u
+#define EP_RUNNING_IMPORTS 0x40000000u
+#define EP_RUNNING_FLAGS ((uint64_t)(EP_RUNNING_WAITS | EP_RUNNING_IMPORTS))
 
 /* Offset in A of a word that changes whenever the names of callbacks do. */
 #define EP_NAMES_EPOCH_OFFSET 128u

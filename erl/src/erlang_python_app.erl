@@ -15,7 +15,8 @@ start(_Type, _Args) ->
     end.
 
 start_checked() ->
-    ok = py_nif:set_max_atoms(py_config:max_atoms()),
+    ok = py_config:warn_of_unknown(),
+    ok = ep_nif:set_max_atoms(py_config:max_atoms()),
     ok = py_semaphore:set_max_concurrent(py_config:get(max_concurrent)),
     case erlang_python_sup:start_link() of
         {ok, Sup} -> start_pool(Sup);
@@ -38,4 +39,5 @@ start_pool(Sup) ->
 -spec stop(term()) -> ok.
 stop(_State) ->
     ok = py_maintenance:forget(),
+    ok = py_pool_registry:forget(),
     py_python:forget().

@@ -1,8 +1,12 @@
 %% SPDX-License-Identifier: Apache-2.0
 
-%% @private The tree. Worker processes of the operating system come and go below
-%% py_worker processes, which restart them with a back-off of their own; no such
-%% death counts against a supervisor.
+%% @private The tree. Whatever is below may be killed at any time, also all of it and many
+%% times in a row: each child finds what it needs in the tables that this process owns, and
+%% waits for a sibling that is not there at the moment. So no child takes another one with it.
+%%
+%% Worker processes of the operating system come and go below py_worker processes, contexts
+%% and pools by their managers, all with a back-off of their own; none of these counts here.
+%% The intensity only ends a child that cannot live: it crashes thousands of times a second.
 -module(erlang_python_sup).
 -behaviour(supervisor).
 
@@ -20,15 +24,19 @@ start_link() ->
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
     %% Owned by the supervisor, so that they live as long as the tree.
-    ok = py_context:create_table(),
+    ok = py_context_table:create_table(),
     ok = py_state:create_table(),
     ok = py_callback:create_table(),
-    Flags = #{strategy => rest_for_one, intensity => 5, period => 10},
+    ok = py_shared_worker:create_table(),
+    ok = py_report:create_table(),
+    ok = py_pool_registry:create_table(),
+    Flags = #{strategy => one_for_one, intensity => 5000, period => 10},
     {ok, {Flags, [
         child(py_callback_runner, worker, 5000),
-        child(py_service, worker, 5000),
+        child(py_launcher, worker, 5000),
         child(py_worker_sup, supervisor, infinity),
         child(py_shared_worker, worker, 5000),
+        child(py_context_table, worker, 5000),
         child(py_context_sup, supervisor, infinity),
         child(py_pool_registry, worker, 5000),
         child(py_pool_sup, supervisor, infinity)

@@ -7,8 +7,12 @@
 %% that calls it; none blocks a scheduler while Python runs.
 %%
 %% Results are `{ok, Value}' or `{error, Reason}'; misuse (wrong types, unknown
-%% options) raises `badarg' in the caller before anything runs.
+%% options) raises `badarg' in the caller before anything runs, with a text (EEP 54) that
+%% names the argument and what is wrong with it.
 -module(py).
+
+-include("py_limits.hrl").
+-include("py_misuse.hrl").
 
 -export([call/3, call/4, call/5, call/6, eval/1, eval/2, eval/3, eval/4, exec/1, exec/2, exec/3]).
 -export([parallel/1, cast/3, cast/4, cast/5, spawn_call/3, spawn_call/4, spawn_call/5]).
@@ -34,37 +38,51 @@
     timeout => timeout(), kwargs => map(), traceback => boolean(), arrays => lists
 }.
 
--define(DEFAULT_MS, 30000).
--define(DEFAULTS, #{timeout => ?DEFAULT_MS, kwargs => #{}, flags => 0}).
--define(IS_TARGET(T), is_pid(T) orelse is_atom(T)).
-
 %% --- requests -------------------------------------------------------------------------
 
 %% @doc Calls `Module.Function(*Args)' in the context of the calling process.
 -spec call(text(), text(), list()) -> result().
-call(Module, Function, Args) when is_list(Args) ->
-    case py_context_router:cached() of
-        none ->
-            Route = py_context_router:route(Module, Function),
-            py_request:call(Route, Module, Function, Args, #{}, ?DEFAULTS);
-        Route ->
-            py_request:call(Route, Module, Function, Args)
-    end;
-call(_Module, _Function, _Args) ->
-    error(badarg).
+call(Module, Function, Args) ->
+    %% The commonest form, and the one whose cost is measured: nothing is left to be checked.
+    case
+        is_list(Args) andalso ?IS_NAME(Module) andalso ?IS_NAME(Function) andalso
+            py_context_router:cached()
+    of
+        Cached when is_tuple(Cached) ->
+            py_request:plain_call(Cached, Module, Function, Args, ?DEFAULT_MS);
+        _ ->
+            ?CHECKED_THEN(
+                implicit_call(Module, Function, Args, #{}),
+                Route,
+                py_request:call(Route, Module, Function, Args, #{}, ?PLAIN(?DEFAULT_MS)),
+                [{module, Module}, {function, Function}, {args, Args}]
+            )
+    end.
 
 %% @doc With keyword arguments: `call(Module, Function, Args, Kwargs)'; or on a given
 %% context or pool: `call(Target, Module, Function, Args)'.
 -spec call
     (text(), text(), list(), map()) -> result();
     (target(), text(), text(), list()) -> result().
-call(Module, Function, Args, Kwargs) when is_list(Args), is_map(Kwargs) ->
-    Route = py_context_router:route(Module, Function),
-    py_request:call(Route, Module, Function, Args, Kwargs, ?DEFAULTS);
-call(Target, Module, Function, Args) when ?IS_TARGET(Target), is_list(Args) ->
-    call_on(Target, Module, Function, Args, #{}, defaults(Target));
-call(_, _, _, _) ->
-    error(badarg).
+call(Target, Module, Function, Args) when is_list(Args) ->
+    case
+        is_pid(Target) andalso ?IS_NAME(Module) andalso ?IS_NAME(Function) andalso
+            py_direct:route(Target)
+    of
+        Route when is_tuple(Route) ->
+            py_request:plain_call(Route, Module, Function, Args, infinity);
+        _ ->
+            ?RUN_CHECKED(call_on(Target, Module, Function, Args, #{}, defaults(Target)), [
+                {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
+            ])
+    end;
+call(Module, Function, Args, Kwargs) ->
+    ?CHECKED_THEN(
+        implicit_call(Module, Function, Args, Kwargs),
+        Route,
+        py_request:call(Route, Module, Function, Args, Kwargs, ?PLAIN(?DEFAULT_MS)),
+        [{module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}]
+    ).
 
 %% @doc With a timeout in milliseconds or options; on a given context with options; on
 %% a given pool with keyword arguments.
@@ -72,167 +90,220 @@ call(_, _, _, _) ->
     (text(), text(), list(), map(), timeout() | opts()) -> result();
     (context(), text(), text(), list(), timeout() | opts()) -> result();
     (pool_name(), text(), text(), list(), map()) -> result().
-call(Module, Function, Args, Kwargs, Options) when is_list(Args), is_map(Kwargs) ->
+call(Ctx, Module, Function, Args, Options) when is_pid(Ctx) ->
+    ?RUN_CHECKED(call_with(Ctx, Module, Function, Args, Options), [
+        {ctx, Ctx}, {module, Module}, {function, Function}, {args, Args}, {timeout_or_options, Options}
+    ]);
+call(Pool, Module, Function, Args, Kwargs) when
+    is_list(Args), not is_integer(Kwargs), Kwargs =/= infinity
+->
+    ?RUN_CHECKED(call_on(Pool, Module, Function, Args, Kwargs, defaults(Pool)), [
+        {target, Pool}, {module, Module}, {function, Function}, {args_of_target, Args}, {kwargs, Kwargs}
+    ]);
+call(Module, Function, Args, Kwargs, Options) ->
     %% Two ways to give keyword arguments at once would be one too many.
-    Checked = py_request:options(Options, #{timeout => ?DEFAULT_MS, traceback => false, arrays => lists}),
-    Route = py_context_router:route(Module, Function),
-    py_request:call(Route, Module, Function, Args, Kwargs, Checked);
-call(Ctx, Module, Function, Args, Options) when is_pid(Ctx), is_list(Args) ->
-    Allowed = #{timeout => infinity, kwargs => #{}, traceback => false, arrays => lists},
-    Checked = py_request:options(Options, Allowed),
-    call_on(Ctx, Module, Function, Args, maps:get(kwargs, Checked), Checked);
-call(Pool, Module, Function, Args, Kwargs) when is_atom(Pool), is_list(Args), is_map(Kwargs) ->
-    call_on(Pool, Module, Function, Args, Kwargs, defaults(Pool));
-call(_, _, _, _, _) ->
-    error(badarg).
+    ?CHECKED_THEN(
+        {
+            py_options:call(Options, ?DEFAULT_MS),
+            implicit_call(Module, Function, Args, Kwargs)
+        },
+        {Checked, Route},
+        py_request:call(Route, Module, Function, Args, Kwargs, Checked),
+        [
+            {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs},
+            {timeout_or_options, Options}
+        ]
+    ).
 
 %% @doc On a given context or pool, with keyword arguments and a timeout or options.
 -spec call(target(), text(), text(), list(), map(), timeout() | opts()) -> result().
-call(Target, Module, Function, Args, Kwargs, Options) when
-    ?IS_TARGET(Target), is_list(Args), is_map(Kwargs)
-->
-    Allowed = #{timeout => default_timeout(Target), traceback => false, arrays => lists},
-    call_on(Target, Module, Function, Args, Kwargs, py_request:options(Options, Allowed));
-call(_, _, _, _, _, _) ->
-    error(badarg).
+call(Target, Module, Function, Args, Kwargs, Options) ->
+    ?RUN_CHECKED(
+        call_on(
+            Target, Module, Function, Args, Kwargs,
+            py_options:call(Options, default_timeout(Target))
+        ),
+        [
+            {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs},
+            {timeout_or_options, Options}
+        ]
+    ).
 
 %% @doc Evaluates one Python expression in the namespace of the calling process.
 -spec eval(text()) -> result().
 eval(Code) ->
-    eval(Code, #{}).
+    case ?IS_NAME(Code) andalso py_context_router:cached() of
+        Cached when is_tuple(Cached) ->
+            py_request:plain_eval(Cached, Code, ?DEFAULT_MS);
+        _ ->
+            ?CHECKED_THEN(
+                implicit_eval(Code, #{}, ?DEFAULT_MS),
+                {Route, Checked},
+                py_request:eval(Route, Code, #{}, Checked),
+                [{code, Code}]
+            )
+    end.
 
 %% @doc With local variables; or on a given context.
 -spec eval
     (text(), map()) -> result();
     (context(), text()) -> result().
-eval(Code, Locals) when is_map(Locals) ->
-    eval(Code, Locals, ?DEFAULT_MS);
 eval(Ctx, Code) when is_pid(Ctx) ->
-    eval(Ctx, Code, #{}, infinity);
-eval(_, _) ->
-    error(badarg).
+    case ?IS_NAME(Code) andalso py_direct:route(Ctx) of
+        Route when is_tuple(Route) -> py_request:plain_eval(Route, Code, infinity);
+        _ -> ?RUN_CHECKED(eval_on(Ctx, Code, #{}, infinity), [{ctx, Ctx}, {code, Code}])
+    end;
+eval(Code, Locals) ->
+    ?CHECKED_THEN(
+        implicit_eval(Code, Locals, ?DEFAULT_MS),
+        {Route, Checked},
+        py_request:eval(Route, Code, Locals, Checked),
+        [{code, Code}, {locals_or_code, Locals}]
+    ).
 
 %% @doc With a timeout or options; or on a given context with local variables.
 -spec eval
     (text(), map(), timeout() | opts()) -> result();
     (context(), text(), map()) -> result().
-eval(Ctx, Code, Locals) when is_pid(Ctx), is_map(Locals) ->
-    eval(Ctx, Code, Locals, infinity);
-eval(Code, Locals, Options) when is_map(Locals) ->
-    Checked = py_request:options(Options, #{timeout => ?DEFAULT_MS, traceback => false, arrays => lists}),
-    py_request:eval(py_context_router:bound(), Code, Locals, Checked);
-eval(_, _, _) ->
-    error(badarg).
+eval(Ctx, Code, Locals) when is_pid(Ctx) ->
+    ?RUN_CHECKED(eval_on(Ctx, Code, Locals, infinity), [{ctx, Ctx}, {code, Code}, {locals, Locals}]);
+eval(Code, Locals, Options) ->
+    ?CHECKED_THEN(
+        implicit_eval(Code, Locals, Options),
+        {Route, Checked},
+        py_request:eval(Route, Code, Locals, Checked),
+        [{code, Code}, {locals_or_code, Locals}, {timeout_or_options, Options}]
+    ).
 
 %% @doc On a given context, with local variables and a timeout or options.
 -spec eval(context(), text(), map(), timeout() | opts()) -> result().
-eval(Ctx, Code, Locals, Options) when is_pid(Ctx), is_map(Locals) ->
-    Checked = py_request:options(Options, #{timeout => infinity, traceback => false, arrays => lists}),
-    on(Ctx, fun(Route) -> py_request:eval(Route, Code, Locals, Checked) end);
-eval(_, _, _, _) ->
-    error(badarg).
+eval(Ctx, Code, Locals, Options) ->
+    ?RUN_CHECKED(eval_on(Ctx, Code, Locals, Options), [
+        {ctx, Ctx}, {code, Code}, {locals, Locals}, {timeout_or_options, Options}
+    ]).
 
 %% @doc Executes Python statements in the namespace of the calling process.
 -spec exec(text()) -> ok | {error, term()}.
 exec(Code) ->
-    exec(Code, #{}).
+    ?CHECKED_THEN(
+        implicit_exec(Code, #{}),
+        {Route, Checked},
+        py_request:exec(Route, Code, Checked),
+        [{code, Code}]
+    ).
 
 %% @doc With options; or on a given context.
 -spec exec
     (text(), opts()) -> ok | {error, term()};
     (context(), text()) -> ok | {error, term()}.
-exec(Code, Options) when is_map(Options) ->
-    Checked = py_request:options(Options, #{timeout => infinity, traceback => false}),
-    py_request:exec(py_context_router:bound(), Code, Checked);
-exec(Ctx, Code) ->
-    exec(Ctx, Code, #{}).
+exec(Ctx, Code) when is_pid(Ctx) ->
+    ?RUN_CHECKED(exec_on(Ctx, Code, #{}), [{ctx, Ctx}, {code, Code}]);
+exec(Code, Options) ->
+    ?CHECKED_THEN(
+        implicit_exec(Code, Options),
+        {Route, Checked},
+        py_request:exec(Route, Code, Checked),
+        [{code, Code}, {options_or_code, Options}]
+    ).
 
 %% @doc On a given context, with options.
 -spec exec(context(), text(), opts()) -> ok | {error, term()}.
-exec(Ctx, Code, Options) when is_pid(Ctx), is_map(Options) ->
-    Checked = py_request:options(Options, #{timeout => infinity, traceback => false}),
-    on(Ctx, fun(Route) -> py_request:exec(Route, Code, Checked) end);
-exec(_, _, _) ->
-    error(badarg).
+exec(Ctx, Code, Options) ->
+    ?RUN_CHECKED(exec_on(Ctx, Code, Options), [{ctx, Ctx}, {code, Code}, {options, Options}]).
 
 %% @doc Runs several calls at once, item i on context `((i - 1) rem N) + 1', with 30
 %% seconds for each. The results are in the order of the items.
 -spec parallel([{text(), text(), list()}]) -> {ok, [result()]}.
 parallel(Calls) ->
-    py_parallel:run(Calls, ?DEFAULT_MS).
+    ?CHECKED(py_parallel:run(Calls, ?DEFAULT_MS), [{calls, Calls}]).
 
 %% @doc Starts a call whose result nobody waits for. Casts of one process to one
 %% context run in the order they were made, also when the process ends meanwhile.
 %% Errors are logged at level debug.
 -spec cast(text(), text(), list()) -> ok.
 cast(Module, Function, Args) ->
-    async(fun py_async:cast/6, implicit, Module, Function, Args, #{}).
+    ?CHECKED(async(fun py_async:cast/6, implicit, Module, Function, Args, #{}), [
+        {module, Module}, {function, Function}, {args, Args}
+    ]).
 
 -spec cast
     (text(), text(), list(), map()) -> ok;
     (target(), text(), text(), list()) -> ok.
-cast(Module, Function, Args, Kwargs) when is_map(Kwargs) ->
-    async(fun py_async:cast/6, implicit, Module, Function, Args, Kwargs);
-cast(Target, Module, Function, Args) ->
-    async(fun py_async:cast/6, {on, Target}, Module, Function, Args, #{}).
+cast(Target, Module, Function, Args) when is_list(Args) ->
+    ?CHECKED(async(fun py_async:cast/6, {on, Target}, Module, Function, Args, #{}), [
+        {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
+    ]);
+cast(Module, Function, Args, Kwargs) ->
+    ?CHECKED(async(fun py_async:cast/6, implicit, Module, Function, Args, Kwargs), [
+        {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+    ]).
 
 -spec cast(target(), text(), text(), list(), map()) -> ok.
 cast(Target, Module, Function, Args, Kwargs) ->
-    async(fun py_async:cast/6, {on, Target}, Module, Function, Args, Kwargs).
+    ?CHECKED(async(fun py_async:cast/6, {on, Target}, Module, Function, Args, Kwargs), [
+        {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+    ]).
 
 %% @doc Starts a call; its result comes to the calling process as the message
 %% `{py_response, Ref, Result}', which {@link await/1} takes. The death of the
 %% calling process cancels it.
 -spec spawn_call(text(), text(), list()) -> reference().
 spawn_call(Module, Function, Args) ->
-    async(fun py_async:spawn_call/6, implicit, Module, Function, Args, #{}).
+    ?CHECKED(async(fun py_async:spawn_call/6, implicit, Module, Function, Args, #{}), [
+        {module, Module}, {function, Function}, {args, Args}
+    ]).
 
 -spec spawn_call
     (text(), text(), list(), map()) -> reference();
     (target(), text(), text(), list()) -> reference().
-spawn_call(Module, Function, Args, Kwargs) when is_map(Kwargs) ->
-    async(fun py_async:spawn_call/6, implicit, Module, Function, Args, Kwargs);
-spawn_call(Target, Module, Function, Args) ->
-    async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, #{}).
+spawn_call(Target, Module, Function, Args) when is_list(Args) ->
+    ?CHECKED(async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, #{}), [
+        {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
+    ]);
+spawn_call(Module, Function, Args, Kwargs) ->
+    ?CHECKED(async(fun py_async:spawn_call/6, implicit, Module, Function, Args, Kwargs), [
+        {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+    ]).
 
 -spec spawn_call(target(), text(), text(), list(), map()) -> reference().
 spawn_call(Target, Module, Function, Args, Kwargs) ->
-    async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, Kwargs).
+    ?CHECKED(async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, Kwargs), [
+        {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+    ]).
 
 %% @doc The result of {@link spawn_call/3}.
 -spec await(reference()) -> result().
 await(Ref) ->
-    await(Ref, ?DEFAULT_MS).
+    ?RUN_CHECKED(to_await(Ref, ?DEFAULT_MS), [{ref, Ref}]).
 
 %% @doc `{error, timeout}' ends the waiting, not the call: it may be awaited again.
 -spec await(reference(), timeout()) -> result().
-await(Ref, Timeout) when is_reference(Ref), not is_map(Timeout) ->
-    #{timeout := Checked} = py_request:options(Timeout, #{timeout => infinity}),
-    py_async:await(Ref, Checked);
-await(_, _) ->
-    error(badarg).
+await(Ref, Timeout) ->
+    ?RUN_CHECKED(to_await(Ref, Timeout), [{ref, Ref}, {timeout, Timeout}]).
 
 %% --- contexts and pools ---------------------------------------------------------------
 
 %% @doc The context that the calling process is bound to; binds it.
 -spec context() -> context().
 context() ->
-    py_context_router:get_context().
+    ?DELEGATED(py_context_router:get_context(), []).
 
 %% @doc Number N of the default pool, counted from 1.
 -spec context(pos_integer()) -> context().
+context(N) when is_integer(N) ->
+    ?DELEGATED(py_context_router:get_context(N), [N]);
 context(N) ->
-    py_context_router:get_context(N).
+    ?BADARG(arguments, [{number, N}]).
 
 %% @doc Starts the default pool, if it is not running.
 -spec start_contexts() -> {ok, [context()]} | {error, term()}.
 start_contexts() ->
-    py_context_router:start().
+    ?DELEGATED(py_context_router:start(), []).
 
 %% @doc The same with `contexts', `mode', `num_workers' and `kill_after'.
 -spec start_contexts(map()) -> {ok, [context()]} | {error, term()}.
 start_contexts(Options) ->
-    py_context_router:start(Options).
+    ?DELEGATED(py_context_router:start(Options), [Options]).
 
 %% @doc Stops the default pool.
 -spec stop_contexts() -> ok.
@@ -243,19 +314,18 @@ stop_contexts() ->
 contexts_started() ->
     py_context_router:is_started().
 
-%% @doc Sends calls of a module, or of one of its functions, to a pool that runs.
+%% @doc Sends calls of a module and its submodules, or of one of its functions, to a pool
+%% that runs.
 -spec register_pool(pool_name(), text() | {text(), text()}) -> ok.
-register_pool(Pool, {Module, Function}) ->
-    py_context_router:register_pool(Pool, Module, Function);
-register_pool(Pool, Module) ->
-    py_context_router:register_pool(Pool, Module).
+register_pool(Pool, Registered) ->
+    ?CHECKED(py_pool_registry:register(Pool, registered(Registered)), [
+        {pool, Pool}, {registered, Registered}
+    ]).
 
 %% @doc Ends such a registration.
 -spec unregister_pool(text() | {text(), text()}) -> ok.
-unregister_pool({Module, Function}) ->
-    py_context_router:unregister_pool(Module, Function);
-unregister_pool(Module) ->
-    py_context_router:unregister_pool(Module).
+unregister_pool(Registered) ->
+    ?CHECKED(py_pool_registry:unregister(registered(Registered)), [{registered, Registered}]).
 
 %% --- callbacks and shared state -------------------------------------------------------
 
@@ -263,87 +333,83 @@ unregister_pool(Module) ->
 %% `erlang.Name(...)'. It gets the list of the arguments, and runs in the process that
 %% waits for Python. Registering again replaces.
 -spec register_function(text(), fun((list()) -> term())) -> ok.
-register_function(Name, Fun) when is_function(Fun, 1) ->
-    py_callback:register(Name, Fun);
-register_function(_, _) ->
-    error(badarg).
+register_function(Name, Fun) when not is_tuple(Fun) ->
+    ?DELEGATED(py_callback:register(Name, Fun), [Name, Fun]);
+register_function(Name, Fun) ->
+    ?BADARG(arguments, [{name, Name}, {fun_1, Fun}]).
 
 %% @doc The same for `Module:Function/1'.
 -spec register_function(text(), module(), atom()) -> ok.
 register_function(Name, Module, Function) ->
-    py_callback:register(Name, {Module, Function}).
+    ?CHECKED(py_callback:set(Name, {Module, Function}), [{name, Name}, {mod, Module}, {fn, Function}]).
 
 -spec unregister_function(text()) -> ok.
 unregister_function(Name) ->
-    py_callback:unregister(Name).
+    ?DELEGATED(py_callback:unregister(Name), [Name]).
 
 -spec state_fetch(term()) -> {ok, term()} | {error, not_found}.
 state_fetch(Key) ->
-    py_state:fetch(Key).
+    ?DELEGATED(py_state:fetch(Key), [Key]).
 
 -spec state_store(term(), term()) -> ok | {error, full}.
 state_store(Key, Value) ->
-    py_state:store(Key, Value).
+    ?DELEGATED(py_state:store(Key, Value), [Key, Value]).
 
 -spec state_incr(term()) -> integer() | {error, full}.
 state_incr(Key) ->
-    py_state:incr(Key).
+    ?DELEGATED(py_state:incr(Key), [Key]).
 
 -spec state_incr(term(), integer()) -> integer() | {error, full}.
 state_incr(Key, N) ->
-    py_state:incr(Key, N).
+    ?DELEGATED(py_state:incr(Key, N), [Key, N]).
 
 -spec state_decr(term()) -> integer() | {error, full}.
 state_decr(Key) ->
-    py_state:decr(Key).
+    ?DELEGATED(py_state:decr(Key), [Key]).
 
 -spec state_decr(term(), integer()) -> integer() | {error, full}.
 state_decr(Key, N) ->
-    py_state:decr(Key, N).
+    ?DELEGATED(py_state:decr(Key, N), [Key, N]).
 
 -spec state_remove(term()) -> ok.
 state_remove(Key) ->
-    py_state:remove(Key).
+    ?DELEGATED(py_state:remove(Key), [Key]).
 
 -spec state_keys() -> [term()].
 state_keys() ->
-    py_state:keys().
+    ?DELEGATED(py_state:keys(), []).
 
 -spec state_clear() -> ok.
 state_clear() ->
-    py_state:clear().
+    ?DELEGATED(py_state:clear(), []).
 
 %% @doc The namespace of the calling process on a context; made if it has none.
 -spec get_local_env(context()) -> py_nif:env().
-get_local_env(Ctx) when is_pid(Ctx) ->
-    case py_context_router:target(Ctx) of
-        {Ctx, _Lane, Env} -> Env;
-        noproc -> error({context_died, noproc})
-    end;
-get_local_env(_) ->
-    error(badarg).
+get_local_env(Ctx) ->
+    case ?CHECKED(on_context(Ctx), [{ctx, Ctx}]) of
+        noproc -> ?FAIL({context_died, noproc}, {ctx, ["is no live context"]}, [{ctx, Ctx}]);
+        {_Ctx, _Lane, Env} -> Env
+    end.
 
 %% @doc Raises KeyboardInterrupt in the request that runs on a context; its caller gets
 %% `{error, interrupted}' unless Python handles it. Never hits a later request.
 -spec interrupt(context()) -> ok | not_running.
-interrupt(Ctx) when is_pid(Ctx) ->
-    py_context:interrupt(Ctx);
-interrupt(_) ->
-    error(badarg).
+interrupt(Ctx) ->
+    ?DELEGATED(py_context:interrupt(Ctx), [Ctx]).
 
 %% --- information ----------------------------------------------------------------------
 
 %% @doc Python's `sys.version'.
 -spec version() -> {ok, binary()} | {error, term()}.
 version() ->
-    eval(<<"__import__('sys').version">>).
+    ?DELEGATED(eval(<<"__import__('sys').version">>), []).
 
 %% @doc The mode of the default pool; on a free-threaded Python always `worker'.
 -spec execution_mode() -> context_mode().
 execution_mode() ->
     case py_python:info() of
         #{free_threaded := true} -> worker;
-        _ -> py_config:context_mode()
+        _ -> ?CHECKED(py_config:context_mode(), [])
     end.
 
 %% @doc Whether the Python in use has sub-interpreters with a GIL of their own (3.12).
@@ -355,84 +421,134 @@ subinterp_supported() ->
 %% memory. Never waits for Python.
 -spec stats() -> map().
 stats() ->
-    py_stats:get().
+    ?CHECKED(py_stats:get(), []).
 
 %% @doc Python's garbage collector and traced memory, over all interpreters and for each
 %% context.
 -spec memory_stats() -> {ok, map()}.
 memory_stats() ->
-    py_maintenance:memory_stats().
+    ?CHECKED(py_maintenance:memory_stats(), []).
 
 -spec memory_stats(context()) -> {ok, map()} | {error, term()}.
-memory_stats(Ctx) when is_pid(Ctx) ->
-    py_maintenance:memory_stats(Ctx);
-memory_stats(_) ->
-    error(badarg).
+memory_stats(Ctx) ->
+    ?CHECKED(py_maintenance:memory_stats(Ctx), [{ctx, Ctx}]).
 
 %% @doc Runs Python's garbage collector in every interpreter, beside the requests there.
 -spec gc() -> {ok, non_neg_integer()}.
 gc() ->
-    py_maintenance:gc(2).
+    ?CHECKED(py_maintenance:gc(2), []).
 
 -spec gc(0..2 | context()) -> {ok, non_neg_integer()} | {error, term()}.
-gc(Generation) when is_integer(Generation), Generation >= 0, Generation =< 2 ->
-    py_maintenance:gc(Generation);
 gc(Ctx) when is_pid(Ctx) ->
-    py_maintenance:gc(Ctx, 2);
-gc(_) ->
-    error(badarg).
+    ?CHECKED(py_maintenance:gc(Ctx, 2), [{ctx, Ctx}]);
+gc(Generation) ->
+    ?CHECKED(py_maintenance:gc(Generation), [{gc_target, Generation}]).
 
 -spec gc(context(), 0..2) -> {ok, non_neg_integer()} | {error, term()}.
-gc(Ctx, Generation) when
-    is_pid(Ctx), is_integer(Generation), Generation >= 0, Generation =< 2
-->
-    py_maintenance:gc(Ctx, Generation);
-gc(_, _) ->
-    error(badarg).
+gc(Ctx, Generation) ->
+    ?CHECKED(py_maintenance:gc(Ctx, Generation), [{ctx, Ctx}, {generation, Generation}]).
 
 %% @doc Traces memory in all contexts, and in those started before the stop.
 -spec tracemalloc_start() -> ok.
 tracemalloc_start() ->
-    tracemalloc_start(1).
+    ?CHECKED(py_maintenance:tracemalloc_start(1), []).
 
 -spec tracemalloc_start(pos_integer()) -> ok.
-tracemalloc_start(Frames) when is_integer(Frames), Frames > 0, Frames =< 65535 ->
-    py_maintenance:tracemalloc_start(Frames);
-tracemalloc_start(_) ->
-    error(badarg).
+tracemalloc_start(Frames) ->
+    ?CHECKED(py_maintenance:tracemalloc_start(Frames), [{frames, Frames}]).
 
 -spec tracemalloc_stop() -> ok.
 tracemalloc_stop() ->
-    py_maintenance:tracemalloc_stop().
+    ?CHECKED(py_maintenance:tracemalloc_stop(), []).
 
 %% --- internal -------------------------------------------------------------------------
 
 defaults(Target) ->
-    #{timeout => default_timeout(Target), kwargs => #{}, flags => 0}.
+    ?PLAIN(default_timeout(Target)).
 
 default_timeout(Target) when is_pid(Target) -> infinity;
 default_timeout(_Pool) -> ?DEFAULT_MS.
 
-call_on(Target, Module, Function, Args, Kwargs, Options) ->
-    on(Target, fun(Route) ->
-        py_request:call(Route, Module, Function, Args, Kwargs, Options)
-    end).
+%% Each of these checks all arguments. Those with a context or pool make the fun that goes on.
 
-on(Target, Fun) ->
+implicit_call(Module, Function, Args, Kwargs) when is_list(Args), is_map(Kwargs) ->
+    ok = py_text:check(Module),
+    ok = py_text:check(Function),
+    py_context_router:route(Module, Function);
+implicit_call(_, _, _, _) ->
+    py_error_info:refuse(arguments).
+
+call_with(Ctx, Module, Function, Args, Options) ->
+    Checked = #{kwargs := Kwargs} = py_options:call_on(Options),
+    call_on(Ctx, Module, Function, Args, Kwargs, Checked).
+
+call_on(Target, Module, Function, Args, Kwargs, Options) when is_list(Args), is_map(Kwargs) ->
+    ok = py_text:check(Module),
+    ok = py_text:check(Function),
     case py_context_router:target(Target) of
-        noproc -> {error, {context_died, noproc}};
-        Route -> Fun(Route)
-    end.
+        noproc -> fun noproc/0;
+        Route -> fun() -> py_request:call(Route, Module, Function, Args, Kwargs, Options) end
+    end;
+call_on(_, _, _, _, _, _) ->
+    py_error_info:refuse(arguments).
+
+implicit_eval(Code, Locals, Options) when is_map(Locals) ->
+    Checked = py_options:call(Options, ?DEFAULT_MS),
+    ok = py_text:check(Code),
+    {py_context_router:bound(), Checked};
+implicit_eval(_, _, _) ->
+    py_error_info:refuse(arguments).
+
+eval_on(Ctx, Code, Locals, Options) when is_map(Locals) ->
+    Checked = py_options:call(Options, infinity),
+    ok = py_text:check(Code),
+    case on_context(Ctx) of
+        noproc -> fun noproc/0;
+        Route -> fun() -> py_request:eval(Route, Code, Locals, Checked) end
+    end;
+eval_on(_, _, _, _) ->
+    py_error_info:refuse(arguments).
+
+implicit_exec(Code, Options) when is_map(Options) ->
+    Checked = py_options:exec(Options),
+    ok = py_text:check(Code),
+    {py_context_router:bound(), Checked};
+implicit_exec(_, _) ->
+    py_error_info:refuse(arguments).
+
+exec_on(Ctx, Code, Options) when is_map(Options) ->
+    Checked = py_options:exec(Options),
+    ok = py_text:check(Code),
+    case on_context(Ctx) of
+        noproc -> fun noproc/0;
+        Route -> fun() -> py_request:exec(Route, Code, Checked) end
+    end;
+exec_on(_, _, _) ->
+    py_error_info:refuse(arguments).
+
+noproc() -> {error, {context_died, noproc}}.
+
+on_context(Ctx) when is_pid(Ctx) -> py_context_router:target(Ctx);
+on_context(_) -> py_error_info:refuse(arguments).
+
+to_await(Ref, Timeout) when is_reference(Ref), not is_map(Timeout) ->
+    Checked = py_options:timeout(Timeout),
+    fun() -> py_async:await(Ref, Checked) end;
+to_await(_, _) ->
+    py_error_info:refuse(arguments).
 
 %% Whatever can be wrong is found here, in the caller.
 async(Start, How, Module, Function, Args, Kwargs) when is_list(Args), is_map(Kwargs) ->
-    Names = {py_request:text(Module), py_request:text(Function)},
+    Names = {py_text:text(Module), py_text:text(Function)},
     {Route, Options} = async_route(How, Names),
     Start(Route, element(1, Names), element(2, Names), Args, Kwargs, Options);
 async(_Start, _How, _Module, _Function, _Args, _Kwargs) ->
-    error(badarg).
+    py_error_info:refuse(arguments).
 
 async_route(implicit, {Module, Function}) ->
-    {py_context_router:route(Module, Function), ?DEFAULTS};
+    {py_context_router:route(Module, Function), ?PLAIN(?DEFAULT_MS)};
 async_route({on, Target}, _Names) ->
     {py_context_router:target(Target), defaults(Target)}.
+
+registered({Module, Function}) -> {Module, Function};
+registered(Module) -> {Module}.

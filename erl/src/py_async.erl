@@ -6,20 +6,17 @@
 -module(py_async).
 
 -include_lib("kernel/include/logger.hrl").
+-include("py_dictionary.hrl").
 
 -export([cast/6, spawn_call/6, await/2, guarded/4]).
 
-
 -type arguments() :: {py:text(), py:text(), list(), map()}.
-
--define(CASTER(Ctx), {'$py_caster', Ctx}).
--define(LOG, #{domain => [erlang_python]}).
 
 %% @doc One helper for the casts of a process to a context keeps them in order. It
 %% lives as long as both and as there is work. The budget of a cast starts with its
 %% turn.
 -spec cast(
-    py_context_router:route() | noproc, py:text(), py:text(), list(), map(), py_request:options()
+    py_context_router:route() | noproc, py:text(), py:text(), list(), map(), py_options:options()
 ) -> ok.
 cast(noproc, _Module, _Function, _Args, _Kwargs, _Options) ->
     report({error, {context_died, noproc}});
@@ -29,7 +26,7 @@ cast(Route = {Ctx, _, _}, Module, Function, Args, Kwargs, Options) ->
 
 %% @doc The result comes to the calling process as `{py_response, Ref, Result}'.
 -spec spawn_call(
-    py_context_router:route() | noproc, py:text(), py:text(), list(), map(), py_request:options()
+    py_context_router:route() | noproc, py:text(), py:text(), list(), map(), py_options:options()
 ) -> reference().
 spawn_call(noproc, _Module, _Function, _Args, _Kwargs, _Options) ->
     Ref = make_ref(),
@@ -54,12 +51,15 @@ await(Ref, Timeout) ->
 
 %% @doc By a helper: makes a call for a process whose death ends it.
 -spec guarded(
-    pid(), py_context_router:route(), arguments(), {py_request:options(), py_nesting:frame() | undefined}
+    pid(), py_context_router:route(), arguments(), {py_options:options(), py_nesting:frame() | undefined}
 ) -> py:result().
 guarded(Caller, Route, Arguments, {Options, Frame}) ->
-    %% A caller that is dead already is noticed in the same way.
     Guard = monitor(process, Caller),
-    run(Route, Arguments, Options#{guard => Guard}, Frame).
+    case is_process_alive(Caller) of
+        true -> run(Route, Arguments, Options#{guard => Guard}, Frame);
+        %% As if it died while the request waits.
+        false -> exit(normal)
+    end.
 
 %% Internal
 
@@ -76,12 +76,11 @@ caster(Ctx) ->
     end.
 
 new_caster(Ctx) ->
-    _ = [erase(Key) || {Key = ?CASTER(_), Pid} <- get(), not is_process_alive(Pid)],
     Caller = self(),
     Helper = spawn(fun() ->
         cast_loop(monitor(process, Caller), monitor(process, Ctx))
     end),
-    _ = put(?CASTER(Ctx), Helper),
+    ok = py_direct:keep(?CASTER(Ctx), Helper),
     Helper.
 
 %% What the caller sent comes before the message that it is dead.
@@ -106,7 +105,7 @@ cast_rest() ->
     end.
 
 report({error, Reason}) ->
-    ?LOG_DEBUG("a cast failed: ~p", [Reason], ?LOG),
+    ?LOG_DEBUG("a cast failed: ~p", [Reason], #{library => erlang_python}),
     ok;
 report(_Result) ->
     ok.

@@ -3,44 +3,32 @@
 %% @doc Erlang functions that Python code can call by name.
 -module(py_callback).
 
+-include("ep_nif.hrl").
+-include("py_misuse.hrl").
+
 -export([register/2, unregister/1, lookup/1, execute/2]).
 %% Internal
--export([create_table/0, run/2, failure/3]).
+-export([create_table/0, set/2, run/2, refused/0, failure/3]).
 
 -export_type([callback/0]).
 
 -type callback() :: fun((list()) -> term()) | {module(), atom()}.
 
 -define(TABLE, ?MODULE).
-%% Questions: enum ep_py_question of service/ep_py_internal.h.
--define(CALL, 0).
--define(IS_REGISTERED, 1).
--define(STATE_GET, 2).
--define(STATE_SET, 3).
--define(STATE_INCR, 4).
--define(STATE_DECR, 5).
--define(STATE_DELETE, 6).
--define(STATE_KEYS, 7).
--define(STATE_CLEAR, 8).
 
 %% @doc Registers a function under a name, or replaces it. It gets the list of the
 %% arguments. Every worker knows the name when this returns.
 -spec register(py:text(), callback()) -> ok.
-register(Name, Fun) when is_function(Fun, 1) ->
-    insert(name(Name), Fun);
-register(Name, {Module, Function}) when is_atom(Module), is_atom(Function) ->
-    insert(name(Name), {Module, Function});
-register(_Name, _Callback) ->
-    error(badarg).
+register(Name, Callback) ->
+    ?CHECKED(set(Name, Callback), [{name, Name}, {callback, Callback}]).
 
 -spec unregister(py:text()) -> ok.
 unregister(Name) ->
-    true = ets:delete(?TABLE, name(Name)),
-    py_nif:names_changed().
+    ?CHECKED(delete(py_text:binary(Name)), [{name, Name}]).
 
 -spec lookup(py:text()) -> {ok, fun((list()) -> term())} | {error, not_found}.
 lookup(Name) ->
-    case find(name(Name)) of
+    case find(?CHECKED(py_text:binary(Name), [{name, Name}])) of
         {ok, Fun} when is_function(Fun) -> {ok, Fun};
         {ok, {Module, Function}} -> {ok, fun Module:Function/1};
         error -> {error, not_found}
@@ -52,7 +40,7 @@ lookup(Name) ->
     | {error, {error | exit | throw, term(), erlang:stacktrace()}}
     | {error, {not_found, py:text()}}.
 execute(Name, Args) when is_list(Args) ->
-    case find(name(Name)) of
+    case find(?CHECKED(py_text:binary(Name), [{name, Name}, {args, Args}])) of
         {ok, Callback} ->
             try
                 {ok, apply_to(Callback, Args)}
@@ -62,8 +50,8 @@ execute(Name, Args) when is_list(Args) ->
         error ->
             {error, {not_found, Name}}
     end;
-execute(_Name, _Args) ->
-    error(badarg).
+execute(Name, Args) ->
+    ?BADARG(arguments, [{name, Name}, {args, Args}]).
 
 %% Internal API
 
@@ -73,58 +61,85 @@ create_table() ->
     _ = ets:new(?TABLE, [named_table, public, {read_concurrency, true}]),
     ok.
 
+%% @private The checks of register/2, and its work.
+-spec set(py:text(), callback()) -> ok.
+set(Name, Fun) when is_function(Fun, 1) ->
+    insert(py_text:binary(Name), Fun);
+set(Name, {Module, Function}) when is_atom(Module), is_atom(Function) ->
+    insert(py_text:binary(Name), {Module, Function});
+set(_Name, _Callback) ->
+    py_error_info:refuse(arguments).
+
 %% @private What Python hears of a callback that failed.
 -spec failure(error | exit | throw, term(), erlang:stacktrace()) -> {failed, tuple()}.
 failure(Class, Reason, Stack) ->
     Printed = print("~0tp", [Reason]),
     Text = print("~ts: ~ts", [Class, Printed]),
-    {failed, {Class, Reason, Printed, Text, [stack_entry(Entry) || Entry <- Stack]}}.
+    {failed, {Class, Reason, Printed, Text, lists:flatmap(fun stack_entry/1, Stack)}}.
 
-%% @private What Python asks, and how to answer: {@link py_nif:answer/4}.
--spec run(Question :: integer() | raise, term()) -> {value | failed | raise, term()}.
-run(?CALL, {Name, Args}) ->
+%% @private What Python asks, and how to answer: {@link ep_nif:answer/4}. A worker may send
+%% anything; no question raises here.
+-spec run(Question :: term(), term()) -> {value | failed | raise, term()}.
+run(Question, Arguments) ->
+    try
+        answer(Question, Arguments)
+    catch
+        _Class:_Reason -> refused()
+    end.
+
+%% @private The answer to what cannot be answered.
+-spec refused() -> {raise, {atom(), binary()}}.
+refused() ->
+    {raise, {'RuntimeError', <<"Erlang cannot answer this question">>}}.
+
+%% Internal
+
+answer(?QUESTION_CALL, {Name, Args}) when is_binary(Name), is_list(Args) ->
     case find(Name) of
         {ok, Callback} -> call(Callback, Args);
         error -> not_registered(Name)
     end;
-run(raise, Exception) ->
+answer(raise, Exception) ->
     {raise, Exception};
-run(?IS_REGISTERED, [Name]) ->
+answer(?QUESTION_IS_REGISTERED, [Name]) ->
     {value, ets:member(?TABLE, Name)};
-run(?STATE_GET, [Key]) ->
+answer(?QUESTION_STATE_GET, [Key]) ->
     case py_state:fetch(Key) of
         {ok, Value} -> {value, Value};
         {error, not_found} -> {value, none}
     end;
-run(?STATE_SET, [Key, Value]) ->
+answer(?QUESTION_STATE_SET, [Key, Value]) ->
     case py_state:store(Key, Value) of
         ok -> {value, none};
         {error, full} -> {value, {error, full}}
     end;
-run(?STATE_INCR, [Key | More]) ->
+answer(?QUESTION_STATE_INCR, [Key | More]) ->
     count(fun py_state:incr/2, Key, More);
-run(?STATE_DECR, [Key | More]) ->
+answer(?QUESTION_STATE_DECR, [Key | More]) ->
     count(fun py_state:decr/2, Key, More);
-run(?STATE_DELETE, [Key]) ->
+answer(?QUESTION_STATE_DELETE, [Key]) ->
     ok = py_state:remove(Key),
     {value, none};
-run(?STATE_KEYS, []) ->
+answer(?QUESTION_STATE_KEYS, []) ->
     {value, py_state:keys()};
-run(?STATE_CLEAR, []) ->
+answer(?QUESTION_STATE_CLEAR, []) ->
     ok = py_state:clear(),
     {value, none}.
 
-%% Internal
-
-name(Name) ->
-    case py_request:text(Name) of
-        Atom when is_atom(Atom) -> atom_to_binary(Atom);
-        Binary -> Binary
+insert(Name, Callback) ->
+    try ets:insert(?TABLE, {Name, Callback}) of
+        true -> ep_nif:names_changed()
+    catch
+        error:badarg -> py_error_info:refuse(not_started)
     end.
 
-insert(Name, Callback) ->
-    true = ets:insert(?TABLE, {Name, Callback}),
-    py_nif:names_changed().
+delete(Name) ->
+    try ets:delete(?TABLE, Name) of
+        true -> ep_nif:names_changed()
+    catch
+        %% The names have ended with the application.
+        error:badarg -> ok
+    end.
 
 find(Name) ->
     try
@@ -156,11 +171,14 @@ stack_entry({Module, Function, Args, Location}) when is_list(Args) ->
     stack_entry({Module, Function, length(Args), Location});
 stack_entry({Module, Function, Arity, Location}) ->
     File = unicode:characters_to_binary(proplists:get_value(file, Location, "")),
-    {Module, Function, Arity, File, proplists:get_value(line, Location, 0)};
+    [{Module, Function, Arity, File, proplists:get_value(line, Location, 0)}];
 stack_entry({Fun, Args, Location}) when is_function(Fun) ->
     {module, Module} = erlang:fun_info(Fun, module),
     {name, Name} = erlang:fun_info(Fun, name),
-    stack_entry({Module, Name, Args, Location}).
+    stack_entry({Module, Name, Args, Location});
+%% A stack that a program made itself.
+stack_entry(_Other) ->
+    [].
 
 count(Fun, Key, More) ->
     try Fun(Key, amount(More)) of

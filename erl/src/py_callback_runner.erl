@@ -2,13 +2,19 @@
 
 %% @private Runs the callbacks of Python threads, for which no caller waits: each in a
 %% process of its own, which this one watches, so that Python hears of its death.
+%%
+%% It waits for no worker process, and nothing that one of them does ends it. When it is
+%% killed, the callbacks under way go on, and its successor takes those that come.
 -module(py_callback_runner).
 -behaviour(gen_server).
 
 -export([start_link/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--record(state, {askers = #{} :: #{reference() => py_nif:asker()}}).
+%% An answer for which there is no room is tried again after 1 ms, then twice that, up to this.
+-define(RETRY_MAX_MS, 64).
+
+-record(state, {askers = #{} :: #{reference() => ep_nif:asker()}}).
 
 -spec start_link() -> {ok, pid()} | ignore | {error, term()}.
 start_link() ->
@@ -16,7 +22,7 @@ start_link() ->
 
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
-    ok = py_nif:run_callbacks(),
+    ok = ep_nif:run_callbacks(),
     {ok, #state{}}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> no_return().
@@ -29,25 +35,70 @@ handle_cast(Request, _State) ->
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
 handle_info({py_callback, Asker}, State = #state{askers = Askers}) ->
-    {_Pid, Ref} = spawn_monitor(fun() -> run(Asker) end),
-    {noreply, State#state{askers = Askers#{Ref => Asker}}};
+    case start(fun() -> run(Asker) end) of
+        {ok, Ref} -> {noreply, State#state{askers = Askers#{Ref => Asker}}};
+        %% Nobody holds the asker any more, which tells Python so.
+        error -> {noreply, State}
+    end;
 handle_info({'DOWN', Ref, process, _, Reason}, State = #state{askers = Askers}) ->
-    {Asker, Left} = maps:take(Ref, Askers),
-    ok = ended(Reason, Asker),
-    {noreply, State#state{askers = Left}};
+    case maps:take(Ref, Askers) of
+        {Asker, Left} ->
+            ok = ended(Reason, Asker),
+            {noreply, State#state{askers = Left}};
+        error ->
+            {noreply, State}
+    end;
 handle_info(_Late, State) ->
     {noreply, State}.
 
 %% Internal
 
+start(Fun) ->
+    try spawn_monitor(Fun) of
+        {_Pid, Ref} -> {ok, Ref}
+    catch
+        %% The VM has no room for another process.
+        error:system_limit -> error
+    end.
+
 run(Asker) ->
-    {Question, Arguments} = py_nif:question(Asker),
-    {How, Term} = py_nesting:for_thread(Asker, fun() -> py_callback:run(Question, Arguments) end),
-    ok = py_nif:answer(Asker, 0, How, Term).
+    case ep_nif:question(Asker) of
+        {Question, Arguments} -> answer(Asker, ask(Asker, Question, Arguments));
+        gone -> ok
+    end.
+
+ask(Asker, Question, Arguments) ->
+    try
+        py_nesting:for_thread(Asker, fun() -> py_callback:run(Question, Arguments) end)
+    catch
+        %% Its context has ended.
+        error:_ -> py_callback:refused()
+    end.
+
+answer(Asker, {How, Term}) ->
+    try
+        put_answer(Asker, How, Term, 1)
+    catch
+        %% It cannot be encoded.
+        error:badarg ->
+            {Raise, Exception} = py_callback:refused(),
+            put_answer(Asker, Raise, Exception, 1)
+    end.
+
+%% Any other error means that nobody waits: the process has ended.
+put_answer(Asker, How, Term, Ms) ->
+    case ep_nif:answer(Asker, 0, How, Term) of
+        {error, eagain} ->
+            receive after Ms -> ok end,
+            put_answer(Asker, How, Term, min(2 * Ms, ?RETRY_MAX_MS));
+        _Ended ->
+            ok
+    end.
 
 ended(normal, _Asker) ->
     ok;
 %% Somebody killed it: a callback that fails is caught.
 ended(Reason, Asker) ->
-    {failed, Failure} = py_callback:failure(exit, Reason, []),
-    py_nif:answer(Asker, 0, failed, Failure).
+    Killed = py_callback:failure(exit, Reason, []),
+    _ = start(fun() -> answer(Asker, Killed) end),
+    ok.

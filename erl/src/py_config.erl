@@ -4,7 +4,10 @@
 %% place, before any worker process starts.
 -module(py_config).
 
--export([check/0, get/1, pool_options/1, context_options/1, context_mode/0, max_atoms/0]).
+-include("ep_nif.hrl").
+-include("py_limits.hrl").
+
+-export([check/0, warn_of_unknown/0, get/1, pool_options/1, context_options/1, context_mode/0, max_atoms/0]).
 -export([spin_ns/1, worker_spin_ns/1]).
 
 -export_type([error/0, pool/0, context/0]).
@@ -16,7 +19,8 @@
     num_workers := pos_integer(),
     kill_after := timeout(),
     python := binary(),
-    spin_us := auto | 0..1000
+    spin_us := auto | 0..1000,
+    max_result_bytes := pos_integer()
 }.
 -type context() :: #{
     %% default: worker contexts have a process of their own, owngil contexts share
@@ -24,10 +28,11 @@
     preload := binary(),
     kill_after := timeout(),
     python := binary(),
-    spin_us := auto | 0..1000
+    spin_us := auto | 0..1000,
+    %% of VM heap that one result may need
+    max_result_bytes := pos_integer()
 }.
 
--define(MAX_CONTEXTS, 1024).
 -define(KEYS, [
     num_contexts,
     context_mode,
@@ -36,30 +41,65 @@
     kill_after,
     python,
     spin_us,
+    max_result_bytes,
     max_state_entries,
     max_atoms
 ]).
+%% Keys of the application environment, and options, that this version does not have: to
+%% ignore them would leave a program without what it relies on.
+-define(LACKING_OPTIONS, [
+    preload,
+    imports,
+    paths,
+    none,
+    error_text,
+    env,
+    cwd,
+    max_requests,
+    max_rss,
+    memory_limit,
+    sandbox,
+    threads,
+    event_loop,
+    output
+]).
+-define(LACKING, [pools, max_shared_bytes, event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
+%% OTP's own.
+-define(FOREIGN, [included_applications]).
 
 %% @doc Checks the application environment.
 -spec check() -> ok | {error, error()}.
 check() ->
     try
+        lists:foreach(fun lacking/1, [Pair || Pair = {Key, _} <- environment(), lists:member(Key, ?LACKING)]),
         lists:foreach(fun(Key) -> _ = configured(Key) end, ?KEYS)
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
     end.
 
-%% @doc The configured value of a key, or its default.
+%% @doc Logs the keys that nobody knows, each once.
+-spec warn_of_unknown() -> ok.
+warn_of_unknown() ->
+    Unknown = [Key || {Key, _} <- environment(), not lists:member(Key, ?KEYS ++ ?FOREIGN)],
+    lists:foreach(fun(Key) -> py_report:unknown_key(Key, py_nearest:hint(Key, ?KEYS)) end, Unknown).
+
+%% @doc The configured value of a key, or its default. A bad one is refused: it has come
+%% after the start.
 -spec get(atom()) -> term().
 get(Key) ->
-    configured(Key).
+    try
+        configured(Key)
+    catch
+        throw:{bad_config, _, _, Why} -> py_error_info:refuse({general, ["bad configuration: ", Why]})
+    end.
 
 %% @doc The settings of a pool: options win over the application environment.
-%% Unknown keys raise `badarg'.
+%% Unknown keys are refused.
 -spec pool_options(map()) -> {ok, pool()} | {error, error()}.
 pool_options(Options) ->
-    known_keys(Options, [contexts, mode, num_workers, kill_after, python, spin_us]),
+    Known = [contexts, mode, num_workers, kill_after, python, spin_us, max_result_bytes],
     try
+        ok = known_keys(Options, Known),
         Contexts = option(contexts, num_contexts, Options),
         Mode = option(mode, context_mode, Options),
         Workers = workers(option(num_workers, num_workers, Options), Mode, Contexts),
@@ -69,7 +109,8 @@ pool_options(Options) ->
             num_workers => min(Workers, Contexts),
             kill_after => option(kill_after, kill_after, Options),
             python => option(python, python, Options),
-            spin_us => option(spin_us, spin_us, Options)
+            spin_us => option(spin_us, spin_us, Options),
+            max_result_bytes => option(max_result_bytes, max_result_bytes, Options)
         }}
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
@@ -78,14 +119,16 @@ pool_options(Options) ->
 %% @doc The settings of a single context.
 -spec context_options(map()) -> {ok, context()} | {error, error()}.
 context_options(Options) ->
-    known_keys(Options, [own_process, preload, kill_after, python, spin_us]),
+    Known = [own_process, preload, kill_after, python, spin_us, max_result_bytes],
     try
+        ok = known_keys(Options, Known),
         {ok, #{
             own_process => check(own_process, maps:get(own_process, Options, default)),
             preload => check(preload, maps:get(preload, Options, <<>>)),
             kill_after => option(kill_after, kill_after, Options),
             python => option(python, python, Options),
-            spin_us => option(spin_us, spin_us, Options)
+            spin_us => option(spin_us, spin_us, Options),
+            max_result_bytes => option(max_result_bytes, max_result_bytes, Options)
         }}
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
@@ -93,20 +136,20 @@ context_options(Options) ->
 
 -spec context_mode() -> py:context_mode().
 context_mode() ->
-    configured(context_mode).
+    ?MODULE:get(context_mode).
 
 -spec max_atoms() -> non_neg_integer().
 max_atoms() ->
-    configured(max_atoms).
+    ?MODULE:get(max_atoms).
 
 %% @doc The busy wait of a caller, {Least, Most}, in nanoseconds. By itself as long as it
 %% costs to sleep and to be woken, which is found out while running: waiting longer would
 %% cost more than sleeping, and a shorter wait would be over before the other side, once
 %% asleep, could answer.
--spec spin_ns(auto | 0..1000) -> py_nif:spin_ns().
+-spec spin_ns(auto | 0..1000) -> ep_nif:spin_ns().
 spin_ns(auto) ->
     %% One CPU: whoever spins keeps the one who is waited for from running.
-    case maps:get(cpus, py_nif:counters()) of
+    case maps:get(cpus, ep_nif:counters()) of
         1 -> {0, 0};
         _ -> {50000, 500000}
     end;
@@ -115,7 +158,7 @@ spin_ns(Us) ->
 
 %% @doc The same of a worker. By itself longer: between two requests of a caller lie the
 %% turns of others on its scheduler, and to be woken costs more than to wait for them.
--spec worker_spin_ns(auto | 0..1000) -> py_nif:spin_ns().
+-spec worker_spin_ns(auto | 0..1000) -> ep_nif:spin_ns().
 worker_spin_ns(auto) ->
     {Least, Most} = spin_ns(auto),
     {2 * Least, 2 * Most};
@@ -124,11 +167,23 @@ worker_spin_ns(Us) ->
 
 %% Internal
 
-known_keys(Options, Keys) when is_map(Options) ->
-    maps:without(Keys, Options) =:= #{} orelse error(badarg),
-    ok;
-known_keys(_Options, _Keys) ->
-    error(badarg).
+known_keys(Options, Known) when is_map(Options) ->
+    Others = maps:without(Known, Options),
+    case maps:keys(maps:without(?LACKING_OPTIONS, Others)) of
+        [Unknown | _] ->
+            py_error_info:refuse_option(Unknown, Known);
+        [] ->
+            lists:foreach(fun lacking/1, maps:to_list(Others))
+    end;
+known_keys(_Options, _Known) ->
+    py_error_info:refuse(arguments).
+
+-spec lacking({atom(), term()}) -> no_return().
+lacking({Key, Value}) ->
+    bad(Key, Value, "this version of erlang_python does not have it").
+
+environment() ->
+    lists:sort(application:get_all_env(erlang_python)).
 
 option(Key, EnvKey, Options) ->
     case Options of
@@ -149,11 +204,12 @@ default(max_concurrent) -> 2 * erlang:system_info(schedulers) + 1;
 default(kill_after) -> 1000;
 default(python) -> <<>>;
 default(spin_us) -> auto;
+default(max_result_bytes) -> 1 bsl 30;
 default(max_state_entries) -> infinity;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
 max_atoms(false) ->
-    10000;
+    ?MAX_ATOMS;
 max_atoms(Text) ->
     try
         list_to_integer(Text)
@@ -164,12 +220,12 @@ max_atoms(Text) ->
 %% Workers share nothing, so by default every worker context has its own; owngil
 %% contexts share one.
 workers(default, worker, Contexts) -> Contexts;
-workers(default, owngil, Contexts) -> (Contexts + 63) div 64;
-workers(N, _Mode, Contexts) -> max(N, (Contexts + 63) div 64).
+workers(default, owngil, Contexts) -> (Contexts + ?CONTEXTS_MAX - 1) div ?CONTEXTS_MAX;
+workers(N, _Mode, Contexts) -> max(N, (Contexts + ?CONTEXTS_MAX - 1) div ?CONTEXTS_MAX).
 
 check(Key, N) when Key =:= num_contexts; Key =:= contexts ->
-    is_integer(N) andalso N > 0 andalso N =< ?MAX_CONTEXTS orelse
-        bad(Key, N, "must be an integer from 1 to 1024"),
+    is_integer(N) andalso N > 0 andalso N =< ?MAX_POOL orelse
+        bad(Key, N, "must be an integer from 1 to " ?MAX_POOL_TEXT),
     N;
 check(Key, Mode) when Key =:= context_mode; Key =:= mode ->
     Mode =:= worker orelse Mode =:= owngil orelse bad(Key, Mode, "must be worker or owngil"),
@@ -180,14 +236,17 @@ check(num_workers, N) ->
     is_integer(N) andalso N > 0 orelse bad(num_workers, N, "must be an integer above 0"),
     N;
 check(kill_after, T) ->
-    T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#FFFFFFFF) orelse
-        bad(kill_after, T, "must be milliseconds or infinity"),
+    ?IS_TIMEOUT(T) orelse bad(kill_after, T, "must be milliseconds or infinity"),
     T;
 check(spin_us, auto) ->
     auto;
 check(spin_us, N) ->
     is_integer(N) andalso N >= 0 andalso N =< 1000 orelse
         bad(spin_us, N, "must be auto or microseconds from 0 to 1000"),
+    N;
+check(max_result_bytes, N) ->
+    is_integer(N) andalso N > 0 andalso N < 1 bsl 64 orelse
+        bad(max_result_bytes, N, "must be an integer above 0, of bytes"),
     N;
 check(max_atoms, N) ->
     is_integer(N) andalso N >= 0 andalso N =< 1000000 orelse

@@ -11,6 +11,9 @@
 %% process dictionary of the caller.
 -module(py_context_router).
 
+-include("py_dictionary.hrl").
+-include("py_misuse.hrl").
+
 -export([start/0, start/1, stop/0, is_started/0]).
 -export([start_pool/2, start_pool/3, stop_pool/1, pool_started/1]).
 -export([get_context/0, get_context/1, num_contexts/0, num_contexts/1, contexts/0, contexts/1]).
@@ -24,7 +27,9 @@
 
 -type route() :: py_pool_binding:route().
 
--define(BOUND, '$py_bound').
+%% How often, and how many times, to look whether a context that has ended was replaced.
+-define(REPLACE_MS, 5).
+-define(REPLACE_TRIES, 1000).
 
 %% --- pools ----------------------------------------------------------------------------
 
@@ -32,44 +37,54 @@
 %% as it is.
 -spec start() -> {ok, [py:context()]} | {error, term()}.
 start() ->
-    start(#{}).
+    ?CHECKED(start_default(#{}), []).
 
-%% @doc With `contexts', `mode', `num_workers', `kill_after', `python', `spin_us'.
+%% @doc With `contexts', `mode', `num_workers', `kill_after', `python', `spin_us',
+%% `max_result_bytes'.
 -spec start(map()) -> {ok, [py:context()]} | {error, term()}.
 start(Options) ->
-    case py_config:pool_options(Options) of
-        {ok, Settings} -> start_checked(default, Settings);
-        {error, Reason} -> {error, Reason}
-    end.
+    ?CHECKED(start_default(Options), [{options, Options}]).
 
 -spec stop() -> ok.
 stop() ->
-    stop_pool(default).
+    py_pool:stop(default).
 
 -spec is_started() -> boolean().
 is_started() ->
-    pool_started(default).
+    py_pool_registry:members(default) =/= {}.
 
 %% @doc Starts a pool of that many contexts in mode `worker'; a running pool is
 %% returned as it is.
 -spec start_pool(py:pool_name(), pos_integer()) -> {ok, [py:context()]} | {error, term()}.
 start_pool(Pool, Size) ->
-    start_pool(Pool, Size, #{}).
+    ?CHECKED(start_sized(Pool, Size, #{}), [{pool, Pool}, {size, Size}]).
 
 %% @doc With a mode, or `mode' and the other options of {@link start/1}.
 -spec start_pool(py:pool_name(), pos_integer(), py:context_mode() | map()) ->
     {ok, [py:context()]} | {error, term()}.
-start_pool(Pool, Size, Mode) when Mode =:= worker; Mode =:= owngil ->
-    start_pool(Pool, Size, #{mode => Mode});
-start_pool(Pool, Size, Options) when
-    is_atom(Pool), is_integer(Size), Size > 0, is_map(Options), not is_map_key(contexts, Options)
-->
-    case py_config:pool_options(maps:merge(defaults(Pool), Options#{contexts => Size})) of
-        {ok, Settings} -> start_checked(Pool, Settings);
+start_pool(Pool, Size, Options) ->
+    ?CHECKED(start_sized(Pool, Size, Options), [
+        {pool, Pool}, {size, Size}, {mode_or_options, Options}
+    ]).
+
+start_sized(Pool, Size, Mode) when Mode =:= worker; Mode =:= owngil ->
+    start_sized(Pool, Size, #{mode => Mode});
+start_sized(_Pool, _Size, #{contexts := _}) ->
+    py_error_info:refuse({mode_or_options, ["has the option contexts, which is Size here"]});
+start_sized(Pool, Size, Options) when is_atom(Pool), is_integer(Size), Size > 0, is_map(Options) ->
+    start_checked(Pool, maps:merge(defaults(Pool), Options#{contexts => Size}));
+start_sized(_, _, _) ->
+    py_error_info:refuse(arguments).
+
+start_default(Options) ->
+    start_checked(default, Options).
+
+start_checked(Pool, Options) ->
+    ok = py_error_info:ensure_started(),
+    case py_config:pool_options(Options) of
+        {ok, Settings} -> py_pool:start(Pool, Settings);
         {error, Reason} -> {error, Reason}
-    end;
-start_pool(_, _, _) ->
-    error(badarg).
+    end.
 
 %% The configured mode is that of pool `default'.
 defaults(default) -> #{};
@@ -79,51 +94,43 @@ defaults(_Pool) -> #{mode => worker}.
 %% Registrations to it stay: until it runs again, such calls raise `badarg'.
 -spec stop_pool(py:pool_name()) -> ok.
 stop_pool(Pool) when is_atom(Pool) ->
-    case py_pool_registry:server(Pool) of
-        undefined ->
-            ok;
-        Server ->
-            %% Whatever it says, it has ended.
-            _ = py_pool:stop(Server),
-            ok
-    end;
-stop_pool(_) ->
-    error(badarg).
+    py_pool:stop(Pool);
+stop_pool(Pool) ->
+    ?BADARG(arguments, [{pool, Pool}]).
 
 -spec pool_started(py:pool_name()) -> boolean().
+pool_started(Pool) when is_atom(Pool) ->
+    py_pool_registry:members(Pool) =/= {};
 pool_started(Pool) ->
-    num_contexts(Pool) > 0.
+    ?BADARG(arguments, [{pool, Pool}]).
 
-%% @doc Sends calls of a module to a pool that runs. A registration of one of its
-%% functions comes first.
+%% @doc Sends calls of a module and its submodules to a pool that runs. A registration of a
+%% submodule comes before that of the module above it, one of a function before both.
 -spec register_pool(py:pool_name(), py:text()) -> ok.
-register_pool(Pool, Module) when is_atom(Pool) ->
-    py_pool_registry:register(Pool, {Module});
-register_pool(_, _) ->
-    error(badarg).
+register_pool(Pool, Module) ->
+    ?CHECKED(py_pool_registry:register(Pool, {Module}), [{pool, Pool}, {module, Module}]).
 
 -spec register_pool(py:pool_name(), py:text(), py:text()) -> ok.
-register_pool(Pool, Module, Function) when is_atom(Pool) ->
-    py_pool_registry:register(Pool, {Module, Function});
-register_pool(_, _, _) ->
-    error(badarg).
+register_pool(Pool, Module, Function) ->
+    ?CHECKED(py_pool_registry:register(Pool, {Module, Function}), [
+        {pool, Pool}, {module, Module}, {function, Function}
+    ]).
 
 %% @doc Ends the registration of a module; those of its functions stay.
 -spec unregister_pool(py:text()) -> ok.
 unregister_pool(Module) ->
-    py_pool_registry:unregister({Module}).
+    ?CHECKED(py_pool_registry:unregister({Module}), [{module, Module}]).
 
 -spec unregister_pool(py:text(), py:text()) -> ok.
 unregister_pool(Module, Function) ->
-    py_pool_registry:unregister({Module, Function}).
+    ?CHECKED(py_pool_registry:unregister({Module, Function}), [
+        {module, Module}, {function, Function}
+    ]).
 
 %% @doc The pool that calls of a function go to.
 -spec lookup_pool(py:text(), py:text()) -> py:pool_name().
 lookup_pool(Module, Function) ->
-    {_, Registrations} = py_pool_registry:table(),
-    %% Converted here, for a bad name is one also where nothing is registered.
-    Name = {py_request:text(Module), py_request:text(Function)},
-    case py_pool_registry:lookup(element(1, Name), element(2, Name), Registrations) of
+    case ?CHECKED(py_pool_registry:lookup(Module, Function), [{module, Module}, {function, Function}]) of
         undefined -> default;
         Pool -> Pool
     end.
@@ -138,51 +145,36 @@ list_pool_registrations() ->
 %% @doc The context that a request of the calling process would go to; binds it.
 -spec get_context() -> py:context().
 get_context() ->
-    {Ctx, _Lane, _Env} = bound(),
-    case is_process_alive(Ctx) of
-        true -> Ctx;
-        %% Inside a callback of a context that has ended, the pool still has one.
-        false -> get_context(default)
-    end.
+    ?CHECKED(bound_context(), []).
 
 %% @doc Number N of pool `default', from 1; or the bound context of a pool.
 -spec get_context(pos_integer() | py:pool_name()) -> py:context().
 get_context(N) when is_integer(N), N > 0 ->
-    case py_pool_registry:slots(default) of
-        Slots when N =< tuple_size(Slots) ->
-            {Ctx, _Lane} = element(N, Slots),
-            live(Ctx, default, fun() -> get_context(N) end);
-        _ ->
-            error(badarg)
-    end;
+    ?CHECKED(numbered(N), [{number, N}]);
 get_context(Pool) when is_atom(Pool) ->
-    {Ctx, _Lane, _Env} = pool_route(Pool, named),
-    live(Ctx, Pool, fun() -> get_context(Pool) end);
-get_context(_) ->
-    error(badarg).
+    ?CHECKED(live_in(Pool), [{pool, Pool}]);
+get_context(N) ->
+    ?BADARG(arguments, [{number_or_pool, N}]).
 
 %% @doc Binds the calling process to a context, of whatever pool or none.
 -spec bind_context(py:context()) -> ok.
 bind_context(Ctx) when is_pid(Ctx) ->
-    case py_pool_binding:bind(default, Ctx, py_pool_registry:slots(default)) of
+    case py_pool_binding:bind(default, Ctx, py_pool_registry:members(default)) of
         true ->
             ok;
         false ->
-            case py_context:lane(Ctx) of
-                noproc -> error(badarg);
+            case ?CHECKED(py_context_request:lane(Ctx), [{ctx, Ctx}]) of
+                noproc -> ?BADARG({ctx, ["is no live context"]}, [{ctx, Ctx}]);
                 Lane -> py_pool_binding:pin(Ctx, Lane)
             end
     end;
-bind_context(_) ->
-    error(badarg).
+bind_context(Ctx) ->
+    ?BADARG(arguments, [{ctx, Ctx}]).
 
 %% @doc Binds the calling process, as far as that pool goes, to a context of it.
 -spec bind_context(py:pool_name(), py:context()) -> ok.
-bind_context(Pool, Ctx) when is_atom(Pool), is_pid(Ctx) ->
-    py_pool_binding:bind(Pool, Ctx, py_pool_registry:slots(Pool)) orelse error(badarg),
-    ok;
-bind_context(_, _) ->
-    error(badarg).
+bind_context(Pool, Ctx) ->
+    ?CHECKED(bind_in(Pool, Ctx), [{pool, Pool}, {ctx, Ctx}]).
 
 %% @doc The next use binds by scheduler again.
 -spec unbind_context() -> ok.
@@ -192,36 +184,29 @@ unbind_context() ->
 -spec unbind_context(py:pool_name()) -> ok.
 unbind_context(Pool) when is_atom(Pool) ->
     py_pool_binding:unbind(Pool);
-unbind_context(_) ->
-    error(badarg).
+unbind_context(Pool) ->
+    ?BADARG(arguments, [{pool, Pool}]).
 
 -spec num_contexts() -> non_neg_integer().
 num_contexts() ->
-    num_contexts(default).
+    tuple_size(py_pool_registry:members(default)).
 
 -spec num_contexts(py:pool_name()) -> non_neg_integer().
 num_contexts(Pool) when is_atom(Pool) ->
-    tuple_size(py_pool_registry:slots(Pool));
-num_contexts(_) ->
-    error(badarg).
+    tuple_size(py_pool_registry:members(Pool));
+num_contexts(Pool) ->
+    ?BADARG(arguments, [{pool, Pool}]).
 
 -spec contexts() -> [py:context()].
 contexts() ->
-    contexts(default).
+    contexts_of(default).
 
 %% @doc The contexts in the order of their numbers, all alive.
 -spec contexts(py:pool_name()) -> [py:context()].
 contexts(Pool) when is_atom(Pool) ->
-    Contexts = [Ctx || {Ctx, _Lane} <- tuple_to_list(py_pool_registry:slots(Pool))],
-    case [Ctx || Ctx <- Contexts, not is_process_alive(Ctx)] of
-        [] ->
-            Contexts;
-        Dead ->
-            lists:foreach(fun(Ctx) -> await_replaced(Ctx, Pool) end, Dead),
-            contexts(Pool)
-    end;
-contexts(_) ->
-    error(badarg).
+    contexts_of(Pool);
+contexts(Pool) ->
+    ?BADARG(arguments, [{pool, Pool}]).
 
 %% --- internal API ---------------------------------------------------------------------
 
@@ -230,7 +215,7 @@ contexts(_) ->
 -spec cached() -> route() | none.
 cached() ->
     case py_pool_registry:table() of
-        {Slots, none} -> cached(Slots);
+        {Members, none} -> cached(Members);
         _ -> none
     end.
 
@@ -238,11 +223,11 @@ cached() ->
 -spec route(py:text(), py:text()) -> route().
 route(Module, Function) ->
     case py_pool_registry:table() of
-        {Slots, none} ->
-            bound(Slots);
-        {Slots, Registrations} ->
-            case py_pool_registry:lookup(Module, Function, Registrations) of
-                undefined -> bound(Slots);
+        {Members, none} ->
+            bound(Members);
+        {Members, Registrations} ->
+            case py_pool_names:lookup(Module, Function, Registrations) of
+                undefined -> bound(Members);
                 Pool -> pool_route(Pool, registered)
             end
     end.
@@ -250,63 +235,122 @@ route(Module, Function) ->
 %% @private The way of any other request that names no context.
 -spec bound() -> route().
 bound() ->
-    {Slots, _} = py_pool_registry:table(),
-    bound(Slots).
+    {Members, _} = py_pool_registry:table(),
+    bound(Members).
 
 %% @private The way to a context or pool that a request names. The namespace is that
 %% of the calling process.
 -spec target(py:target()) -> route() | noproc.
 target(Ctx) when is_pid(Ctx) ->
-    case py_context:lane(Ctx) of
+    case py_context_request:lane(Ctx) of
         noproc -> noproc;
-        Lane -> {Ctx, Lane, py_context:process_env(Ctx, Lane)}
+        Lane -> {Ctx, Lane, py_direct:process_env(Ctx, Lane)}
     end;
 target(Pool) when is_atom(Pool) ->
     pool_route(Pool, named);
 target(_) ->
-    error(badarg).
+    py_error_info:refuse(arguments).
 
 %% --- internal -------------------------------------------------------------------------
 
-cached(Slots) ->
+cached(Members) ->
     case get(?BOUND) of
         %% By pid alone: to compare lanes, which are references, costs a function call. In
         %% a callback it is `nested' that stands in the place of the number.
-        {Number, Ctx, Route} when element(1, element(Number, Slots)) =:= Ctx -> Route;
+        {Number, Ctx, Route} when element(1, element(Number, Members)) =:= Ctx -> Route;
         _ -> none
     end.
 
-bound(Slots) ->
-    case cached(Slots) of
-        none -> py_pool_binding:implicit(Slots);
+bound(Members) ->
+    case cached(Members) of
+        none -> py_pool_binding:implicit(Members);
         Route -> Route
     end.
 
 pool_route(Pool, How) ->
-    py_pool_binding:in_pool(Pool, py_pool_registry:slots(Pool), How).
+    py_pool_binding:in_pool(Pool, py_pool_registry:members(Pool), How).
 
-start_checked(Pool, Settings) ->
-    case py_pool:contexts(py_pool_registry:start_pool(Pool, Settings)) of
-        %% It was about to end: the next one starts as asked.
-        gone -> start_checked(Pool, Settings);
-        Answer -> Answer
+bound_context() ->
+    {Ctx, _Lane, _Env} = bound(),
+    case is_process_alive(Ctx) of
+        true -> Ctx;
+        %% Inside a callback of a context that has ended, the pool still has one.
+        false -> live_in(default)
     end.
 
-%% A context that has just been killed is replaced before its successor is named.
+numbered(N) ->
+    case py_pool_registry:members(default) of
+        Members when N =< tuple_size(Members) ->
+            {Ctx, _Lane} = element(N, Members),
+            live(Ctx, default, fun() -> numbered(N) end);
+        {} ->
+            py_pool_registry:refuse_stopped(default);
+        Members ->
+            py_error_info:refuse({number, [
+                "is ", {value, N}, ", and the last context of pool default has the number ",
+                integer_to_list(tuple_size(Members))
+            ]})
+    end.
+
+live_in(Pool) ->
+    {Ctx, _Lane, _Env} = pool_route(Pool, named),
+    live(Ctx, Pool, fun() -> live_in(Pool) end).
+
+bind_in(Pool, Ctx) when is_atom(Pool), is_pid(Ctx) ->
+    Members = py_pool_registry:members(Pool),
+    case py_pool_binding:bind(Pool, Ctx, Members) of
+        true -> ok;
+        false when Members =:= {} -> py_pool_registry:refuse_stopped(Pool);
+        false when node(Ctx) =/= node() -> py_error_info:refuse(arguments);
+        false -> py_error_info:refuse({ctx, ["is no context of pool ", {value, Pool}]})
+    end;
+bind_in(_, _) ->
+    py_error_info:refuse(arguments).
+
+contexts_of(Pool) ->
+    Contexts = [Ctx || {Ctx, _Lane} <- tuple_to_list(py_pool_registry:members(Pool))],
+    case [Ctx || Ctx <- Contexts, not is_process_alive(Ctx)] of
+        [] ->
+            Contexts;
+        Dead ->
+            case lists:usort([await_replaced(Ctx, Pool) || Ctx <- Dead]) of
+                [ok] -> contexts_of(Pool);
+                _ -> [Ctx || Ctx <- Contexts, is_process_alive(Ctx)]
+            end
+    end.
+
+%% A context that has just been killed is replaced before its successor is named; unless
+%% that takes very long.
 live(Ctx, Pool, Again) ->
     case is_process_alive(Ctx) of
         true ->
             Ctx;
         false ->
-            ok = await_replaced(Ctx, Pool),
-            Again()
+            case await_replaced(Ctx, Pool) of
+                ok -> Again();
+                given_up -> Ctx
+            end
     end.
 
 await_replaced(Ctx, Pool) ->
-    case py_pool_registry:server(Pool) of
-        undefined ->
-            ok;
-        Server ->
+    await_replaced(Ctx, Pool, ?REPLACE_TRIES).
+
+await_replaced(_Ctx, _Pool, 0) ->
+    given_up;
+await_replaced(Ctx, Pool, Tries) ->
+    _ = Tries =:= ?REPLACE_TRIES orelse (receive after ?REPLACE_MS -> ok end),
+    case is_member(Ctx, Pool) andalso py_pool_registry:server(Pool) of
+        {ok, Server} ->
             _ = py_pool:replaced(Server, Ctx),
+            case is_member(Ctx, Pool) of
+                true -> await_replaced(Ctx, Pool, Tries - 1);
+                false -> ok
+            end;
+        wait ->
+            await_replaced(Ctx, Pool, Tries - 1);
+        _Gone ->
             ok
     end.
+
+is_member(Ctx, Pool) ->
+    lists:keymember(Ctx, 1, tuple_to_list(py_pool_registry:members(Pool))).

@@ -8,14 +8,12 @@
 %% it, and it ends no later than that one.
 -module(py_nesting).
 
+-include("ep_nif.hrl").
+-include("py_dictionary.hrl").
+
 -export([frame/0, via/3, deadline/1, within/4, for_thread/2, inherit/2]).
 
 -export_type([frame/0]).
-
--define(FRAME, '$py_frame').
-%% Where py_context_router keeps what a process is bound to.
--define(BOUND, '$py_bound').
--define(NESTED, 16#100).
 
 -record(frame, {
     route :: py_request:route(),
@@ -23,7 +21,7 @@
     timeout :: timeout(),
     deadline :: integer() | infinity,
     %% the Python thread that made the callback, if it is none of the context's own
-    asker :: py_nif:asker() | undefined
+    asker :: ep_nif:asker() | undefined
 }).
 
 -opaque frame() :: #frame{}.
@@ -35,13 +33,13 @@ frame() ->
 
 %% @doc Where a request to a context goes, and its flags: a nested one says so, and one
 %% to the context of a Python thread that made the callback is run by that thread.
--spec via(py:context(), py_nif:lane(), non_neg_integer()) ->
-    {py_nif:lane() | py_nif:asker(), non_neg_integer()}.
+-spec via(py:context(), ep_nif:lane(), non_neg_integer()) ->
+    {ep_nif:lane() | ep_nif:asker(), non_neg_integer()}.
 via(Ctx, Lane, Flags) ->
     case get(?FRAME) of
         undefined -> {Lane, Flags};
-        #frame{asker = Asker, route = {Ctx, _, _}} when Asker =/= undefined -> {Asker, Flags bor ?NESTED};
-        _ -> {Lane, Flags bor ?NESTED}
+        #frame{asker = Asker, route = {Ctx, _, _}} when Asker =/= undefined -> {Asker, Flags bor ?FLAG_NESTED};
+        _ -> {Lane, Flags bor ?FLAG_NESTED}
     end.
 
 %% @doc When a request with that budget ends, and whether that is its own deadline: not
@@ -69,9 +67,9 @@ within(Route, Timeout, Deadline, Fun) ->
 
 %% @doc Runs a callback of a Python thread: for the request that ran on its context, or
 %% for none.
--spec for_thread(py_nif:asker(), fun(() -> Result)) -> Result.
+-spec for_thread(ep_nif:asker(), fun(() -> Result)) -> Result.
 for_thread(Asker, Fun) ->
-    case py_nif:asker(Asker) of
+    case ep_nif:asker(Asker) of
         {Ctx, Lane, Env, true} ->
             Frame = #frame{
                 route = {Ctx, Lane, Env}, timeout = infinity, deadline = infinity, asker = Asker
@@ -79,7 +77,7 @@ for_thread(Asker, Fun) ->
             enter(Frame, Fun);
         {Ctx, Lane, _, false} ->
             %% Its requests are ordinary ones, but go to that context.
-            Route = {Ctx, Lane, py_context:process_env(Ctx, Lane)},
+            Route = {Ctx, Lane, py_direct:process_env(Ctx, Lane)},
             _ = put(?BOUND, {nested, Route, undefined}),
             Fun()
     end.
@@ -97,17 +95,20 @@ inherit(Frame = #frame{}, Fun) ->
 own(infinity) -> {infinity, false};
 own(Timeout) -> {erlang:monotonic_time(millisecond) + Timeout, true}.
 
-%% Fun raises nothing that has to be caught here: py_callback:run/2 catches all, and a
-%% helper ends with its work.
+%% Whatever Fun does, also with the dictionary of the process, the caller goes on as before.
 enter(Frame = #frame{route = Route}, Fun) ->
     Outer = put(?FRAME, Frame),
-    _ = put(?BOUND, {nested, Route, get(?BOUND)}),
-    Result = Fun(),
-    %% Whatever the callback bound the process to is in there.
-    {nested, _Route, Bound} = get(?BOUND),
-    restore(?BOUND, Bound),
-    restore(?FRAME, Outer),
-    Result.
+    Bound = put(?BOUND, {nested, Route, get(?BOUND)}),
+    try
+        Fun()
+    after
+        restore(?BOUND, bound_since(get(?BOUND), Bound)),
+        restore(?FRAME, Outer)
+    end.
+
+%% Whatever the callback bound the process to is in there.
+bound_since({nested, _Route, Bound}, _Before) -> Bound;
+bound_since(_Overwritten, Before) -> Before.
 
 restore(Key, undefined) ->
     _ = erase(Key),

@@ -1,327 +1,118 @@
 %% SPDX-License-Identifier: Apache-2.0
 
-%% @private The functions of nif/, one to one. Call them through {@link py} and
-%% {@link py_context}: here nothing is routed, timed or retried. Public are only the
-%% functions of a context reference, `context_*', and what Python can do.
+%% @doc Requests by a context reference, {@link py_context:get_nif_ref/1}: no table is asked
+%% where the context is. And what the Python in use can do.
 -module(py_nif).
 
--export([
-    call/7,
-    eval/5,
-    exec/4,
-    await/2,
-    collect/1,
-    cancel/1,
-    check/1,
-    env_new/1,
-    launcher_open/0,
-    launcher_join/2,
-    host_start/6,
-    host_kill/1,
-    host_shutdown/1,
-    lane_new/1,
-    lane_attach/5,
-    lane_close/2,
-    lane_set_unavailable/2,
-    lane_progress/2,
-    lane_interrupt/2,
-    lane_is_idle/1,
-    lane_expire/2,
-    lane_stats/1,
-    answer/4,
-    call_id/1,
-    run_callbacks/0,
-    asker/1,
-    question/1,
-    inquire/4,
-    context_exec/2,
-    context_exec/3,
-    context_eval/3,
-    context_eval/4,
-    context_call/5,
-    context_call/6,
-    owngil_supported/0,
-    subinterp_supported/0,
-    slot_acquire/2,
-    slot_claim/2,
-    slot_release/1,
-    slots/0,
-    set_max_slots/1,
-    names_changed/0,
-    lane_kill/1,
-    counters/0,
-    set_max_atoms/1,
-    empty/0,
-    try_load/0
-]).
+-include("py_limits.hrl").
+-include("py_misuse.hrl").
 
--export_type([lane/0, host/0, launcher/0, env/0, call/0, slot/0, asker/0, spin_ns/0, answer/0, outcome/0]).
+-export([context_exec/2, context_exec/3]).
+-export([context_eval/3, context_eval/4]).
+-export([context_call/5, context_call/6]).
+-export([owngil_supported/0, subinterp_supported/0]).
+%% Internal
+-export([context_ref/2]).
 
--on_load(try_load/0).
+-export_type([ctx_ref/0, env/0]).
 
-%% In each stub directly, not in a function of its own: Dialyzer knows nif_error
-%% and believes the stub's spec, but would infer that every stub fails.
--define(NOT_LOADED, erlang:nif_error({not_loaded, ?MODULE})).
+%% Of py_context:get_nif_ref/1.
+-opaque ctx_ref() :: {py_ctx_ref, py:context(), ep_nif:lane()}.
+%% Of py_context:create_local_env/1 and py:get_local_env/1.
+-type env() :: ep_nif:env().
 
--opaque lane() :: reference().
--opaque host() :: reference().
--opaque launcher() :: reference().
--opaque env() :: reference().
--opaque call() :: reference().
--opaque slot() :: reference().
--opaque asker() :: reference().
-%% The least and the most that somebody waits busily, in nanoseconds.
--type spin_ns() :: {non_neg_integer(), non_neg_integer()}.
--type answer() :: ok | {ok, term()} | {error, term()}.
-%% What a request comes to at first: its answer, a callback that the caller has to run
-%% (py_callback:run/2) and answer, or nothing yet.
--type outcome() ::
-    answer()
-    | {pending, call()}
-    | {callback, call(), Number :: non_neg_integer(), Question :: integer() | raise, term()}.
-%% 4: with the traceback of an exception. 16#100: made in a callback, so it needs no slot
-%% and goes first. 16#200: the caller holds a slot for it.
--type flags() :: non_neg_integer().
--type text() :: atom() | binary().
-
-%% `overloaded': no slot is free, nothing was sent. `gone': the Python thread that an
-%% asker stands for waits no more.
--spec call(lane() | asker(), env() | undefined, text(), text(), list(), map(), flags()) ->
-    outcome() | overloaded | gone.
-call(_Lane, _Env, _Module, _Function, _Args, _Kwargs, _Flags) ->
-    ?NOT_LOADED.
-
--spec eval(lane() | asker(), env() | undefined, text(), map(), flags()) ->
-    outcome() | overloaded | gone.
-eval(_Lane, _Env, _Code, _Locals, _Flags) ->
-    ?NOT_LOADED.
-
--spec exec(lane() | asker(), env() | undefined, text(), flags()) ->
-    outcome() | overloaded | gone.
-exec(_Lane, _Env, _Code, _Flags) ->
-    ?NOT_LOADED.
-
-%% After `waiting' the message `{py_done, Tag}' comes exactly once, unless
-%% cancel/1 returns `cancelled'.
--spec await(call(), reference()) -> waiting | outcome().
-await(_Call, _Tag) ->
-    ?NOT_LOADED.
-
--spec collect(call()) -> outcome().
-collect(_Call) ->
-    ?NOT_LOADED.
-
--spec cancel(call()) -> cancelled | done.
-cancel(_Call) ->
-    ?NOT_LOADED.
-
--spec check(call()) -> ok.
-check(_Call) ->
-    ?NOT_LOADED.
-
--spec env_new(lane()) -> env().
-env_new(_Lane) ->
-    ?NOT_LOADED.
-
--spec launcher_open() -> {ok, launcher(), string(), binary()} | {error, atom()}.
-launcher_open() ->
-    ?NOT_LOADED.
-
--spec launcher_join(launcher(), integer()) -> {ok, pos_integer()} | {error, atom()}.
-launcher_join(_Launcher, _OsPid) ->
-    ?NOT_LOADED.
-
--spec host_start(launcher(), pos_integer(), spin_ns(), binary(), binary(), binary()) ->
-    {ok, host(), pos_integer()} | {error, atom()}.
-host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath) ->
-    ?NOT_LOADED.
-
--spec host_kill(host()) -> ok.
-host_kill(_Host) ->
-    ?NOT_LOADED.
-
--spec host_shutdown(host()) -> ok.
-host_shutdown(_Host) ->
-    ?NOT_LOADED.
-
--spec lane_new(spin_ns()) -> lane().
-lane_new(_SpinNs) ->
-    ?NOT_LOADED.
-
-%% The prologue is run in the interpreter before its first request, see
-%% py_maintenance:prologue/0.
--spec lane_attach(lane(), host(), pos_integer(), worker | owngil, [{atom(), list()}]) ->
-    ok | {error, atom()}.
-lane_attach(_Lane, _Host, _Index, _Mode, _Prologue) ->
-    ?NOT_LOADED.
-
--spec lane_close(lane(), atom()) -> ok.
-lane_close(_Lane, _Reason) ->
-    ?NOT_LOADED.
-
--spec lane_set_unavailable(lane(), term()) -> ok.
-lane_set_unavailable(_Lane, _Reason) ->
-    ?NOT_LOADED.
-
--spec lane_progress(lane(), non_neg_integer()) -> ended | waits | runs.
-lane_progress(_Lane, _CallId) ->
-    ?NOT_LOADED.
-
-%% CallId 0: the request that runs.
--spec lane_interrupt(lane(), non_neg_integer()) -> ok | not_running.
-lane_interrupt(_Lane, _CallId) ->
-    ?NOT_LOADED.
-
-%% The budget of a call has ended while its caller runs a callback: interrupts it, and
-%% what the caller runs on top of it; answer/4 then returns `{error, timeout}'.
--spec lane_expire(lane(), non_neg_integer()) -> ok.
-lane_expire(_Lane, _CallId) ->
-    ?NOT_LOADED.
-
--spec lane_is_idle(lane()) -> boolean().
-lane_is_idle(_Lane) ->
-    ?NOT_LOADED.
-
--spec lane_stats(lane()) -> map().
-lane_stats(_Lane) ->
-    ?NOT_LOADED.
-
-%% Answers the callback that a call waits for, and goes on like call/7.
--spec answer(call() | asker(), non_neg_integer(), value | failed | raise, term()) -> outcome().
-answer(_Call, _Number, _How, _Term) ->
-    ?NOT_LOADED.
-
-%% The calling process gets {py_callback, Asker} for each callback of a Python thread.
--spec run_callbacks() -> ok.
-run_callbacks() ->
-    ?NOT_LOADED.
-
--spec asker(asker()) -> {pid(), lane(), env() | undefined, IsNested :: boolean()}.
-asker(_Asker) ->
-    ?NOT_LOADED.
-
-%% Once.
--spec question(asker()) -> {Question :: integer() | raise, term()}.
-question(_Asker) ->
-    ?NOT_LOADED.
-
-%% Asks erlang._maintenance beside the requests: {py_maintained, Tag, {ok, term()} |
-%% {error, term()}} comes, if the interpreter ever answers or its process dies.
--spec inquire(lane(), reference(), atom(), list()) -> ok | {error, atom()}.
-inquire(_Lane, _Tag, _Function, _Args) ->
-    ?NOT_LOADED.
-
--spec call_id(call()) -> non_neg_integer().
-call_id(_Call) ->
-    ?NOT_LOADED.
-
-%% Waiting: {py_slot, Tag} comes when the slot is held, or, to run a request, when it is
-%% to be claimed.
--spec slot_acquire(reference(), hold | run) -> {held | waiting, slot()}.
-slot_acquire(_Tag, _Why) ->
-    ?NOT_LOADED.
-
-%% After {py_slot, Tag}. Waiting: somebody was faster; {py_slot, Tag} comes once more.
--spec slot_claim(slot(), reference()) -> held | waiting.
-slot_claim(_Slot, _Tag) ->
-    ?NOT_LOADED.
-
-%% What it was, an offer counts as held. After `held' of a slot that waited its message is, or will be, there.
--spec slot_release(slot()) -> held | waiting.
-slot_release(_Slot) ->
-    ?NOT_LOADED.
-
--spec slots() ->
-    {Current :: non_neg_integer(), Max :: pos_integer(), Waiting :: non_neg_integer()}.
-slots() ->
-    ?NOT_LOADED.
-
--spec set_max_slots(pos_integer()) -> ok.
-set_max_slots(_Max) ->
-    ?NOT_LOADED.
-
-%% Every worker looks names of callbacks up again.
--spec names_changed() -> ok.
-names_changed() ->
-    ?NOT_LOADED.
-
--spec lane_kill(lane()) -> ok.
-lane_kill(_Lane) ->
-    ?NOT_LOADED.
-
--spec counters() -> #{atom() => non_neg_integer() | atom()}.
-counters() ->
-    ?NOT_LOADED.
-
--spec set_max_atoms(non_neg_integer()) -> ok.
-set_max_atoms(_N) ->
-    ?NOT_LOADED.
-
--spec empty() -> ok.
-empty() ->
-    ?NOT_LOADED.
-
-%% @doc Loads the NIF. The runtime calls it when the module is loaded; calling it
-%% again is an error whose text says what to do.
 %% @doc Executes statements in a context, without a process to ask for it.
--spec context_exec(py_context:ctx_ref(), py:text()) -> ok | {error, term()}.
+-spec context_exec(ctx_ref(), py:text()) -> ok | {error, term()}.
 context_exec(Ref, Code) ->
-    py_context:nif_exec(Ref, Code).
+    ?CHECKED(run_exec(Ref, Code, undefined), [{ctx_ref, Ref}, {code, Code}]).
 
--spec context_exec(py_context:ctx_ref(), py:text(), env()) -> ok | {error, term()}.
+-spec context_exec(ctx_ref(), py:text(), env()) -> ok | {error, term()}.
 context_exec(Ref, Code, Env) ->
-    py_context:nif_exec(Ref, Code, Env).
+    ?CHECKED(run_exec(Ref, Code, Env), [{ctx_ref, Ref}, {code, Code}, {env, Env}]).
 
--spec context_eval(py_context:ctx_ref(), py:text(), map()) -> py:result().
+-spec context_eval(ctx_ref(), py:text(), map()) -> py:result().
 context_eval(Ref, Code, Locals) ->
-    py_context:nif_eval(Ref, Code, Locals).
+    ?CHECKED(run_eval(Ref, Code, Locals, undefined), [
+        {ctx_ref, Ref}, {code, Code}, {locals, Locals}
+    ]).
 
--spec context_eval(py_context:ctx_ref(), py:text(), map(), env()) -> py:result().
+-spec context_eval(ctx_ref(), py:text(), map(), env()) -> py:result().
 context_eval(Ref, Code, Locals, Env) ->
-    py_context:nif_eval(Ref, Code, Locals, Env).
+    ?CHECKED(run_eval(Ref, Code, Locals, Env), [
+        {ctx_ref, Ref}, {code, Code}, {locals, Locals}, {env, Env}
+    ]).
 
--spec context_call(py_context:ctx_ref(), py:text(), py:text(), list(), map()) -> py:result().
+-spec context_call(ctx_ref(), py:text(), py:text(), list(), map()) -> py:result().
 context_call(Ref, Module, Function, Args, Kwargs) ->
-    py_context:nif_call(Ref, Module, Function, Args, Kwargs).
+    ?CHECKED(run_call(Ref, Module, Function, Args, Kwargs, undefined), [
+        {ctx_ref, Ref}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+    ]).
 
--spec context_call(py_context:ctx_ref(), py:text(), py:text(), list(), map(), env()) ->
+-spec context_call(ctx_ref(), py:text(), py:text(), list(), map(), env()) ->
     py:result().
 context_call(Ref, Module, Function, Args, Kwargs, Env) ->
-    py_context:nif_call(Ref, Module, Function, Args, Kwargs, Env).
+    ?CHECKED(run_call(Ref, Module, Function, Args, Kwargs, Env), [
+        {ctx_ref, Ref}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs},
+        {env, Env}
+    ]).
 
 %% @doc Whether contexts of mode `owngil' can be started.
 -spec owngil_supported() -> boolean().
 owngil_supported() ->
-    py:subinterp_supported().
+    maps:get(owngil, py_python:info()).
 
 %% @doc Whether the Python in use is 3.12 or newer.
 -spec subinterp_supported() -> boolean().
 subinterp_supported() ->
-    py:subinterp_supported().
+    maps:get(owngil, py_python:info()).
 
--spec try_load() -> ok | {error, {atom(), string()}}.
-try_load() ->
-    File = filename:join(py_paths:priv_dir(), atom_to_list(?MODULE)),
-    case erlang:load_nif(File, 0) of
-        ok ->
-            ok;
-        {error, {Class, Text}} ->
-            {error, {Class, explain(Class, File, Text)}}
+%% @private A context by its lane, as context_call/5 and its like take it.
+-spec context_ref(py:context(), ep_nif:lane()) -> ctx_ref().
+context_ref(Ctx, Lane) ->
+    {py_ctx_ref, Ctx, Lane}.
+
+%% Internal
+
+run_exec(Ref, Code, Env) ->
+    Route = route(Ref, Env),
+    ok = py_text:check(Code),
+    on(Route, fun() -> py_request:exec(Route, Code, ?PLAIN(infinity)) end).
+
+run_eval(Ref, Code, Locals, Env) when is_map(Locals) ->
+    Route = route(Ref, Env),
+    ok = py_text:check(Code),
+    on(Route, fun() -> py_request:eval(Route, Code, Locals, ?PLAIN(infinity)) end);
+run_eval(_, _, _, _) ->
+    py_error_info:refuse(arguments).
+
+run_call(Ref, Module, Function, Args, Kwargs, Env) when is_list(Args), is_map(Kwargs) ->
+    Route = route(Ref, Env),
+    ok = py_text:check(Module),
+    ok = py_text:check(Function),
+    on(Route, fun() -> py_request:call(Route, Module, Function, Args, Kwargs, ?PLAIN(infinity)) end);
+run_call(_, _, _, _, _, _) ->
+    py_error_info:refuse(arguments).
+
+route({py_ctx_ref, Ctx, Lane}, Env) when
+    is_pid(Ctx), is_reference(Lane), Env =:= undefined orelse is_reference(Env)
+->
+    {Ctx, Lane, Env};
+route(_Ref, _Env) ->
+    py_error_info:refuse(arguments).
+
+on({_Ctx, Lane, Env}, Run) ->
+    try
+        Run()
+    catch
+        error:badarg ->
+            is_lane(Lane) orelse
+                py_error_info:refuse({ctx_ref, ["is no reference made by py_context:get_nif_ref/1"]}),
+            py_error_info:refuse({env, ["is a reference, but to no namespace: ", {value, Env}]})
     end.
 
-explain(load_failed, File, Text) ->
-    "erlang_python: cannot load " ++ File ++ ".so (" ++ Text ++
-        "); run `make build' in the erlang_python directory, or `rebar3 compile'";
-explain(reload, _File, Text) ->
-    "erlang_python: the NIF is loaded already (" ++ Text ++
-        "); to load it anew, purge the module first: code:purge(py_nif), code:load_file(py_nif)";
-explain(upgrade, _File, Text) ->
-    "erlang_python: this NIF cannot take over from the loaded one (" ++ Text ++
-        "); stop the application erlang_python, or restart the VM";
-explain(load, _File, Text) ->
-    "erlang_python: the NIF cannot start (" ++ Text ++ "); if the OS variable EP_WAIT is set (" ++
-        os:getenv("EP_WAIT", "it is not") ++
-        "), it must be io_uring or epoll and the kernel must allow it; without it the NIF chooses "
-        "itself. It also needs free file descriptors and threads";
-explain(_Class, _File, Text) ->
-    "erlang_python: cannot load the NIF: " ++ Text.
+is_lane(Lane) ->
+    try
+        is_boolean(ep_nif:lane_is_idle(Lane))
+    catch
+        error:badarg -> false
+    end.

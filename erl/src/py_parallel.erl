@@ -4,6 +4,8 @@
 %% of them can run at the same time; a caller that dies takes its items with it.
 -module(py_parallel).
 
+-include("py_limits.hrl").
+
 -export([run/2]).
 %% Internal
 -export([item/4]).
@@ -14,18 +16,18 @@ run([], _Timeout) ->
 %% The guard fails for an improper list, too.
 run(Calls, Timeout) when length(Calls) > 0 ->
     Items = [check(Call) || Call <- Calls],
-    Slots = py_pool_registry:slots(default),
-    tuple_size(Slots) > 0 orelse error(badarg),
-    How = {py_request:options(Timeout, #{timeout => Timeout}), py_nesting:frame()},
+    Members = py_pool_registry:members(default),
+    tuple_size(Members) > 0 orelse py_pool_registry:refuse_stopped(default),
+    How = {?PLAIN(Timeout), py_nesting:frame()},
     {Refs, _} = lists:mapfoldl(
-        fun(Item, I) -> {start(Item, element(I rem tuple_size(Slots) + 1, Slots), How), I + 1} end,
+        fun(Item, I) -> {start(Item, element(I rem tuple_size(Members) + 1, Members), How), I + 1} end,
         0,
         Items
     ),
     Results = collect(maps:from_keys(Refs, pending), length(Refs)),
     {ok, [maps:get(Ref, Results) || Ref <- Refs]};
 run(_Calls, _Timeout) ->
-    error(badarg).
+    py_error_info:refuse(arguments).
 
 %% @private The helper of an item. Its end carries the result, so that there is one
 %% message, whatever happens to it.
@@ -33,7 +35,7 @@ run(_Calls, _Timeout) ->
     pid(),
     py_context_router:route(),
     {py:text(), py:text(), list(), map()},
-    {py_request:options(), py_nesting:frame() | undefined}
+    {py_options:options(), py_nesting:frame() | undefined}
 ) -> no_return().
 item(Caller, Route, Item, How) ->
     exit({result, py_async:guarded(Caller, Route, Item, How)}).
@@ -41,9 +43,9 @@ item(Caller, Route, Item, How) ->
 %% Internal
 
 check({Module, Function, Args}) when is_list(Args) ->
-    {py_request:text(Module), py_request:text(Function), Args, #{}};
+    {py_text:text(Module), py_text:text(Function), Args, #{}};
 check(_) ->
-    error(badarg).
+    py_error_info:refuse(arguments).
 
 start(Item, {Ctx, Lane}, How) ->
     {_Pid, Ref} = spawn_monitor(?MODULE, item, [self(), {Ctx, Lane, undefined}, Item, How]),

@@ -3,7 +3,7 @@
 %% @private Where the programs and files of the application lie.
 -module(py_paths).
 
--export([priv_dir/0, service/0, worker/0, python_modules/0]).
+-export([priv_dir/0, launcher/0, worker/0, python_modules/0]).
 
 %% @doc Absolute, so that a later change of the working directory does not matter.
 -spec priv_dir() -> file:filename().
@@ -17,9 +17,9 @@ priv_dir() ->
             filename:absname(Dir)
     end.
 
--spec service() -> file:filename().
-service() ->
-    filename:join(priv_dir(), "ep_service").
+-spec launcher() -> file:filename().
+launcher() ->
+    filename:join(priv_dir(), "ep_launcher").
 
 -spec worker() -> binary().
 worker() ->

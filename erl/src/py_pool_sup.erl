@@ -4,18 +4,25 @@
 -module(py_pool_sup).
 -behaviour(supervisor).
 
--export([start_link/0, start_pool/2]).
+-export([start_link/0, start_pool/3]).
 -export([init/1]).
 
 -spec start_link() -> {ok, pid()} | ignore | {error, term()}.
 start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
-%% @doc Does not wait until the contexts of the pool are up.
--spec start_pool(py:pool_name(), py_config:pool()) -> {ok, pid()}.
-start_pool(Pool, Settings) ->
-    {ok, Pid} = supervisor:start_child(?MODULE, [Pool, Settings]),
-    {ok, Pid}.
+%% @doc Does not wait until the contexts of the pool are up. The process that the pool has
+%% already, if it has one. An error means that this supervisor is being started again.
+-spec start_pool(py:pool_name(), py_config:pool(), py_pool_registry:status()) ->
+    {ok, pid()} | {error, term()}.
+start_pool(Pool, Settings, Status) ->
+    try supervisor:start_child(?MODULE, [Pool, Settings, Status]) of
+        {ok, Pid} -> {ok, Pid};
+        {error, {shutdown, {already_started, Pid}}} -> {ok, Pid};
+        {error, Reason} -> {error, Reason}
+    catch
+        exit:_Ended -> {error, restarting}
+    end.
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->

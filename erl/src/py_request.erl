@@ -5,28 +5,17 @@
 %% caller's process; there is no process between a caller and its worker.
 -module(py_request).
 
--export([call/4, call/6, eval/4, exec/3, options/2, text/1]).
+-include("ep_nif.hrl").
 
--export_type([route/0, options/0]).
+-export([plain_call/5, plain_eval/3, call/6, eval/4, exec/3]).
 
--type route() :: {py:context(), py_nif:lane(), py_nif:env() | undefined}.
-%% guard: a monitor; when what it watches dies, the request is cancelled and the
-%% calling process, a helper, ends.
-%% slot => none: the request needs no slot.
--type options() :: #{
-    timeout := timeout(),
-    kwargs := map(),
-    flags := 0 | 4,
-    guard => reference(),
-    slot => none
-}.
+-export_type([route/0]).
+
+-type route() :: {py:context(), ep_nif:lane(), ep_nif:env() | undefined}.
 
 %% How often a parked caller looks whether its wake-up was lost. It never is;
 %% the look counts `lost_wake' if it ever should be.
 -define(CHECK_MS, 1000).
--define(DEFAULT_MS, 30000).
--define(DEFAULTS, #{timeout => ?DEFAULT_MS, kwargs => #{}, flags => 0}).
--define(HAS_SLOT, 16#200).
 
 -record(run, {
     route :: route(),
@@ -38,97 +27,66 @@
     timer :: reference() | undefined | none
 }).
 
-%% @doc A call with the defaults, by a process that runs no callback: the commonest
+%% @doc A call without options, by a process that runs no callback: the commonest
 %% form, and the one whose cost is measured.
--spec call(route(), py:text(), py:text(), list()) -> py:result().
-call(Route = {_Ctx, Lane, Env}, Module, Function, Args) when
-    is_atom(Module) orelse is_binary(Module), is_atom(Function) orelse is_binary(Function)
-->
-    case py_nif:call(Lane, Env, Module, Function, Args, #{}, 0) of
+-spec plain_call(route(), Name, Name, list(), timeout()) -> py:result() when Name :: atom() | binary().
+plain_call(Route = {_Ctx, Lane, Env}, Module, Function, Args, Timeout) ->
+    case ep_nif:call(Lane, Env, Module, Function, Args, #{}, 0) of
         {ok, _} = Answer ->
             Answer;
         {error, _} = Answer ->
             Answer;
         Outcome ->
             Submit = fun(Flags) ->
-                py_nif:call(Lane, Env, Module, Function, Args, #{}, Flags)
+                ep_nif:call(Lane, Env, Module, Function, Args, #{}, Flags)
             end,
-            go_on(Outcome, Submit, run(Route, ?DEFAULT_MS, undefined))
-    end;
-call(Route, Module, Function, Args) ->
-    call(Route, Module, Function, Args, #{}, ?DEFAULTS).
+            go_on(Outcome, Submit, run(Route, Timeout, undefined))
+    end.
 
--spec call(route(), py:text(), py:text(), list(), map(), options()) -> py:result().
+%% @doc The same for an expression without variables.
+-spec plain_eval(route(), atom() | binary(), timeout()) -> py:result().
+plain_eval(Route = {_Ctx, Lane, Env}, Code, Timeout) ->
+    case ep_nif:eval(Lane, Env, Code, #{}, 0) of
+        {ok, _} = Answer ->
+            Answer;
+        {error, _} = Answer ->
+            Answer;
+        Outcome ->
+            Submit = fun(Flags) -> ep_nif:eval(Lane, Env, Code, #{}, Flags) end,
+            go_on(Outcome, Submit, run(Route, Timeout, undefined))
+    end.
+
+-spec call(route(), py:text(), py:text(), list(), map(), py_options:options()) -> py:result().
 call(_Route, Module, Function, _Args, _Kwargs, #{timeout := 0}) ->
     no_time([Module, Function]);
 call(Route = {_Ctx, _Lane, Env}, Module, Function, Args, Kwargs, Options) ->
-    M = text(Module),
-    F = text(Function),
+    M = py_text:text(Module),
+    F = py_text:text(Function),
     submit(Route, Options, fun(To, Flags) ->
-        py_nif:call(To, Env, M, F, Args, Kwargs, Flags)
+        ep_nif:call(To, Env, M, F, Args, Kwargs, Flags)
     end).
 
--spec eval(route(), py:text(), map(), options()) -> py:result().
+-spec eval(route(), py:text(), map(), py_options:options()) -> py:result().
 eval(_Route, Code, _Locals, #{timeout := 0}) ->
     no_time([Code]);
 eval(Route = {_Ctx, _Lane, Env}, Code, Locals, Options) ->
-    Text = text(Code),
-    submit(Route, Options, fun(To, Flags) -> py_nif:eval(To, Env, Text, Locals, Flags) end).
+    Text = py_text:text(Code),
+    submit(Route, Options, fun(To, Flags) -> ep_nif:eval(To, Env, Text, Locals, Flags) end).
 
--spec exec(route(), py:text(), options()) -> ok | {error, term()}.
+-spec exec(route(), py:text(), py_options:options()) -> ok | {error, term()}.
 exec(_Route, Code, #{timeout := 0}) ->
     no_time([Code]);
 exec(Route = {_Ctx, _Lane, Env}, Code, Options) ->
-    Text = text(Code),
-    submit(Route, Options, fun(To, Flags) -> py_nif:exec(To, Env, Text, Flags) end).
-
-%% @doc Checks a timeout or a map of options. `Allowed' lists the keys that apply
-%% to the function, with their defaults.
--spec options(timeout() | map(), map()) -> options().
-options(Options, Defaults) when is_map(Options) ->
-    maps:fold(fun option/3, complete(Defaults), check_keys(Options, Defaults));
-options(Timeout, Defaults) ->
-    option(timeout, Timeout, complete(Defaults)).
-
-%% @doc Text as an atom or binary, which the NIF takes as they are.
--spec text(py:text()) -> atom() | binary().
-text(Text) when is_atom(Text); is_binary(Text) ->
-    Text;
-text(Text) when is_list(Text) ->
-    case unicode:characters_to_binary(Text) of
-        Binary when is_binary(Binary) -> Binary;
-        _ -> error(badarg)
-    end;
-text(_) ->
-    error(badarg).
-
-%% Options
+    Text = py_text:text(Code),
+    submit(Route, Options, fun(To, Flags) -> ep_nif:exec(To, Env, Text, Flags) end).
 
 %% A budget of nothing: the names are checked, nothing runs.
 no_time(Texts) ->
-    lists:foreach(fun text/1, Texts),
-    case {py_nif:slots(), py_nesting:frame()} of
+    lists:foreach(fun py_text:text/1, Texts),
+    case {ep_nif:slots(), py_nesting:frame()} of
         {{Current, Max, _}, undefined} when Current >= Max -> overloaded();
         _ -> {error, timeout}
     end.
-
-complete(Defaults) ->
-    maps:merge(#{kwargs => #{}, flags => 0}, maps:without([traceback, arrays], Defaults)).
-
-check_keys(Options, Defaults) ->
-    case maps:without(maps:keys(Defaults), Options) of
-        Unknown when map_size(Unknown) =:= 0 -> Options;
-        _ -> error(badarg)
-    end.
-
-option(timeout, infinity, Acc) -> Acc#{timeout := infinity};
-option(timeout, T, Acc) when is_integer(T), T >= 0, T =< 16#FFFFFFFF -> Acc#{timeout := T};
-option(kwargs, Kwargs, Acc) when is_map(Kwargs) -> Acc#{kwargs := Kwargs};
-%% The only form that results have as yet.
-option(arrays, lists, Acc) -> Acc;
-option(traceback, true, Acc) -> Acc#{flags := 4};
-option(traceback, false, Acc) -> Acc;
-option(_Key, _Value, _Acc) -> error(badarg).
 
 %% Submitting
 
@@ -150,7 +108,7 @@ submit_to(To, Flags, Route, Options = #{timeout := Timeout}, Fun) ->
         Outcome -> go_on(Outcome, Submit, run(Route, Timeout, maps:get(guard, Options, undefined)))
     end.
 
-slot_flag(#{slot := none}, Flags) -> Flags bor ?HAS_SLOT;
+slot_flag(#{slot := none}, Flags) -> Flags bor ?FLAG_HAS_SLOT;
 slot_flag(_Options, Flags) -> Flags.
 
 run(Route, Timeout, Guard) ->
@@ -170,7 +128,7 @@ go_on(Outcome, _Submit, Run) ->
 
 wait_for_slot(Submit, Run) ->
     Tag = make_ref(),
-    case py_nif:slot_acquire(Tag, run) of
+    case ep_nif:slot_acquire(Tag, run) of
         {held, Slot} -> with_slot(Slot, Submit, Run);
         {waiting, Slot} -> wait_for_slot(Slot, Tag, Submit, Run)
     end.
@@ -178,16 +136,16 @@ wait_for_slot(Submit, Run) ->
 wait_for_slot(Slot, Tag, Submit, Run = #run{deadline = Deadline, guard = Guard}) ->
     receive
         {py_slot, Tag} ->
-            case py_nif:slot_claim(Slot, Tag) of
+            case ep_nif:slot_claim(Slot, Tag) of
                 held -> with_slot(Slot, Submit, Run);
                 waiting -> wait_for_slot(Slot, Tag, Submit, Run)
             end;
         {'DOWN', Guard, process, _, _} ->
-            _ = py_nif:slot_release(Slot),
+            _ = ep_nif:slot_release(Slot),
             exit(normal)
     after left(Deadline) ->
         Error = overloaded(),
-        case py_nif:slot_release(Slot) of
+        case ep_nif:slot_release(Slot) of
             waiting ->
                 Error;
             held ->
@@ -200,13 +158,13 @@ wait_for_slot(Slot, Tag, Submit, Run = #run{deadline = Deadline, guard = Guard})
 
 with_slot(Slot, Submit, Run) ->
     try
-        go(Submit(?HAS_SLOT), Run)
+        go(Submit(?FLAG_HAS_SLOT), Run)
     after
-        py_nif:slot_release(Slot)
+        ep_nif:slot_release(Slot)
     end.
 
 overloaded() ->
-    {Current, Max, _Waiting} = py_nif:slots(),
+    {Current, Max, _Waiting} = ep_nif:slots(),
     {error, {overloaded, Current, Max}}.
 
 %% Waiting
@@ -223,7 +181,7 @@ go(Answer, _Run) ->
 
 wait(Call, Run) ->
     Tag = make_ref(),
-    case py_nif:await(Call, Tag) of
+    case ep_nif:await(Call, Tag) of
         waiting -> receive_done(Call, Tag, left(Run#run.deadline), Run);
         Outcome -> go(Outcome, Run)
     end.
@@ -236,7 +194,7 @@ receive_done(Call, Tag, Left, Run = #run{guard = Guard}) ->
     Slice = min(Left, ?CHECK_MS),
     receive
         {py_done, Tag} ->
-            go(py_nif:collect(Call), Run);
+            go(ep_nif:collect(Call), Run);
         {'DOWN', Guard, process, _, _} ->
             _ = give_up(Call, Tag),
             exit(normal)
@@ -245,49 +203,97 @@ receive_done(Call, Tag, Left, Run = #run{guard = Guard}) ->
             0 ->
                 go(give_up(Call, Tag), Run);
             More ->
-                ok = py_nif:check(Call),
+                ok = checked(ep_nif:check(Call), More, Call, Run),
                 receive_done(Call, Tag, More, Run)
         end
     end.
 
+%% A request whose budget ends is watched from then on; one without tells its context.
+checked(neglected, infinity, Call, #run{route = {Ctx, _, _}}) ->
+    _ = Ctx ! {py_lane, {neglected, ep_nif:call_id(Call)}},
+    ok;
+checked(_, _More, _Call, _Run) ->
+    ok.
+
 give_up(Call, Tag) ->
-    case py_nif:cancel(Call) of
+    case ep_nif:cancel(Call) of
         cancelled ->
             {error, timeout};
         done ->
             %% The reply and the timeout crossed: the message is on its way.
             receive
-                {py_done, Tag} -> answer_or_give_up(py_nif:collect(Call))
+                {py_done, Tag} -> answer_or_give_up(ep_nif:collect(Call))
             end
     end.
 
 %% A callback that comes too late is not run.
 answer_or_give_up({callback, Call, _, _, _}) ->
-    case py_nif:cancel(Call) of
+    case ep_nif:cancel(Call) of
         cancelled -> {error, timeout};
-        done -> answer_or_give_up(py_nif:collect(Call))
+        done -> answer_or_give_up(ep_nif:collect(Call))
     end;
 answer_or_give_up(Answer) ->
     Answer.
 
 %% Callbacks
 
+%% Whatever goes wrong here, the call gives its slot back and the caller gets an answer.
+run_callback(Call, Number, Question, Arguments, Run) ->
+    Timed = start_timer(Call, Question, Run),
+    Answer = ask(Question, Arguments, Timed),
+    ok = expire_if_over(Call, Question, Timed),
+    go(answer(Call, Number, Answer), Timed).
+
 %% Shared state and the like run no code of the user.
-run_callback(Call, Number, Question, Arguments, Run) when Question =/= 0 ->
-    {How, Term} = py_callback:run(Question, Arguments),
-    go(py_nif:answer(Call, Number, How, Term), Run);
-run_callback(Call, Number, Question, Arguments, Run = #run{route = Route, timeout = Timeout}) ->
-    Timed = #run{deadline = Deadline} = start_timer(Call, Run),
-    {How, Term} = py_nesting:within(Route, Timeout, Deadline, fun() ->
-        py_callback:run(Question, Arguments)
-    end),
-    %% If the deadline has passed meanwhile, that says so.
-    go(py_nif:answer(Call, Number, How, Term), Timed).
+ask(Question, Arguments, _Run) when Question =/= ?QUESTION_CALL ->
+    py_callback:run(Question, Arguments);
+ask(Question, Arguments, #run{route = Route, timeout = Timeout, deadline = Deadline}) ->
+    py_nesting:within(Route, Timeout, Deadline, fun() -> py_callback:run(Question, Arguments) end).
+
+%% If the deadline has passed meanwhile, that says so.
+answer(Call, Number, {How, Term}) ->
+    try
+        ep_nif:answer(Call, Number, How, Term)
+    catch
+        error:badarg -> answer_refused(Call, Number)
+    end.
+
+answer_refused(Call, Number) ->
+    {How, Term} = py_callback:refused(),
+    try
+        ep_nif:answer(Call, Number, How, Term)
+    catch
+        error:badarg ->
+            ok = abandon(Call),
+            {error, {'RuntimeError', "a callback could not be answered"}}
+    end.
+
+abandon(Call) ->
+    try ep_nif:cancel(Call) of
+        cancelled ->
+            ok;
+        done ->
+            _ = answer_or_give_up(ep_nif:collect(Call)),
+            ok
+    catch
+        %% It has ended already.
+        error:badarg -> ok
+    end.
 
 %% While the caller runs a callback it cannot see to the deadline itself. The context
 %% interrupts the call then, and those of the caller that it runs on top of it.
-start_timer(Call, Run = #run{timer = undefined, deadline = Deadline, route = {Ctx, _, _}}) ->
-    Message = {deadline, py_nif:call_id(Call)},
+start_timer(Call, ?QUESTION_CALL, Run = #run{timer = undefined, deadline = Deadline, route = {Ctx, _, _}}) ->
+    Message = {deadline, ep_nif:call_id(Call)},
     Run#run{timer = erlang:send_after(Deadline, Ctx, Message, [{abs, true}])};
-start_timer(_Call, Run) ->
+start_timer(_Call, _Question, Run) ->
     Run.
+
+%% The context may be late: Python does not get an answer after the deadline, and could
+%% not return it in time.
+expire_if_over(Call, ?QUESTION_CALL, #run{timer = Timer, deadline = Deadline, route = {_, Lane, _}}) when is_reference(Timer) ->
+    case left(Deadline) of
+        0 -> ep_nif:lane_expire(Lane, ep_nif:call_id(Call));
+        _ -> ok
+    end;
+expire_if_over(_Call, _Question, _Run) ->
+    ok.

@@ -1,69 +1,88 @@
 %% SPDX-License-Identifier: Apache-2.0
 
-%% @private Finds a place for contexts that share a worker process although they
-%% belong to no pool. One process takes 64 of them; then another one is started.
+%% @private Finds a worker process for contexts that share one: those of a pool that are to
+%% be together, and those without a pool that are of the same kind. When it is full or gone,
+%% another one takes its place.
+%%
+%% Which process it is at the moment lies in a table; this process is there to be its only
+%% writer. It waits for no py_worker.
 -module(py_shared_worker).
 -behaviour(gen_server).
 
--export([start_link/0, attach/4]).
+-export([start_link/0, create_table/0, worker/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--define(SLOTS, 64).
-
--record(state, {workers = #{} :: #{Key :: term() => pid()}}).
+-define(TABLE, ?MODULE).
+-define(TIMEOUT_MS, 5000).
 
 -spec start_link() -> {ok, pid()} | ignore | {error, term()}.
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% @doc Attaches the lane of the calling context to a process that is shared with
-%% the contexts of the same mode and settings.
--spec attach(py_nif:lane(), py:context_mode(), py_context:settings(), pid()) -> ok.
-attach(Lane, Mode, Settings, Context) ->
-    gen_server:call(?MODULE, {attach, Lane, Mode, Settings, Context}, infinity).
+%% @private
+-spec create_table() -> ok.
+create_table() ->
+    _ = ets:new(?TABLE, [named_table, public, {read_concurrency, true}]),
+    ok.
 
--spec init([]) -> {ok, #state{}}.
+%% @doc The process of that key, which is started if there is none. `Refused' is one that had
+%% no room. An error passes: a process of the application is being started again.
+-spec worker(term(), py_worker:options(), Refused :: pid() | none) -> {ok, pid()} | {error, term()}.
+worker(Key, Options, Refused) ->
+    case current(Key) of
+        {ok, Worker} when Worker =/= Refused -> {ok, Worker};
+        _ -> ask({worker, Key, Options, Refused})
+    end.
+
+ask(Request) ->
+    try
+        gen_server:call(?MODULE, Request, ?TIMEOUT_MS)
+    catch
+        exit:_ -> {error, restarting}
+    end.
+
+-spec init([]) -> {ok, []}.
 init([]) ->
-    {ok, #state{}}.
+    _ = [monitor(process, Worker) || {_Key, Worker} <- ets:tab2list(?TABLE)],
+    {ok, []}.
 
--spec handle_call(term(), gen_server:from(), #state{}) ->
-    {reply, ok, #state{}}.
-handle_call({attach, Lane, Mode, Settings, Context}, _From, State) ->
-    Options = maps:with([python, spin_us, kill_after], Settings),
-    {reply, ok, place(Lane, Mode, Options, Context, State)}.
+-spec handle_call(term(), gen_server:from(), []) -> {reply, {ok, pid()} | {error, term()}, []}.
+handle_call({worker, Key, Options, Refused}, _From, State) ->
+    case current(Key) of
+        {ok, Worker} when Worker =/= Refused -> {reply, {ok, Worker}, State};
+        _ -> {reply, new(Key, Options), State}
+    end.
 
--spec handle_cast(term(), #state{}) -> no_return().
+-spec handle_cast(term(), []) -> no_return().
 handle_cast(Request, _State) ->
     error({unexpected, Request}).
 
--spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({'DOWN', _, process, Pid, _}, State = #state{workers = Workers}) ->
-    {noreply, State#state{workers = maps:filter(fun(_, W) -> W =/= Pid end, Workers)}}.
+-spec handle_info(term(), []) -> {noreply, []}.
+handle_info({'DOWN', _, process, Worker, _}, State) ->
+    true = ets:match_delete(?TABLE, {'_', Worker}),
+    {noreply, State};
+handle_info(_Late, State) ->
+    {noreply, State}.
 
 %% Internal
 
-place(Lane, Mode, Options, Context, State = #state{workers = Workers}) ->
-    Key = {Mode, Options},
-    case Workers of
-        #{Key := Worker} ->
-            case try_attach(Worker, Lane, Mode, Context) of
-                ok -> State;
-                full_or_gone -> place_new(Key, Lane, Mode, Options, Context, State)
+current(Key) ->
+    case ets:lookup(?TABLE, Key) of
+        [{_, Worker}] ->
+            case is_process_alive(Worker) of
+                true -> {ok, Worker};
+                false -> none
             end;
-        _ ->
-            place_new(Key, Lane, Mode, Options, Context, State)
+        [] ->
+            none
     end.
 
-place_new(Key, Lane, Mode, Options, Context, State = #state{workers = Workers}) ->
-    {ok, Worker} = py_worker_sup:start_worker(Options#{slots => ?SLOTS}),
-    _ = monitor(process, Worker),
-    ok = py_worker:attach(Worker, Lane, Mode, Context),
-    State#state{workers = Workers#{Key => Worker}}.
-
-try_attach(Worker, Lane, Mode, Context) ->
-    try py_worker:attach(Worker, Lane, Mode, Context) of
-        ok -> ok;
-        {error, full} -> full_or_gone
-    catch
-        exit:_ -> full_or_gone
+new(Key, Options) ->
+    case py_worker_sup:start_worker(Options) of
+        {ok, Worker} ->
+            _ = monitor(process, Worker),
+            true = ets:insert(?TABLE, {Key, Worker}),
+            {ok, Worker};
+        {error, Reason} ->
+            {error, Reason}
     end.

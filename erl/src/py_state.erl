@@ -7,6 +7,8 @@
 %% made, so that many processes at once cannot exceed `max_state_entries'.
 -module(py_state).
 
+-include("py_misuse.hrl").
+
 -export([fetch/1, store/2, remove/1, keys/0, clear/0, incr/1, incr/2, decr/1, decr/2]).
 %% Internal
 -export([create_table/0]).
@@ -15,61 +17,47 @@
 
 -spec fetch(term()) -> {ok, term()} | {error, not_found}.
 fetch(Key) ->
-    case ets:lookup(?TABLE, Key) of
+    try ets:lookup(?TABLE, Key) of
         [{_, Value}] -> {ok, Value};
         [] -> {error, not_found}
+    catch
+        error:badarg -> ?BADARG(not_started, [{key, Key}])
     end.
 
 -spec store(term(), term()) -> ok | {error, full}.
 store(Key, Value) ->
-    case ets:update_element(?TABLE, Key, {2, Value}) of
-        true ->
-            ok;
-        false ->
-            case insert_new(Key, Value) of
-                true -> ok;
-                false -> store(Key, Value);
-                full -> {error, full}
-            end
-    end.
+    ?CHECKED(put_value(Key, Value), [{key, Key}, {value, Value}]).
 
 -spec remove(term()) -> ok.
 remove(Key) ->
-    uncount(length(ets:take(?TABLE, Key))).
+    ?CHECKED(uncount(length(on_table(fun() -> ets:take(?TABLE, Key) end))), [{key, Key}]).
 
 %% @doc All keys, in any order.
 -spec keys() -> [term()].
 keys() ->
-    ets:select(?TABLE, [{{'$1', '_'}, [], ['$1']}]).
+    ?CHECKED(on_table(fun() -> ets:select(?TABLE, [{{'$1', '_'}, [], ['$1']}]) end), []).
 
 -spec clear() -> ok.
 clear() ->
-    uncount(ets:select_delete(?TABLE, [{{'_', '_'}, [], [true]}])).
+    All = [{{'_', '_'}, [], [true]}],
+    ?CHECKED(uncount(on_table(fun() -> ets:select_delete(?TABLE, All) end)), []).
 
 -spec incr(term()) -> integer() | {error, full}.
 incr(Key) ->
-    incr(Key, 1).
+    ?CHECKED(add(Key, 1), [{counter, Key}]).
 
 %% @doc Adds to an integer, atomically; a key that is not there counts as 0.
 -spec incr(term(), integer()) -> integer() | {error, full}.
-incr(Key, N) when is_integer(N) ->
-    try
-        ets:update_counter(?TABLE, Key, {2, N})
-    catch
-        error:badarg -> incr_new(Key, N)
-    end;
-incr(_Key, _N) ->
-    error(badarg).
+incr(Key, N) ->
+    ?CHECKED(add(Key, N), [{counter, Key}, {amount, N}]).
 
 -spec decr(term()) -> integer() | {error, full}.
 decr(Key) ->
-    incr(Key, -1).
+    ?CHECKED(add(Key, -1), [{counter, Key}]).
 
 -spec decr(term(), integer()) -> integer() | {error, full}.
-decr(Key, N) when is_integer(N) ->
-    incr(Key, -N);
-decr(_Key, _N) ->
-    error(badarg).
+decr(Key, N) ->
+    ?CHECKED(subtract(Key, N), [{counter, Key}, {amount, N}]).
 
 %% Internal API
 
@@ -83,23 +71,58 @@ create_table() ->
 
 %% Internal
 
-incr_new(Key, N) ->
-    case ets:lookup(?TABLE, Key) of
+%% The table ends with the application.
+on_table(Fun) ->
+    try
+        Fun()
+    catch
+        error:badarg -> py_error_info:refuse(not_started)
+    end.
+
+put_value(Key, Value) ->
+    case on_table(fun() -> ets:update_element(?TABLE, Key, {2, Value}) end) of
+        true ->
+            ok;
+        false ->
+            case insert_new(Key, Value) of
+                true -> ok;
+                false -> put_value(Key, Value);
+                full -> {error, full}
+            end
+    end.
+
+subtract(Key, N) when is_integer(N) -> add(Key, -N);
+subtract(_Key, _N) -> py_error_info:refuse(arguments).
+
+add(Key, N) when is_integer(N) ->
+    try
+        ets:update_counter(?TABLE, Key, {2, N})
+    catch
+        error:badarg -> add_new(Key, N)
+    end;
+add(_Key, _N) ->
+    py_error_info:refuse(arguments).
+
+add_new(Key, N) ->
+    case on_table(fun() -> ets:lookup(?TABLE, Key) end) of
         [{_, Value}] when not is_integer(Value) ->
-            error(badarg);
+            py_error_info:refuse(
+                {counter, ["has the value ", {value, Value}, ", which is no integer to count with"]}
+            );
         [_] ->
-            incr(Key, N);
+            add(Key, N);
         [] ->
             case insert_new(Key, N) of
                 true -> N;
-                false -> incr(Key, N);
+                false -> add(Key, N);
                 full -> {error, full}
             end
     end.
 
 insert_new(Key, Value) ->
-    Counter = persistent_term:get(?TABLE),
-    case atomics:add_get(Counter, 1, 1) =< py_config:get(max_state_entries) of
+    %% First, for a bad one is refused.
+    Max = py_config:get(max_state_entries),
+    case atomics:add_get(persistent_term:get(?TABLE), 1, 1) =< Max of
         true ->
             ets:insert_new(?TABLE, {Key, Value}) orelse
                 begin

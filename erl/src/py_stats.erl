@@ -1,16 +1,17 @@
 %% SPDX-License-Identifier: Apache-2.0
 
-%% @private What the contexts have done and how long it took. Reads counters; waits for
-%% nobody.
+%% @private What the contexts have done, how long it took, and what their processes use.
+%% Reads counters, and files of /proc; waits for nobody.
 -module(py_stats).
 
 -export([get/0]).
 
 -spec get() -> map().
 get() ->
-    {Current, Max, Waiting} = py_nif:slots(),
-    Contexts = [context(Ctx, Lane) || {Ctx, Lane} <- py_context:all()],
-    #{atoms_made := Used, max_atoms := MaxAtoms} = Counters = py_nif:counters(),
+    ok = py_error_info:ensure_started(),
+    {Current, Max, Waiting} = ep_nif:slots(),
+    Contexts = with_usage(lists:sort(fun is_before/2, [context(C, L) || {C, L} <- py_context_table:all()])),
+    #{atoms_made := Used, max_atoms := MaxAtoms} = Counters = ep_nif:counters(),
     #{
         contexts => Contexts,
         semaphore => #{current => Current, max => Max, waiting => Waiting},
@@ -23,20 +24,62 @@ get() ->
 %% Internal
 
 context(Ctx, Lane) ->
-    #{queue := Queue, run := Run, reply := Reply} = Stats = py_nif:lane_stats(Lane),
-    {Pool, Index, Mode} = place(py_context:info(Ctx)),
-    (maps:without([queue, run, reply], Stats))#{
+    #{queue := Queue, run := Run, reply := Reply} = Stats = ep_nif:lane_stats(Lane),
+    {Pool, Index, Mode} = member(py_context_table:info(Ctx)),
+    (maps:without([queue, run, reply, interrupted], Stats))#{
         context => Ctx,
         pool => Pool,
         index => Index,
         mode => Mode,
-        replacements => 0,
+        replacements => replacements(Pool, Index),
         latency => #{queue => hist(Queue), run => hist(Run), reply => hist(Reply)}
     }.
 
-place({ok, #{pool := {Pool, Index}, mode := Mode}}) -> {Pool, Index, Mode};
-place({ok, #{mode := Mode}}) -> {undefined, undefined, Mode};
-place(noproc) -> {undefined, undefined, undefined}.
+%% Pools by their names, contexts by their numbers; then those without a pool.
+is_before(A, B) -> key(A) =< key(B).
+
+key(#{pool := Pool, index := Index, context := Ctx}) -> {Pool =:= undefined, Pool, Index, Ctx}.
+
+replacements(undefined, _Index) -> 0;
+replacements(Pool, Index) -> py_context_table:replacements(Pool, Index).
+
+%% Contexts that share a process have the same figures.
+with_usage(Contexts) ->
+    OsPids = lists:usort([OsPid || #{os_pid := OsPid} <- Contexts]),
+    Usage = maps:from_list([{OsPid, usage(OsPid)} || OsPid <- OsPids]),
+    [maps:merge(C, maps:get(OsPid, Usage)) || C = #{os_pid := OsPid} <- Contexts].
+
+%% Resident memory in bytes, and CPU time.
+usage(undefined) ->
+    #{rss => undefined, cpu_us => undefined};
+usage(OsPid) ->
+    Path = "/proc/" ++ integer_to_list(OsPid),
+    #{
+        rss => rss(file:read_file(Path ++ "/status")),
+        cpu_us => cpu_us(file:read_file(Path ++ "/stat"))
+    }.
+
+rss({ok, Text}) ->
+    case re:run(Text, "^VmRSS:\\s+(\\d+) kB", [multiline, {capture, all_but_first, binary}]) of
+        {match, [Kilobytes]} -> binary_to_integer(Kilobytes) * 1024;
+        nomatch -> undefined
+    end;
+%% It has just ended.
+rss({error, _}) ->
+    undefined.
+
+%% Fields 14 and 15, in hundredths of a second; the name, field 2, may hold anything.
+cpu_us({ok, Text}) ->
+    case re:run(Text, "\\) (?:\\S+ ){11}(\\d+) (\\d+) [^)]*$", [{capture, all_but_first, binary}]) of
+        {match, [User, System]} -> (binary_to_integer(User) + binary_to_integer(System)) * 10000;
+        nomatch -> undefined
+    end;
+cpu_us({error, _}) ->
+    undefined.
+
+member({ok, #{pool := {Pool, Index}, mode := Mode}}) -> {Pool, Index, Mode};
+member({ok, #{mode := Mode}}) -> {undefined, undefined, Mode};
+member(noproc) -> {undefined, undefined, undefined}.
 
 %% Bucket I counts what took less than 2^I us, and not less than the bucket before.
 hist({Count, Sum, Max, Counts}) ->

@@ -1,82 +1,129 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @private Keeps one worker process of the operating system running: starts it,
-%% attaches the lanes of its contexts, and starts it again when it ends. A process
-%% that ran is replaced at once; one that does not start is tried again after
-%% 50 ms, then twice that, up to 30 s. It ends when its last context is gone.
+%% attaches the lanes of its contexts, and starts it again when it ends, at once or later as
+%% {@link py_breaker} says. It ends when its last context is gone. When it is killed, so is
+%% its worker process, and its contexts find another place.
+%%
+%% ```
+%% asking --turn--> starting --ready--> ready --exited--> asking, or waiting for a time
+%%   ^                 \--exited, timeout--> waiting --time--> asking
+%%   any but ready --last context gone--> ended; ready --> stopping --exited, timeout--> ended
+%% '''
 -module(py_worker).
 -behaviour(gen_server).
 
--include_lib("kernel/include/logger.hrl").
+-export([start_link/1, attach/2]).
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--export([start_link/1, attach/4]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
-
--export_type([options/0]).
+-export_type([options/0, tenant/0]).
 
 -type options() :: #{
-    slots := 1..64,
+    places := pos_integer(),
     python := binary(),
     spin_us := auto | 0..1000,
     kill_after := timeout(),
     _ => _
 }.
+%% id: of the context. place: the number in the process that is wanted, if it is free. preloads: whether the
+%% context makes a request of its own after each start.
+-type tenant() :: #{
+    lane := ep_nif:lane(),
+    id := term(),
+    mode := py:context_mode(),
+    place := pos_integer() | any,
+    preloads := boolean(),
+    member => py_report:member()
+}.
 
--define(BACKOFF_MIN_MS, 50).
--define(BACKOFF_MAX_MS, 30000).
--define(START_TIMEOUT_MS, 60000).
+-define(ATTACH_TIMEOUT_MS, 5000).
+-define(START_TIMEOUT_S, 60).
 -define(STOP_TIMEOUT_MS, 5000).
--define(LOG, #{domain => [erlang_python]}).
+-define(KILL_TIMEOUT_MS, 1000).
+%% One that is up for so long does not die young.
+-define(YOUNG_MS, 1000).
+%% It was not its fault: the launcher has ended, or there is none at the moment.
+-define(AGAIN_MS, 10).
+%% A lane leaves the former process when that is buried.
+-define(BUSY_MS, 5).
+%% Whoever started it did not live to attach a context.
+-define(UNUSED_MS, 10000).
 
--record(member, {
-    lane :: py_nif:lane(),
-    mode :: py:context_mode(),
-    context :: pid()
+-record(tenant, {
+    wanted :: tenant(),
+    context :: pid(),
+    %% requests that came to something when the lane was attached
+    used = 0 :: non_neg_integer()
 }).
 
 -record(state, {
     options :: options(),
-    host :: py_nif:host() | undefined,
+    host :: ep_nif:host() | undefined,
     id :: pos_integer() | undefined,
-    phase = starting :: starting | ready | waiting,
+    phase = asking :: asking | starting | ready | waiting | stopping,
+    turn :: py_launcher:turn() | undefined,
     os_pid :: integer() | undefined,
+    %% the configured Python was one of a virtual environment
+    is_venv :: boolean(),
+    %% it was killed, for it did not come up
+    is_too_slow = false :: boolean(),
+    breaker = py_breaker:new() :: py_breaker:breaker(),
+    %% up for a while
+    is_settled = false :: boolean(),
+    %% the launcher was lost since the process was started
+    is_orphan = false :: boolean(),
     timer :: reference() | undefined,
-    backoff = ?BACKOFF_MIN_MS :: pos_integer(),
-    next_slot = 1 :: pos_integer(),
-    members = #{} :: #{Slot :: pos_integer() => #member{}}
+    tenants = #{} :: #{Place :: pos_integer() => #tenant{}},
+    %% places that contexts had in this process: they cannot be used again
+    used = [] :: [Place :: pos_integer()]
 }).
 
 -spec start_link(options()) -> {ok, pid()} | ignore | {error, term()}.
 start_link(Options) ->
     gen_server:start_link(?MODULE, Options, []).
 
-%% @doc Gives a lane a place in the process, for as long as its context lives. The
-%% context hears `{py_lane, started}' or `{py_lane, {failed, Type, Text}}' from the
-%% worker process, or `{py_worker, unavailable, Reason}'.
--spec attach(pid(), py_nif:lane(), py:context_mode(), pid()) -> ok | {error, full}.
-attach(Worker, Lane, Mode, Context) ->
-    gen_server:call(Worker, {attach, Lane, Mode, Context}, infinity).
+%% @doc Gives the lane of the calling context a place in the process, for as long as the
+%% context lives. The context hears `{py_lane, started}' or `{py_lane, {failed, Type, Text}}'
+%% from the worker process, or `{py_worker, unavailable, Reason}'.
+-spec attach(pid(), tenant()) -> ok | {error, full | gone}.
+attach(Worker, Tenant) ->
+    try
+        gen_server:call(Worker, {attach, Tenant, self()}, ?ATTACH_TIMEOUT_MS)
+    catch
+        exit:_ -> {error, gone}
+    end.
 
 %% gen_server
 
--spec init(options()) -> {ok, #state{}}.
+-spec init(options()) -> {ok, #state{}, {continue, ask}}.
 init(Options) ->
     process_flag(trap_exit, true),
-    {ok, start(#state{options = Options})}.
+    _ = erlang:send_after(?UNUSED_MS, self(), unused),
+    IsVenv = py_interpreter:is_venv(maps:get(python, Options)),
+    {ok, #state{options = Options, is_venv = IsVenv}, {continue, ask}}.
 
--spec handle_call(term(), gen_server:from(), #state{}) ->
-    {reply, ok | {error, full}, #state{}}.
-handle_call({attach, _, _, _}, _From, State = #state{next_slot = Slot, options = #{slots := N}}) when
-    Slot > N
-->
+-spec handle_continue(ask, #state{}) -> {noreply, #state{}}.
+handle_continue(ask, State) ->
+    {noreply, ask(State)}.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, ok | {error, full}, #state{}}.
+handle_call({attach, _Member, _Context}, _From, State = #state{phase = stopping}) ->
     {reply, {error, full}, State};
-handle_call({attach, Lane, Mode, Context}, _From, State = #state{next_slot = Slot}) ->
-    _ = monitor(process, Context),
-    Member = #member{lane = Lane, mode = Mode, context = Context},
-    Members = maps:put(Slot, Member, State#state.members),
-    Added = State#state{next_slot = Slot + 1, members = Members},
-    State#state.phase =:= ready andalso attach_lane(Slot, Member, State),
-    {reply, ok, Added}.
+handle_call({attach, Wanted = #{lane := Lane}, Context}, _From, State = #state{tenants = Tenants}) ->
+    case [M || M = #tenant{wanted = #{lane := L}} <- maps:values(Tenants), L =:= Lane] of
+        [_] ->
+            %% It did not hear the answer in time.
+            {reply, ok, State};
+        [] ->
+            case free_place(Wanted, State) of
+                none ->
+                    {reply, {error, full}, State};
+                Place ->
+                    _ = monitor(process, Context),
+                    Tenant = #tenant{wanted = Wanted, context = Context},
+                    {reply, ok, attach_lane(Place, State#state{tenants = Tenants#{Place => Tenant}})}
+            end
+    end.
 
 -spec handle_cast(term(), #state{}) -> no_return().
 handle_cast(Request, _State) ->
@@ -84,27 +131,31 @@ handle_cast(Request, _State) ->
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
 handle_info({py_host, Id, Event}, State = #state{id = Id}) ->
-    {noreply, host_event(Event, State)};
-handle_info({py_host, _Former, _Event}, State) ->
-    {noreply, State};
-handle_info(start, State = #state{phase = waiting}) ->
-    {noreply, start(State)};
-handle_info(start_timeout, State = #state{phase = starting, host = Host}) ->
-    Host =:= undefined orelse py_nif:host_kill(Host),
-    {noreply, State};
-handle_info({'DOWN', _, process, Context, _}, State = #state{members = Members}) ->
-    py_context:forget(Context),
-    case maps:filter(fun(_, M) -> M#member.context =/= Context end, Members) of
-        Left when map_size(Left) =:= 0 ->
-            {stop, normal, State#state{members = Left}};
-        Left ->
-            ok = watch([M || M <- maps:values(Members), M#member.context =:= Context], State),
-            {noreply, State#state{members = Left}}
-    end;
-handle_info({overdue, Lane}, State) ->
-    %% Interrupted when its context ended, and still at it: it would keep its thread, and
-    %% perhaps the GIL of the others, for ever.
-    py_nif:lane_is_idle(Lane) orelse py_nif:lane_kill(Lane),
+    host_event(Event, State);
+handle_info({py_launcher, Turn, Answer}, State = #state{phase = asking, turn = Turn}) ->
+    {noreply, turn(Answer, State)};
+handle_info({'DOWN', Turn, process, _, _}, State = #state{turn = Turn}) ->
+    {noreply, launcher_down(State#state{turn = undefined})};
+handle_info({'DOWN', _, process, Context, _}, State) ->
+    left(Context, State);
+handle_info({timeout, Timer, ask}, State = #state{phase = waiting, timer = Timer}) ->
+    {noreply, ask(State)};
+handle_info({timeout, Timer, start_timeout}, State = #state{phase = starting, timer = Timer, host = Host}) ->
+    ok = ep_nif:host_kill(Host),
+    {noreply, State#state{is_too_slow = true}};
+handle_info({timeout, Timer, settled}, State = #state{phase = ready, timer = Timer}) ->
+    {noreply, settled(State)};
+handle_info({attach, Place, Id}, State = #state{phase = ready, id = Id}) ->
+    {noreply, attach_lane(Place, State)};
+handle_info({timeout, Timer, stop_timeout}, State = #state{phase = stopping, timer = Timer, host = Host}) ->
+    ok = ep_nif:host_kill(Host),
+    {noreply, set_timer(?KILL_TIMEOUT_MS, kill_timeout, State)};
+handle_info({timeout, Timer, kill_timeout}, State = #state{phase = stopping, timer = Timer}) ->
+    {stop, normal, gone(State)};
+handle_info(unused, State = #state{tenants = Tenants}) when map_size(Tenants) =:= 0 ->
+    stop(State);
+handle_info({overdue, Lane, Closed}, State = #state{options = Options}) ->
+    ok = py_watch:closed_overdue(Lane, Closed, Options),
     {noreply, State};
 handle_info(_Late, State) ->
     {noreply, State}.
@@ -112,91 +163,264 @@ handle_info(_Late, State) ->
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{host = undefined}) ->
     ok;
-terminate(_Reason, State = #state{host = Host}) ->
-    ok = py_nif:host_shutdown(Host),
+terminate(Reason, State = #state{host = Host}) when Reason =:= normal; Reason =:= shutdown ->
+    ok = ep_nif:host_shutdown(Host),
     case await_exit(State, ?STOP_TIMEOUT_MS) of
         exited ->
             ok;
         timeout ->
-            ok = py_nif:host_kill(Host),
-            _ = await_exit(State, 1000),
+            ok = ep_nif:host_kill(Host),
+            _ = await_exit(State, ?KILL_TIMEOUT_MS),
             ok
+    end;
+%% Its supervisor was killed: the contexts want a place elsewhere, and soon.
+terminate(_Reason, #state{host = Host}) ->
+    ep_nif:host_kill(Host).
+
+%% Starting
+
+ask(State) ->
+    State#state{phase = asking, turn = py_launcher:want_turn(), is_orphan = false}.
+
+turn({ok, Launcher}, State = #state{options = #{python := Python}, is_venv = IsVenv}) ->
+    case py_interpreter:look(Python, IsVenv) of
+        ok -> start(Launcher, State);
+        {error, Why} -> not_started({python, Why}, <<>>, State)
+    end;
+turn({error, Reason}, State) ->
+    not_started({launcher, Reason}, <<>>, State).
+
+start(Launcher, State = #state{options = Options}) ->
+    #{places := Places, python := Python, spin_us := SpinUs} = Options,
+    SpinNs = py_config:worker_spin_ns(SpinUs),
+    case
+        ep_nif:host_start(
+            Launcher, Places, SpinNs, py_paths:worker(), Python, py_paths:python_modules()
+        )
+    of
+        {ok, Host, Id} ->
+            Started = State#state{phase = starting, host = Host, id = Id, is_too_slow = false},
+            set_timer(?START_TIMEOUT_S * 1000, start_timeout, Started);
+        {error, Gone} when Gone =:= epipe; Gone =:= econnreset; Gone =:= enotconn ->
+            ok = py_launcher:lost(Launcher),
+            ask_again(?AGAIN_MS, State);
+        %% The launcher has as much to do as its socket holds.
+        {error, Full} when Full =:= eagain; Full =:= etoomanyrefs ->
+            ask_again(?AGAIN_MS, State);
+        {error, Posix} ->
+            not_started({prepare, Posix}, <<>>, State)
     end.
 
-%% Internal
+launcher_down(State = #state{phase = asking}) ->
+    ask_again(?AGAIN_MS, State);
+%% The launcher ends with it, and the worker process with the launcher.
+launcher_down(State) ->
+    State#state{is_orphan = true}.
 
-start(State = #state{options = Options}) ->
-    #{slots := Slots, python := Python, spin_us := SpinUs} = Options,
-    case py_service:launcher() of
-        {ok, Launcher} ->
-            Started = py_nif:host_start(
-                Launcher,
-                Slots,
-                py_config:worker_spin_ns(SpinUs),
-                py_paths:worker(),
-                Python,
-                py_paths:python_modules()
-            ),
-            requested(Started, State);
-        {error, Reason} ->
-            unavailable(Reason, State)
-    end.
+not_started(Cause, Wrote, State = #state{breaker = Breaker}) ->
+    {Verdict, Next} = py_breaker:not_started(Breaker),
+    Sentence = py_report:start_failed(Cause, Wrote, members(State)),
+    refused(Verdict, Sentence, State#state{breaker = Next}).
 
-requested({ok, Host, Id}, State) ->
-    Timer = erlang:send_after(?START_TIMEOUT_MS, self(), start_timeout),
-    State#state{host = Host, id = Id, phase = starting, timer = Timer};
-requested({error, Posix}, State) ->
-    unavailable(Posix, State).
+ask_again(0, State) ->
+    ask(release(State));
+ask_again(Ms, State) ->
+    set_timer(Ms, ask, (release(State))#state{phase = waiting}).
+
+%% The turn, if it has not ended, and the monitor that it is.
+release(State = #state{turn = undefined}) ->
+    State;
+release(State = #state{turn = Turn}) ->
+    true = demonitor(Turn, [flush]),
+    ok = py_launcher:end_turn(Turn, failed),
+    State#state{turn = undefined}.
+
+%% What the process does
 
 host_event({spawned, OsPid}, State) ->
-    State#state{os_pid = OsPid};
-host_event({ready, OsPid, Version, OwnGil, FreeThreaded}, State) ->
+    {noreply, State#state{os_pid = OsPid}};
+host_event({ready, OsPid, Version, OwnGil, FreeThreaded}, State = #state{phase = starting}) ->
     ok = py_python:learn(Version, OwnGil, FreeThreaded),
-    Ready = cancel_timer(State#state{phase = ready, os_pid = OsPid, backoff = ?BACKOFF_MIN_MS}),
-    maps:foreach(fun(Slot, Member) -> attach_lane(Slot, Member, Ready) end, Ready#state.members),
-    Ready;
-host_event({exited, Reason}, State = #state{phase = ready}) ->
-    ?LOG_WARNING("a Python worker process (OS pid ~p) ended (~p); starting another one",
-                 [State#state.os_pid, Reason], ?LOG),
-    start(gone(State));
-host_event({exited, Reason}, State) ->
-    unavailable({worker_exited, Reason}, gone(cancel_timer(State))).
+    State#state.turn =:= undefined orelse py_launcher:end_turn(State#state.turn, up),
+    Ready = State#state{phase = ready, os_pid = OsPid, is_settled = false},
+    Places = lists:sort(maps:keys(Ready#state.tenants)),
+    {noreply, lists:foldl(fun attach_lane/2, set_timer(?YOUNG_MS, settled, Ready), Places)};
+host_event({exited, Reason, Known}, State = #state{phase = stopping}) ->
+    ok = log_last(Reason, Known, State),
+    {stop, normal, gone(State)};
+host_event({exited, Reason, Known}, State) ->
+    {noreply, exited(Reason, Known, gone(State), State)};
+%% It says twice that it is up, or the like.
+host_event(_Unexpected, State = #state{host = Host, phase = Phase}) ->
+    Phase =:= stopping orelse ep_nif:host_kill(Host),
+    {noreply, State}.
 
-attach_lane(Slot, #member{lane = Lane, mode = Mode}, #state{host = Host}) ->
-    case py_nif:lane_attach(Lane, Host, Slot, Mode, py_maintenance:prologue()) of
-        ok -> ok;
-        %% The process has just ended, or the context: a message says so.
-        {error, Gone} when Gone =:= esrch; Gone =:= estale -> ok
+exited(Reason, Known, State, Former = #state{phase = Phase, is_orphan = IsOrphan}) when
+    IsOrphan; Reason =:= unknown
+->
+    Next = case IsOrphan of true -> launcher; false -> again end,
+    Phase =/= ready orelse log_death(Reason, Known, Next, Former),
+    ask_again(?AGAIN_MS, State);
+exited(Reason, Known, State, Former = #state{phase = ready}) ->
+    died(how(Reason, Former), Reason, Known, State, Former);
+exited(_Reason, #{stderr := Wrote}, State, #state{is_too_slow = true}) ->
+    not_started({too_slow, ?START_TIMEOUT_S}, Wrote, State);
+exited(Reason, #{stderr := Wrote}, State, _Former) ->
+    not_started({exited, Reason}, Wrote, State).
+
+died(How, Reason, Known, State = #state{breaker = Breaker}, Former) ->
+    {Verdict, Next} = py_breaker:died(How, Breaker),
+    Died = State#state{breaker = Next},
+    case Verdict of
+        {refuse, _, _} ->
+            ok = log_death(Reason, Known, refuse, Former),
+            refused(Verdict, py_start_failure:sentence({dies_young, Reason}, <<>>), Died);
+        {queue, Ms, Changed} ->
+            ok = log_death(Reason, Known, later(Ms), Former),
+            ok = log_closed(Changed, Died),
+            ask_again(Ms, Died)
     end.
 
-watch(Members, #state{options = #{kill_after := KillAfter}}) when is_integer(KillAfter) ->
-    _ = [erlang:send_after(KillAfter, self(), {overdue, M#member.lane}) || M <- Members],
-    ok;
-watch(_Members, _State) ->
-    ok.
+later(0) -> again;
+later(Ms) -> {later, Ms}.
+
+%% Whether anything came of it that a request could notice. One that a request killed has
+%% not died young.
+how(_Reason, #state{is_settled = true}) ->
+    useful;
+how(kill_after, _State) ->
+    useful;
+how(_Reason, #state{tenants = Tenants}) ->
+    case lists:any(fun was_used/1, maps:values(Tenants)) of
+        true -> useful;
+        false -> young
+    end.
+
+was_used(#tenant{wanted = #{lane := Lane, preloads := Preloads}, used = Used}) ->
+    came_to_something(Lane) > Used + length([preload || Preloads]).
+
+came_to_something(Lane) ->
+    #{calls := Calls, errors := Errors} = Stats = ep_nif:lane_stats(Lane),
+    Calls - Errors + maps:get(interrupted, Stats, 0).
+
+settled(State = #state{breaker = Breaker}) ->
+    {Changed, Next} = py_breaker:healthy(Breaker),
+    ok = log_closed(Changed, State),
+    State#state{breaker = Next, is_settled = true}.
 
 gone(State) ->
-    State#state{host = undefined, id = undefined, os_pid = undefined}.
+    (cancel_timer(State))#state{host = undefined, id = undefined, os_pid = undefined, used = []}.
 
-unavailable(Reason, State = #state{backoff = Backoff, members = Members}) ->
+refused({refuse, Ms, _Changed}, Reason, State = #state{tenants = Tenants}) ->
     maps:foreach(
-        fun(_Slot, #member{lane = Lane, context = Context}) ->
-            ok = py_nif:lane_set_unavailable(Lane, Reason),
+        fun(_Place, #tenant{wanted = #{lane := Lane}, context = Context}) ->
+            ok = ep_nif:lane_set_unavailable(Lane, Reason),
             Context ! {py_worker, unavailable, Reason}
         end,
-        Members
+        Tenants
     ),
-    _ = erlang:send_after(Backoff, self(), start),
-    State#state{phase = waiting, backoff = min(2 * Backoff, ?BACKOFF_MAX_MS)}.
+    ask_again(max(1, Ms), State).
+
+%% What is said
+
+log_death(Reason, #{ran := Ran, stderr := Wrote}, Next, #state{os_pid = OsPid, tenants = Tenants}) ->
+    What = maps:from_list([{Place, {Operation, M, F}} || {Place, Operation, M, F} <- Ran]),
+    py_report:died(#{
+        os_pid => OsPid,
+        reason => Reason,
+        stderr => Wrote,
+        next => Next,
+        contexts => [
+            {Context, member(Tenant), maps:get(Place, What, idle)}
+         || {Place, Tenant = #tenant{context = Context}} <- lists:keysort(1, maps:to_list(Tenants))
+        ]
+    }).
+
+%% At its end a process exits with 0, or is killed by us when it takes too long.
+log_last(Reason, _Known, _State) when Reason =:= 0; Reason =:= 'SIGKILL'; Reason =:= kill_after; Reason =:= unknown ->
+    ok;
+log_last(Reason, Known, State) ->
+    log_death(Reason, Known, stop, State).
+
+log_closed(changed, State) ->
+    py_report:started_again(members(State));
+log_closed(unchanged, _State) ->
+    ok.
+
+members(#state{tenants = Tenants}) ->
+    [{M#tenant.context, member(M)} || {_, M} <- lists:keysort(1, maps:to_list(Tenants))].
+
+member(#tenant{wanted = Wanted}) ->
+    maps:get(member, Wanted, undefined).
+
+%% Contexts
+
+free_place(#{place := Wanted}, #state{options = #{places := N}, tenants = Tenants, used = Used}) ->
+    Free = [S || S <- lists:seq(1, N), not is_map_key(S, Tenants), not lists:member(S, Used)],
+    case lists:member(Wanted, Free) of
+        true -> Wanted;
+        false when Free =:= [] -> none;
+        false -> hd(Free)
+    end.
+
+attach_lane(Place, State = #state{phase = ready, host = Host, tenants = Tenants, used = Used}) when
+    is_map_key(Place, Tenants)
+->
+    Tenant = #tenant{wanted = #{lane := Lane, mode := Mode, id := Id}} = maps:get(Place, Tenants),
+    case ep_nif:lane_attach(Lane, Host, Place, Mode, py_maintenance:prologue(Place, Id)) of
+        ok ->
+            Attached = Tenant#tenant{used = came_to_something(Lane)},
+            State#state{tenants = Tenants#{Place := Attached}, used = [Place | Used]};
+        %% The process has just ended, or the context: a message says so.
+        {error, Gone} when Gone =:= esrch; Gone =:= estale ->
+            State;
+        %% It is in its former process still, which ends.
+        {error, _Busy} ->
+            _ = erlang:send_after(?BUSY_MS, self(), {attach, Place, State#state.id}),
+            State
+    end;
+attach_lane(_Place, State) ->
+    State.
+
+left(Context, State = #state{tenants = Tenants}) ->
+    case maps:filter(fun(_, M) -> M#tenant.context =/= Context end, Tenants) of
+        Tenants ->
+            {noreply, State};
+        Left when map_size(Left) =:= 0 ->
+            stop(State#state{tenants = Left});
+        Left ->
+            _ = [
+                ok = py_watch:closed(Lane, State#state.options)
+             || #tenant{context = Pid, wanted = #{lane := Lane}} <- maps:values(Tenants),
+                Pid =:= Context
+            ],
+            {noreply, State#state{tenants = Left}}
+    end.
+
+%% Stopping
+
+stop(State = #state{phase = stopping}) ->
+    {noreply, State};
+stop(State = #state{host = undefined}) ->
+    {stop, normal, release(State)};
+stop(State = #state{host = Host}) ->
+    ok = ep_nif:host_shutdown(Host),
+    {noreply, set_timer(?STOP_TIMEOUT_MS, stop_timeout, State#state{phase = stopping})}.
+
+await_exit(State = #state{id = Id}, Timeout) ->
+    receive
+        {py_host, Id, {exited, Reason, Known}} ->
+            ok = log_last(Reason, Known, State),
+            exited
+    after Timeout -> timeout
+    end.
+
+%% One timer at a time: that of the phase. Its message names it.
+set_timer(Ms, What, State) ->
+    (cancel_timer(State))#state{timer = erlang:start_timer(Ms, self(), What)}.
 
 cancel_timer(State = #state{timer = undefined}) ->
     State;
 cancel_timer(State = #state{timer = Timer}) ->
     _ = erlang:cancel_timer(Timer),
     State#state{timer = undefined}.
-
-await_exit(#state{id = Id}, Timeout) ->
-    receive
-        {py_host, Id, {exited, _}} -> exited
-    after Timeout -> timeout
-    end.

@@ -12,10 +12,15 @@
 start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
--spec start_worker(py_worker:options()) -> {ok, pid()}.
+%% @doc An error means that this supervisor is being started again.
+-spec start_worker(py_worker:options()) -> {ok, pid()} | {error, term()}.
 start_worker(Options) ->
-    {ok, Pid} = supervisor:start_child(?MODULE, [Options]),
-    {ok, Pid}.
+    try supervisor:start_child(?MODULE, [Options]) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason}
+    catch
+        exit:_Ended -> {error, restarting}
+    end.
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->

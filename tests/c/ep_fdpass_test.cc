@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vector>
@@ -154,10 +155,27 @@ TEST_F(FdpassTest, ReportsAMessageThatIsTooLongAndClosesItsFds)
     EXPECT_EQ(OpenFds(), before_);
 }
 
-TEST_F(FdpassTest, ReportsTooManyFdsFromALyingPeerAndClosesThem)
+TEST_F(FdpassTest, TakesTheMessageWithoutFdsWhenThePeerSendsTooMany)
 {
     SendRaw("x", 1, 100);
-    EXPECT_EQ(ep_fdpass_receive(ends_[1], data_, sizeof(data_), fds_), -EPROTO);
+    EXPECT_EQ(ep_fdpass_receive(ends_[1], data_, sizeof(data_), fds_), 1);
+    for (int fd : fds_)
+        EXPECT_EQ(fd, -1);
+    EXPECT_EQ(OpenFds(), before_);
+}
+
+TEST_F(FdpassTest, TakesTheMessageWithoutFdsWhenThereAreNoNumbersForThem)
+{
+    struct rlimit was;
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &was), 0);
+    SendRaw("x", 1, 2);
+    struct rlimit none = was;
+    none.rlim_cur = (rlim_t)dup(0); // the next free number but one
+    close((int)none.rlim_cur);
+    none.rlim_cur++;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    EXPECT_EQ(ep_fdpass_receive(ends_[1], data_, sizeof(data_), fds_), 1);
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &was), 0);
     for (int fd : fds_)
         EXPECT_EQ(fd, -1);
     EXPECT_EQ(OpenFds(), before_);

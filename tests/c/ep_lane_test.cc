@@ -29,7 +29,7 @@ uint64_t PageUp(uint64_t n)
 
 TEST(LayoutTest, HasTheHeaderThatTheWireSays)
 {
-    EXPECT_EQ(EP_LAYOUT_VERSION, 6u);
+    EXPECT_EQ(EP_LAYOUT_VERSION, 7u);
     EXPECT_EQ(std::memcmp(&(const uint64_t &)EP_LAYOUT_MAGIC, "epyper01", 8), 0);
     EXPECT_EQ(sizeof(ep_layout_header), 64u);
     EXPECT_EQ(offsetof(ep_layout_header, magic), 0u);
@@ -108,6 +108,7 @@ TEST(LayoutTest, KeepsOtherWordsOutOfTheWayOfTheNamesEpoch)
 TEST(LayoutTest, MarksAWaitingCallWithABitThatNoCallIdHas)
 {
     EXPECT_EQ(EP_RUNNING_WAITS, 0x80000000u);
+    EXPECT_EQ(EP_RUNNING_IMPORTS, 0x40000000u);
 }
 
 TEST(LayoutTest, CountsTheSameBytesAsTheWireSays)
@@ -327,8 +328,9 @@ TEST_F(LaneTest, RefusesABlockOutsideTheSlab)
     EXPECT_EQ(check(1, 1), -EPROTO) << "not a page";
     EXPECT_EQ(payload, nullptr);
     EXPECT_EQ(check(EP_SLAB_SIZE - kPage, kPage), 0);
-    EXPECT_EQ(check(0, UINT32_MAX), 0);
-    EXPECT_EQ(check(EP_SLAB_SIZE / 2, static_cast<uint32_t>(EP_SLAB_SIZE / 2)), 0);
+    EXPECT_EQ(check(0, static_cast<uint32_t>(EP_MESSAGE_MAX)), 0);
+    EXPECT_EQ(check(0, static_cast<uint32_t>(EP_MESSAGE_MAX) + 1), -EPROTO)
+        << "no message is longer";
 }
 
 TEST_F(LaneTest, NeverLeavesTheSlabWhateverTheWorkerSays)

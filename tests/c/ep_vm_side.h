@@ -217,7 +217,8 @@ public:
             ep_bell_arm(&lane_[i].response_bell);
         }
         doorbell_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        EXPECT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control_));
+        EXPECT_EQ(0, pipe2(control_, O_CLOEXEC));
+        std::swap(control_[0], control_[1]); // ours is the end that nothing is read from
     }
 
     ~VmSide()
@@ -477,6 +478,13 @@ public:
         send(0, EP_KIND_INTERRUPT, "", call_id, 0, number, static_cast<uint8_t>(lane));
     }
 
+    /* An interrupt that waits for the end of an import waits no longer. */
+    void interrupt_import(uint32_t lane, uint64_t call_id)
+    {
+        wait_for_room(&lane_[0].call);
+        send(0, EP_KIND_INTERRUPT, "", call_id, EP_FLAG_FORCED, 0, static_cast<uint8_t>(lane));
+    }
+
     /* The way of an interrupt to a call that waits for an answer. */
     void cancel_waiting(uint32_t lane, uint64_t call_id, uint64_t number)
     {
@@ -490,7 +498,7 @@ public:
         interrupt(lane, call_id, number);
     }
 
-    /* The call on top of the lane's stack, with EP_RUNNING_WAITS, or 0. */
+    /* The call on top of the lane's stack, with EP_RUNNING_, or 0. */
     uint64_t running(uint32_t lane) const
     {
         return __atomic_load_n(lane_[lane].running, __ATOMIC_ACQUIRE);

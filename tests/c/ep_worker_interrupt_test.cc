@@ -2,9 +2,9 @@
 
 /*
  * An interrupt goes two ways, CANCEL to a call that waits and INTERRUPT to one that
- * runs (service/ep_worker_callback.c). Here they meet calls that go from one to the
+ * runs (service/worker/ep_worker_callback.c). Here they meet calls that go from one to the
  * other, at moments that differ from round to round: each is seen by the call that
- * was meant, once. tests/model/interrupt_mutants.sh takes parts of the protocol away;
+ * was meant, once. tests/model/mutants.sh takes parts of the protocol away;
  * then these tests fail. EP_ROUNDS in the environment multiplies the rounds.
  */
 
@@ -56,6 +56,42 @@ const char *const kCode =
     "from itertools import chain, islice, repeat\n"
     "def deaf(): return list(map(erlang.call, chain(['once'], islice(repeat('next'), 10**6, "
     "10**6 + 1))))\n"
+    /* Imports a module between two questions, which asks, too, each second time. What cuts
+     * its code is noted. */
+    "import itertools, sys\n"
+    "from importlib.machinery import ModuleSpec\n"
+    "numbers, cuts = itertools.count(), []\n"
+    "def load(n):\n"
+    "  for _ in range(50): pass\n"
+    "class Loader:\n"
+    "  def create_module(self, spec): return None\n"
+    "  def exec_module(self, module):\n"
+    "    try: load(0)\n"
+    "    except KeyboardInterrupt: cuts.append(module)\n"
+    "class Finder:\n"
+    "  def find_spec(self, name, path=None, target=None):\n"
+    "    if name.startswith('made_'): return ModuleSpec(name, Loader())\n"
+    "sys.meta_path.insert(0, Finder())\n"
+    "def make(n):\n"
+    "  while erlang.call('more', n) != 'end':\n"
+    "    name = f'made_{next(numbers)}'\n"
+    "    __import__(name)\n"
+    "    del sys.modules[name]\n"
+    "  return n\n"
+    "def imports():\n"
+    "  n = 0\n"
+    "  while True:\n"
+    "    try: return make(n)\n"
+    "    except KeyboardInterrupt: n += 1\n"
+    /* One that never ends. */
+    "class Endless(Loader):\n"
+    "  def exec_module(self, module):\n"
+    "    while True: pass\n"
+    "class EndlessFinder:\n"
+    "  def find_spec(self, name, path=None, target=None):\n"
+    "    if name == 'endless': return ModuleSpec(name, Endless())\n"
+    "sys.meta_path.insert(0, EndlessFinder())\n"
+    "def never(): import endless\n"
     /* A call that nobody interrupts. */
     "def later():\n"
     "  erlang.call('later')\n"
@@ -75,6 +111,42 @@ protected:
             ASSERT_NO_FATAL_FAILURE(start(lane_));
         }
         EXPECT_EQ("", vm_->exec(kCode, lane_));
+    }
+
+    /* A call that asks for more again and again is interrupted at any moment, and sees it once. */
+    void hits_once(const std::string &function)
+    {
+        for (int round = 0; round < 1500 * rounds_ && !HasFailure(); round++) {
+            uint64_t id = begin(function);
+            unsigned at = 1 + random_() % 3; /* how many answers come before the interrupt */
+            for (unsigned i = 0; i < at; i++)
+                vm_->answer(lane_, callback(id, "0 \"more\" [0]"), atom("go"));
+            Reply asked;
+            if (random_() % 2 == 0) {
+                /* While it waits, or just before it does. */
+                linger();
+                interrupt(id);
+            } else {
+                /* When the answer is there already. */
+                vm_->answer(lane_, callback(id, "0 \"more\" [0]"), atom("go"));
+                linger();
+                interrupt(id);
+            }
+            /* Until it says that it was hit, and some rounds more. */
+            bool is_hit = false;
+            for (int more = 0; more < 4;) {
+                asked = vm_->receive(lane_);
+                ASSERT_EQ(EP_KIND_CALLBACK, asked.kind) << VmSide::shown(asked);
+                ASSERT_EQ(id, asked.call_id);
+                is_hit = is_hit || asked.text() == "0 \"more\" [1]";
+                ASSERT_EQ(is_hit ? "0 \"more\" [1]" : "0 \"more\" [0]", asked.text());
+                more += is_hit;
+                vm_->answer(lane_, asked, atom(more == 4 ? "end" : "go"));
+            }
+            Reply reply = vm_->receive(lane_);
+            ASSERT_EQ(id, reply.call_id);
+            ASSERT_EQ("1", VmSide::shown(reply)) << "round " << round;
+        }
     }
 
     uint64_t begin(const std::string &function)
@@ -130,36 +202,35 @@ protected:
 
 TEST_P(WorkerInterruptTest, HitsACallThatKeepsAskingOnce)
 {
-    for (int round = 0; round < 1500 * rounds_ && !HasFailure(); round++) {
-        uint64_t id = begin("counts");
-        unsigned at = 1 + random_() % 3; /* how many answers come before the interrupt */
-        for (unsigned i = 0; i < at; i++)
-            vm_->answer(lane_, callback(id, "0 \"more\" [0]"), atom("go"));
-        Reply asked;
-        if (random_() % 2 == 0) {
-            /* While it waits, or just before it does. */
-            linger();
-            interrupt(id);
-        } else {
-            /* When the answer is there already. */
-            vm_->answer(lane_, callback(id, "0 \"more\" [0]"), atom("go"));
-            linger();
-            interrupt(id);
-        }
-        /* Until it says that it was hit, and some rounds more. */
-        bool is_hit = false;
-        for (int more = 0; more < 4;) {
-            asked = vm_->receive(lane_);
-            ASSERT_EQ(EP_KIND_CALLBACK, asked.kind) << VmSide::shown(asked);
-            ASSERT_EQ(id, asked.call_id);
-            is_hit = is_hit || asked.text() == "0 \"more\" [1]";
-            ASSERT_EQ(is_hit ? "0 \"more\" [1]" : "0 \"more\" [0]", asked.text());
-            more += is_hit;
-            vm_->answer(lane_, asked, atom(more == 4 ? "end" : "go"));
-        }
+    hits_once("counts");
+}
+
+TEST_P(WorkerInterruptTest, HitsACallThatKeepsImportingOnceAndCutsNoImport)
+{
+    hits_once("imports");
+    EXPECT_EQ("0", vm_->eval("len(cuts)", term::map({}), lane_));
+}
+
+TEST_P(WorkerInterruptTest, WaitsForTheEndOfAnImportUnlessItIsForced)
+{
+    for (int round = 0; round < 20 * rounds_ && !HasFailure(); round++) {
+        uint64_t id = begin("never");
+        ASSERT_TRUE(vm_->becomes_running(lane_, id | EP_RUNNING_IMPORTS));
+        uint64_t before = vm_->taken(0);
+        /* Forces nothing: no interrupt waits. */
+        vm_->interrupt_import(lane_, id);
+        vm_->interrupt(lane_, id + 1);
+        interrupt(id);
+        while (vm_->taken(0) < before + 3 && vm_->is_alive())
+            sched_yield();
+        ASSERT_FALSE(vm_->has_message(lane_));
+        ASSERT_EQ(id | EP_RUNNING_IMPORTS, vm_->running(lane_));
+        vm_->interrupt_import(lane_, id);
         Reply reply = vm_->receive(lane_);
         ASSERT_EQ(id, reply.call_id);
-        ASSERT_EQ("1", VmSide::shown(reply)) << "round " << round;
+        ASSERT_EQ(EP_KIND_ERROR, reply.kind) << VmSide::shown(reply);
+        ASSERT_EQ(EP_ERROR_INTERRUPTED, static_cast<int>(reply.aux));
+        later_is_not_hit();
     }
 }
 

@@ -30,7 +30,7 @@ cases() ->
         spawns_calls_in_every_form,
         sends_one_response_for_each_call,
         awaits_again_after_a_timeout,
-        cancels_the_call_of_a_spawner_that_dies,
+        cancels_the_calls_of_a_spawner_that_dies,
         answers_spawned_calls_on_dead_contexts,
         uses_context_and_namespace_of_the_caller,
         raises_badarg_in_the_caller,
@@ -173,7 +173,7 @@ logged() ->
 
 %% Handler of logger.
 log(#{level := debug, msg := {"a cast failed: ~p", [Reason]}, meta := Meta}, #{config := Config}) ->
-    #{domain := [erlang_python]} = Meta,
+    #{library := erlang_python} = Meta,
     maps:get(to, Config) ! {logged, Reason};
 log(_Event, _Config) ->
     ok.
@@ -224,21 +224,34 @@ awaits_again_after_a_timeout(Config) ->
     {ok, <<"went">>} = py:await(Ref),
     {error, timeout} = py:await(Ref, 0).
 
-cancels_the_call_of_a_spawner_that_dies(Config) ->
+%% The one that runs is interrupted, the one that waits never runs.
+cancels_the_calls_of_a_spawner_that_dies(Config) ->
     [Mark, Queued] = [py_test:marker(Config, Name) || Name <- ["running", "queued"]],
-    Ctx = py:context(1),
+    [One, Two] = py_context_router:contexts(),
+    Held = py_fixture:hold(Two, Config),
     {Spawner, Ref} = spawn_monitor(fun() ->
-        _ = py:spawn_call(Ctx, ep_probe, spin_until_interrupted, [Mark]),
+        _ = py:spawn_call(One, ep_probe, spin_until_interrupted, [Mark]),
         ok = py_test:wait_for_file(Mark),
-        _ = py:spawn_call(Ctx, ep_probe, mark, [Queued]),
-        exit(enough)
+        _ = py:spawn_call(Two, ep_probe, mark, [Queued]),
+        receive never -> ok end
     end),
+    %% Each call has a helper, which watches the spawner.
+    ok = py_test:wait_until(fun() -> length(helpers(Spawner)) =:= 2 end),
+    Helpers = [{Helper, monitor(process, Helper)} || Helper <- helpers(Spawner)],
+    [ok = py_fixture:parked(H) || H <- Helpers],
+    true = exit(Spawner, enough),
     receive
         {'DOWN', Ref, process, Spawner, enough} -> ok
     end,
+    [normal = py_fixture:dead(H) || H <- Helpers],
     ok = py_test:wait_for_file(<<Mark/binary, ".interrupted">>),
-    {ok, 4.0} = py:call(Ctx, math, sqrt, [16], ?WAIT_MS),
+    ok = py_fixture:let_go(Held),
+    [{ok, 4.0} = py:call(Ctx, math, sqrt, [16], ?WAIT_MS) || Ctx <- [One, Two]],
     [] = py_test:marks(Queued).
+
+helpers(Spawner) ->
+    {monitored_by, Pids} = process_info(Spawner, monitored_by),
+    [P || P <- Pids, is_pid(P), P =/= self()].
 
 answers_spawned_calls_on_dead_contexts(Config) ->
     {ok, Ctx} = py_context:new(#{mode => proplists:get_value(mode, Config, worker)}),

@@ -6,6 +6,8 @@
 -export([all/0, end_per_testcase/2]).
 -export([
     a_bad_value_stops_the_start_with_one_sentence/1,
+    a_key_that_this_version_lacks_is_bad_config/1,
+    a_key_that_nobody_knows_is_one_warning/1,
     a_bad_pool_option_is_an_error_and_an_unknown_one_badarg/1,
     a_bad_context_option_is_an_error_and_an_unknown_one_badarg/1,
     a_python_that_does_not_exist_is_named/1,
@@ -20,11 +22,13 @@
     the_nif_loads_again_after_a_purge_while_calls_run/1,
     a_second_load_of_the_nif_says_what_to_do/1
 ]).
--export([backend/0, load_failure/0, log/2]).
+-export([backend/0, load_failure/0]).
 
 all() ->
     [
         a_bad_value_stops_the_start_with_one_sentence,
+        a_key_that_this_version_lacks_is_bad_config,
+        a_key_that_nobody_knows_is_one_warning,
         a_bad_pool_option_is_an_error_and_an_unknown_one_badarg,
         a_bad_context_option_is_an_error_and_an_unknown_one_badarg,
         a_python_that_does_not_exist_is_named,
@@ -61,9 +65,52 @@ bad_values() ->
         {num_workers, [0, -1, all]},
         {kill_after, [-1, 1.5, never, 1 bsl 40]},
         {spin_us, [-1, 1001, 1000000000, 1.5, yes]},
+        {max_result_bytes, [0, -1, 1.5, infinity, 1 bsl 64]},
         {max_atoms, [-1, lots]},
         {python, [1, "", {path, "x"}, [[[]]]]}
     ].
+
+%% To ignore them would leave a program without what it relies on.
+a_key_that_this_version_lacks_is_bad_config(_Config) ->
+    [
+        begin
+            {bad_config, Key, Value, Why} = start_failure([{Key, Value}]),
+            ?assertMatch({match, _}, re:run(Why, ["^", atom_to_list(Key), ": this version .* does not have it"]))
+        end
+     || {Key, Value} <- [
+            {sandbox, strict}, {memory_limit, 1 bsl 30}, {preload, [numpy]}, {imports, [math]},
+            {paths, []}, {pools, []}, {none, nil}, {error_text, binary}, {env, []}, {cwd, "/"},
+            {max_requests, 1000}, {max_rss, 1 bsl 30}, {max_shared_bytes, 1 bsl 30}, {threads, 1},
+            {event_loop, uvloop}, {output, log}, {event_loop_pool_size, 2},
+            {event_loop_pool_owngil, false}
+        ]
+    ],
+    ok = py_test:start([{num_contexts, 1}]),
+    {error, {bad_config, sandbox, strict, _}} = py_context_router:start_pool(p, 1, #{sandbox => strict}),
+    {error, {bad_config, preload, [numpy], _}} = py_context_router:start_pool(p, 1, #{preload => [numpy]}),
+    {error, {bad_config, memory_limit, 1, _}} = py_context:start_link(x, worker, #{memory_limit => 1}),
+    {ok, Ctx} = py_context:start_link(x, worker, #{preload => "x = 1"}),
+    ok = py_context:stop(Ctx).
+
+a_key_that_nobody_knows_is_one_warning(_Config) ->
+    ok = py_test:start([]),
+    ok = logger:add_handler(?MODULE, py_test, #{config => self(), level => warning}),
+    try
+        ok = py_test:start([{num_contexts, 1}, {num_context, 3}, {completely_else, 4}]),
+        Warnings = lists:sort(warnings()),
+        ?assertMatch([_, _], Warnings),
+        [Else, Near] = Warnings,
+        ?assertMatch({match, _}, re:run(Else, "completely_else in its application environment$")),
+        ?assertMatch({match, _}, re:run(Near, "num_context .*\\(is num_contexts meant\\?\\)"))
+    after
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+warnings() ->
+    receive
+        {logged, Text} -> [Text | warnings()]
+    after 0 -> []
+    end.
 
 start_failure(Env) ->
     {error, {erlang_python, {{bad_config, _, _, _} = Reason, _}}} = py_test:restart(Env),
@@ -123,7 +170,7 @@ takes_the_number_of_contexts_and_workers_from_the_configuration(_Config) ->
 works_without_spinning(_Config) ->
     ok = py_test:start([{num_contexts, 1}, {spin_us, 0}]),
     [{ok, N} = py:call(builtins, abs, [-N]) || N <- lists:seq(1, 2000)],
-    ?assertEqual(0, maps:get(lost_wake, py_nif:counters())).
+    ?assertEqual(0, maps:get(lost_wake, ep_nif:counters())).
 
 works_with_either_wait_backend(_Config) ->
     [
@@ -140,7 +187,7 @@ works_with_either_wait_backend(_Config) ->
 
 %% Containers may refuse io_uring; then epoll is all there is.
 backends() ->
-    case maps:get(wait_backend, py_nif:counters()) of
+    case maps:get(wait_backend, ep_nif:counters()) of
         io_uring -> [io_uring, epoll];
         epoll -> [epoll]
     end.
@@ -158,7 +205,7 @@ backend() ->
     [ok = py_test:result_of(C) || C <- Callers],
     {error, {worker_died, _}} = py:call(os, '_exit', [1]),
     {ok, 4.0} = py:call(math, sqrt, [16]),
-    #{wait_backend := Backend, lost_wake := LostWake} = py_nif:counters(),
+    #{wait_backend := Backend, lost_wake := LostWake} = ep_nif:counters(),
     {Backend, LostWake}.
 
 refuses_an_unknown_wait_backend(_Config) ->
@@ -182,8 +229,8 @@ says_so_when_a_blocked_io_uring_is_demanded(_Config) ->
     end).
 
 without_io_uring(Env, Fun) ->
-    Script = filename:join(py_test:python_dir(), "without_io_uring.py"),
-    Exec = {os:find_executable("python3"), [Script, os:find_executable("erl")]},
+    Script = filename:join(py_test:python_dir(), "without_call.py"),
+    Exec = {os:find_executable("python3"), [Script, "io_uring_setup", os:find_executable("erl")]},
     Peer = py_test:start_vm(#{exec => Exec, env => Env}),
     try
         Fun(Peer)
@@ -193,20 +240,12 @@ without_io_uring(Env, Fun) ->
 
 %% What the runtime logs when the module cannot be loaded.
 load_failure() ->
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
-    {error, on_load_failure} = code:load_file(py_nif),
+    ok = logger:add_handler(?MODULE, py_test, #{config => self()}),
+    {error, on_load_failure} = code:load_file(ep_nif),
     receive
         {logged, Text} -> Text
     after 5000 -> error(nothing_logged)
     end.
-
-%% As a handler of logger.
-log(#{msg := {report, #{format := Format, args := Args}}}, Handler) ->
-    log(#{msg => {Format, Args}}, Handler);
-log(#{msg := {Format, Args}}, #{config := Pid}) when is_list(Format) ->
-    Pid ! {logged, lists:flatten(io_lib:format(Format, Args))};
-log(_Event, _Handler) ->
-    ok.
 
 the_nif_loads_again_after_a_purge_while_calls_run(_Config) ->
     ok = py_test:start([{num_contexts, 2}]),
@@ -217,8 +256,8 @@ the_nif_loads_again_after_a_purge_while_calls_run(_Config) ->
     ],
     [
         begin
-            _ = code:purge(py_nif),
-            {module, py_nif} = code:load_file(py_nif),
+            _ = code:purge(ep_nif),
+            {module, ep_nif} = code:load_file(ep_nif),
             {ok, N} = py:call(builtins, abs, [-N])
         end
      || N <- lists:seq(1, 20)
@@ -239,6 +278,6 @@ call_until(Stop, N) ->
 
 a_second_load_of_the_nif_says_what_to_do(_Config) ->
     ok = py_test:start([{num_contexts, 1}]),
-    {error, {_, Text}} = py_nif:try_load(),
+    {error, {_, Text}} = ep_nif:try_load(),
     ?assertMatch({match, _}, re:run(Text, "purge")),
     {ok, 4.0} = py:call(math, sqrt, [16]).

@@ -190,7 +190,7 @@ makes_contexts_with_an_identity_of_their_own(Config) ->
     Contexts = [Worker, One, Two],
     {links, Links} = process_info(self(), links),
     [] = Contexts -- Links,
-    Ids = [maps:get(id, element(2, py_context:info(Ctx))) || Ctx <- Contexts],
+    Ids = [maps:get(id, element(2, py_context_table:info(Ctx))) || Ctx <- Contexts],
     3 = length(lists:usort(Ids)),
     [{ok, 4.0} = py_context:call(Ctx, math, sqrt, [16]) || Ctx <- Contexts],
     [ok = py_context:destroy(Ctx) || Ctx <- Contexts],
@@ -213,18 +213,18 @@ hands_out_references_for_the_nif(Config) ->
     {ok, Ctx} = py_context:new(#{mode => mode(Config)}),
     {ok, Env} = py_context:create_local_env(Ctx),
     CtxRef = py_context:get_nif_ref(Ctx),
-    ok = py_context:nif_exec(CtxRef, <<"x = 42\ndef f(y=0): return x + y">>, Env),
-    {ok, 42} = py_context:nif_eval(CtxRef, <<"x">>, #{}, Env),
-    {ok, 43} = py_context:nif_eval(CtxRef, <<"x + y">>, #{y => 1}, Env),
-    {ok, 44} = py_context:nif_call(CtxRef, '__main__', f, [], #{y => 2}, Env),
-    {error, {'NameError', _}} = py_context:nif_eval(CtxRef, "x", #{}),
-    ok = py_context:nif_exec(CtxRef, "x = 1"),
+    ok = py_nif:context_exec(CtxRef, <<"x = 42\ndef f(y=0): return x + y">>, Env),
+    {ok, 42} = py_nif:context_eval(CtxRef, <<"x">>, #{}, Env),
+    {ok, 43} = py_nif:context_eval(CtxRef, <<"x + y">>, #{y => 1}, Env),
+    {ok, 44} = py_nif:context_call(CtxRef, '__main__', f, [], #{y => 2}, Env),
+    {error, {'NameError', _}} = py_nif:context_eval(CtxRef, "x", #{}),
+    ok = py_nif:context_exec(CtxRef, "x = 1"),
     {ok, 1} = py_context:eval(Ctx, "x"),
-    {ok, 4.0} = py_context:nif_call(CtxRef, math, sqrt, [16], #{}),
+    {ok, 4.0} = py_nif:context_call(CtxRef, math, sqrt, [16], #{}),
     ok = py_context:stop(Ctx),
-    {error, {context_died, shutdown}} = py_context:nif_eval(CtxRef, <<"x">>, #{}, Env),
-    {error, {context_died, shutdown}} = py_context:nif_exec(CtxRef, "x = 1"),
-    {error, {context_died, shutdown}} = py_context:nif_call(CtxRef, math, sqrt, [16], #{}),
+    {error, {context_died, shutdown}} = py_nif:context_eval(CtxRef, <<"x">>, #{}, Env),
+    {error, {context_died, shutdown}} = py_nif:context_exec(CtxRef, "x = 1"),
+    {error, {context_died, shutdown}} = py_nif:context_call(CtxRef, math, sqrt, [16], #{}),
     ?assertError({context_died, noproc}, py_context:get_nif_ref(Ctx)).
 
 runs_preload_code_before_any_request(Config) ->
@@ -247,7 +247,7 @@ refuses_preload_code_that_fails(Config) ->
     {error, {bad_config, preload, 5, _}} = Start(5),
     {error, {bad_config, preload, [json], _}} = Start([json]),
     {links, Links} = process_info(self(), links),
-    [] = [Ctx || Ctx <- Links, is_pid(Ctx), py_context:info(Ctx) =/= noproc].
+    [] = [Ctx || Ctx <- Links, is_pid(Ctx), py_context_table:info(Ctx) =/= noproc].
 
 runs_preload_code_again_after_a_restart(Config) ->
     Mark = py_test:marker(Config, "preload"),

@@ -24,6 +24,7 @@ cases() ->
         refuses_keys_that_are_not_text,
         refuses_keys_that_cannot_be_hashed,
         converts_a_thousand_levels_and_no_more,
+        names_the_outer_part_of_a_deep_place,
         survives_a_million_levels,
         refuses_what_contains_itself,
         refuses_lone_surrogates,
@@ -158,6 +159,31 @@ converts_a_thousand_levels_and_no_more(_Config) ->
     ],
     Wide = [nest(list, 999), nest(tuple, 999), nest(dict, 999)],
     {ok, Wide} = py:call(ep_probe, echo, [Wide]).
+
+%% What lies deep is told by how it begins; the reason comes soon.
+names_the_outer_part_of_a_deep_place(_Config) ->
+    Deep = fun(N, Leaf) -> lists:foldl(fun(_, Acc) -> [Acc] end, Leaf, lists:seq(1, N)) end,
+    {error, {'RecursionError', "args[0][0][0][0][0][0][0][0]...: more than 1000 levels of containers"}} =
+        py:call(ep_probe, echo, [Deep(1001, x)]),
+    {error, {'RecursionError', "locals['x'][0][0][0][0][0][0][0]...: more than 1000 levels of containers"}} =
+        py:eval("x", #{x => Deep(1001, x)}),
+    {error, {'TypeError', "args[0][0][0][0][0][0][0][0]...: a fun cannot" ++ _}} =
+        py:call(ep_probe, echo, [Deep(900, fun() -> ok end)]),
+    {error, {'TypeError', "args[0][0][0]: a fun cannot" ++ _}} =
+        py:call(ep_probe, echo, [Deep(2, fun() -> ok end)]),
+    {error, {'RecursionError', "result: more than 1000 levels"}} = py:call(ep_probe, nest, [list, 1001]),
+    Nested = "(lambda f: f(f, ~b))(lambda f, n: '\\ud800' if n == 0 else {'key': [f(f, n - 2)]})",
+    {error, {'UnicodeEncodeError', "result['key'][0]['key'][0]['key'][0]['key'][0]...: 'utf-8'" ++ _}} =
+        py:eval(io_lib:format(Nested, [200])),
+    {error, {'UnicodeEncodeError', "result['key'][0]['key'][0]['key'][0]['key'][0]: 'utf-8'" ++ _}} =
+        py:eval(io_lib:format(Nested, [8])),
+    %% With keys as long as they come.
+    Long = "(lambda f: f(f, 20))(lambda f, n: '\\ud800' if n == 0 else {'k' * 70: f(f, n - 1)})",
+    {error, {'UnicodeEncodeError', Text}} = py:eval(Long),
+    Path = lists:append(lists:duplicate(8, "['" ++ lists:duplicate(70, $k) ++ "']")),
+    "result" ++ _ = Text,
+    Path = lists:sublist(Text, 7, length(Path)),
+    "...: 'utf-8'" ++ _ = lists:nthtail(6 + length(Path), Text).
 
 survives_a_million_levels(_Config) ->
     Pid = py_test:os_pid(py:context(1)),

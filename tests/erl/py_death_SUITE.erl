@@ -197,12 +197,12 @@ quiet(Tag) ->
 
 figures() ->
     Contexts = py_context_router:contexts(),
-    #{lost_wake := LostWake, violations := Violations} = py_nif:counters(),
+    #{lost_wake := LostWake, violations := Violations} = ep_nif:counters(),
     #{
         processes => settled(erlang:system_info(process_count), 200),
         os_processes => length(py_test:descendants(py_test:vm_pid())),
         workers => [py_test:os_pid(Ctx) || Ctx <- Contexts],
-        slots => py_nif:slots(),
+        slots => ep_nif:slots(),
         lost_wake => LostWake,
         violations => Violations
     }.

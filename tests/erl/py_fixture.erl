@@ -36,7 +36,7 @@ init(Group, Extra, Config) ->
     end.
 
 init(Group, Config) ->
-    init(Group, [{kill_after, 200}], Config).
+    init(Group, [{kill_after, 600}], Config).
 
 %% For end_per_testcase/2: every context serves, no slot is taken, and what
 %% py_test:clean/0 asks. A crash there would not fail the case.
@@ -126,7 +126,7 @@ serves(Ctx) ->
 
 %% The slots of processes that died are given back when their memory is.
 slots_free() ->
-    py_test:wait_until(fun() -> py_nif:slots() =:= {0, py_semaphore:max_concurrent(), 0} orelse py_nif:slots() end).
+    py_test:wait_until(fun() -> ep_nif:slots() =:= {0, py_semaphore:max_concurrent(), 0} orelse ep_nif:slots() end).
 
 percentile(P, Values) ->
     Sorted = lists:sort(Values),

@@ -126,7 +126,7 @@ two() -> binary_to_float(<<"2.0">>).
 on_every_scheduler(Fun) ->
     Pids = [
         spawn_opt(fun() -> exit({result, Fun()}) end, [monitor, {scheduler, N}])
-     || N <- lists:seq(1, erlang:system_info(schedulers))
+     || N <- lists:seq(1, erlang:system_info(schedulers_online))
     ],
     [
         receive

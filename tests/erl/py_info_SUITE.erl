@@ -47,27 +47,12 @@ init_per_group(Mode, Config) ->
 end_per_group(_Group, _Config) ->
     ok.
 
-%% What a case needs may not be there yet.
-init_per_testcase(Case, Config) ->
-    _ = code:ensure_loaded(py_nif),
-    {M, F, A} = needs(Case),
-    case erlang:function_exported(M, F, A) of
-        true -> Config;
-        false -> {skip, io_lib:format("~s:~s/~b is not there", [M, F, A])}
-    end.
-
-needs(Case) ->
-    {Memory, Rest} = lists:split(6, cases()),
-    {Stats, _References} = lists:split(5, Rest),
-    case {lists:member(Case, Memory), lists:member(Case, Stats)} of
-        {true, false} -> {py, memory_stats, 0};
-        {false, true} -> {py, stats, 0};
-        {false, false} -> {py_nif, context_exec, 3}
-    end.
+init_per_testcase(_Case, Config) ->
+    Config.
 
 end_per_testcase(_Case, _Config) ->
     %% Of a case that failed.
-    erlang:function_exported(py, tracemalloc_stop, 0) andalso py:tracemalloc_stop(),
+    ok = py:tracemalloc_stop(),
     py_fixture:clean().
 
 %% Contexts of one process and mode worker share an interpreter.
@@ -186,9 +171,8 @@ traces_contexts_that_start_meanwhile(Config) ->
 answers_beside_a_busy_context(Config) ->
     Ctx = py:context(1),
     Held = py_fixture:hold(Ctx, Config),
-    {Ms, {ok, #{contexts := Contexts}}} = py_test:elapsed(fun() -> py:memory_stats() end),
+    {ok, #{contexts := Contexts}} = py_pace:within(4000, fun() -> py:memory_stats() end),
     ?assert(maps:is_key(Ctx, Contexts)),
-    ?assert(Ms < 4000, Ms),
     {ok, _} = py:gc(Ctx),
     {ok, _} = py:memory_stats(Ctx),
     ok = py_fixture:let_go(Held).
@@ -200,6 +184,11 @@ of_context(Ctx) ->
     [Stats] = [S || S = #{context := C} <- Contexts, C =:= Ctx],
     Stats.
 
+%% Once its worker has found out that it has nothing more to do: the answer comes before.
+idle(Ctx) ->
+    ok = py_test:wait_until(fun() -> maps:get(state, of_context(Ctx)) =:= idle end),
+    of_context(Ctx).
+
 counts_what_contexts_do(Config) ->
     Ctx = py:context(1),
     Mode = proplists:get_value(mode, Config),
@@ -210,7 +199,7 @@ counts_what_contexts_do(Config) ->
     {error, {'ZeroDivisionError', _}} = py:eval(Ctx, "1 / 0"),
     {error, timeout} = py:call(Ctx, ep_probe, spin_until_interrupted, [py_test:marker(Config, "m")], 30),
     {ok, 4.0} = py:call(Ctx, math, sqrt, [16]),
-    Stats = of_context(Ctx),
+    Stats = idle(Ctx),
     ?assertMatch(#{pool := default, index := 1, mode := Mode, state := idle}, Stats),
     ?assertMatch(#{restarts := _, replacements := 0, queue_depth := 0}, Stats),
     #{os_pid := OsPid} = Stats,
@@ -250,7 +239,7 @@ counts_restarts(_Config) ->
     #{restarts := Before} = of_context(Ctx),
     {error, {worker_died, _}} = py:call(Ctx, ep_probe, leave, [0]),
     {ok, 4.0} = py:call(Ctx, math, sqrt, [16]),
-    #{restarts := After, state := idle} = of_context(Ctx),
+    #{restarts := After} = idle(Ctx),
     ?assertEqual(Before + 1, After).
 
 tells_what_waits(Config) ->
@@ -273,8 +262,7 @@ never_waits_for_python(Config) ->
     Mark = py_test:marker(Config, "spin"),
     Caller = py_test:spawn_caller(fun() -> py:call(Ctx, ep_steps, spin_in_c, [Mark], 500) end),
     ok = py_test:wait_for_file(Mark),
-    {Ms, #{state := busy}} = py_test:elapsed(fun() -> of_context(Ctx) end),
-    ?assert(Ms < 100, Ms),
+    #{state := busy} = py_pace:within(100, fun() -> of_context(Ctx) end),
     {error, timeout} = py_test:result_of(Caller).
 
 %% --- references -----------------------------------------------------------------------

@@ -33,13 +33,13 @@ end_per_testcase(_Case, _Config) ->
 
 %% A slot for a request, as py_request takes it.
 slot() ->
-    {held, Slot} = py_nif:slot_acquire(make_ref(), run),
+    {held, Slot} = ep_nif:slot_acquire(make_ref(), run),
     Slot.
 
 %% A place in line.
 place() ->
     Tag = make_ref(),
-    {waiting, Slot} = py_nif:slot_acquire(Tag, run),
+    {waiting, Slot} = ep_nif:slot_acquire(Tag, run),
     {Slot, Tag}.
 
 is_told({_Slot, Tag}) ->
@@ -49,79 +49,79 @@ is_told({_Slot, Tag}) ->
     end.
 
 claim({Slot, Tag}) ->
-    py_nif:slot_claim(Slot, Tag).
+    ep_nif:slot_claim(Slot, Tag).
 
 offers_what_comes_free_to_the_first_in_line(_Config) ->
     ok = py_semaphore:set_max_concurrent(2),
     [A, B] = [slot() || _ <- [1, 2]],
     [P, Q, R] = Places = [place() || _ <- [1, 2, 3]],
     [false, false, false] = [is_told(X) || X <- Places],
-    held = py_nif:slot_release(A),
-    {1, 2, 3} = py_nif:slots(),
+    held = ep_nif:slot_release(A),
+    {1, 2, 3} = ep_nif:slots(),
     [true, false, false] = [is_told(X) || X <- Places],
     %% Who runs may use it, and is not offered it twice.
     C = slot(),
-    held = py_nif:slot_release(C),
+    held = ep_nif:slot_release(C),
     [false, false, false] = [is_told(X) || X <- Places],
     held = claim(P),
-    {2, 2, 2} = py_nif:slots(),
-    held = py_nif:slot_release(B),
+    {2, 2, 2} = ep_nif:slots(),
+    held = ep_nif:slot_release(B),
     [true, false] = [is_told(X) || X <- [Q, R]],
     held = claim(Q),
-    [held = py_nif:slot_release(S) || {S, _} <- [P, Q]],
+    [held = ep_nif:slot_release(S) || {S, _} <- [P, Q]],
     true = is_told(R),
     held = claim(R),
     %% Claimed once more, it is still one slot.
     held = claim(R),
-    {1, 2, 0} = py_nif:slots(),
-    held = py_nif:slot_release(element(1, R)),
+    {1, 2, 0} = ep_nif:slots(),
+    held = ep_nif:slot_release(element(1, R)),
     waiting = claim(R),
-    {0, 2, 0} = py_nif:slots().
+    {0, 2, 0} = ep_nif:slots().
 
 lets_nobody_past_who_found_none_in_its_turn(_Config) ->
     ok = py_semaphore:set_max_concurrent(1),
     A = slot(),
     P = place(),
-    held = py_nif:slot_release(A),
+    held = ep_nif:slot_release(A),
     true = is_told(P),
     B = slot(),
     waiting = claim(P),
     Q = place(),
-    held = py_nif:slot_release(B),
-    {1, 1, 1} = py_nif:slots(),
+    held = ep_nif:slot_release(B),
+    {1, 1, 1} = ep_nif:slots(),
     [true, false] = [is_told(X) || X <- [P, Q]],
     R = place(),
     held = claim(P),
-    held = py_nif:slot_release(element(1, P)),
+    held = ep_nif:slot_release(element(1, P)),
     [true, false] = [is_told(X) || X <- [Q, R]],
     held = claim(Q),
-    held = py_nif:slot_release(element(1, Q)),
+    held = ep_nif:slot_release(element(1, Q)),
     true = is_told(R),
-    held = py_nif:slot_release(element(1, R)),
-    {0, 1, 0} = py_nif:slots().
+    held = ep_nif:slot_release(element(1, R)),
+    {0, 1, 0} = ep_nif:slots().
 
 keeps_the_order_of_those_who_are_offered(_Config) ->
     ok = py_semaphore:set_max_concurrent(2),
     Slots = [slot() || _ <- [1, 2]],
     [P, Q] = Places = [place() || _ <- [1, 2]],
-    [held = py_nif:slot_release(S) || S <- Slots],
+    [held = ep_nif:slot_release(S) || S <- Slots],
     [true, true] = [is_told(X) || X <- Places],
     A = slot(),
     %% The second has its turn first: the slot is for the one before it.
     waiting = claim(Q),
-    {2, 2, 1} = py_nif:slots(),
+    {2, 2, 1} = ep_nif:slots(),
     held = claim(P),
-    held = py_nif:slot_release(A),
+    held = ep_nif:slot_release(A),
     [false, true] = [is_told(X) || X <- Places],
     held = claim(Q),
     %% With room for both each has one, and nobody a message too many.
     [R, S] = More = [place() || _ <- [1, 2]],
-    [held = py_nif:slot_release(X) || {X, _} <- Places],
+    [held = ep_nif:slot_release(X) || {X, _} <- Places],
     [true, true] = [is_told(X) || X <- More],
     [held, held] = [claim(X) || X <- [S, R]],
     [false, false] = [is_told(X) || X <- More],
-    [held = py_nif:slot_release(X) || {X, _} <- More],
-    {0, 2, 0} = py_nif:slots().
+    [held = ep_nif:slot_release(X) || {X, _} <- More],
+    {0, 2, 0} = ep_nif:slots().
 
 %% By death, and by the end of a budget.
 passes_on_what_is_given_up_in_line(_Config) ->
@@ -141,16 +141,16 @@ passes_on_what_is_given_up_in_line(_Config) ->
     A = slot(),
     Offered = {Pid1, _} = Mortal(false),
     P = place(),
-    held = py_nif:slot_release(A),
+    held = ep_nif:slot_release(A),
     receive {Pid1, offered} -> ok end,
     true = exit(Pid1, kill),
     killed = py_fixture:dead(Offered),
     ok = py_test:wait_until(fun() -> is_told(P) end),
     %% While it insists: nobody else could have one.
     B = slot(),
-    held = py_nif:slot_release(element(1, P)),
+    held = ep_nif:slot_release(element(1, P)),
     Insisting = {Pid2, _} = Mortal(true),
-    held = py_nif:slot_release(B),
+    held = ep_nif:slot_release(B),
     receive {Pid2, offered} -> ok end,
     C = slot(),
     Pid2 ! claim,
@@ -158,25 +158,25 @@ passes_on_what_is_given_up_in_line(_Config) ->
     Q = place(),
     true = exit(Pid2, kill),
     killed = py_fixture:dead(Insisting),
-    ok = py_test:wait_until(fun() -> py_nif:slots() =:= {1, 1, 1} orelse py_nif:slots() end),
-    held = py_nif:slot_release(C),
+    ok = py_test:wait_until(fun() -> ep_nif:slots() =:= {1, 1, 1} orelse ep_nif:slots() end),
+    held = ep_nif:slot_release(C),
     true = is_told(Q),
     D = slot(),
     R = place(),
-    held = py_nif:slot_release(D),
+    held = ep_nif:slot_release(D),
     false = is_told(R),
-    held = py_nif:slot_release(element(1, Q)),
+    held = ep_nif:slot_release(element(1, Q)),
     true = is_told(R),
     held = claim(R),
     %% While it has been handed over.
     Last = {Pid3, _} = Mortal(true),
-    held = py_nif:slot_release(element(1, R)),
+    held = ep_nif:slot_release(element(1, R)),
     receive {Pid3, offered} -> ok end,
     E = slot(),
     Pid3 ! claim,
     receive {Pid3, waiting} -> ok end,
-    held = py_nif:slot_release(E),
-    {1, 1, 0} = py_nif:slots(),
+    held = ep_nif:slot_release(E),
+    {1, 1, 0} = ep_nif:slots(),
     true = exit(Pid3, kill),
     killed = py_fixture:dead(Last),
     ok = py_fixture:slots_free().
@@ -186,13 +186,13 @@ lets_nobody_past_one_that_wants_to_hold(_Config) ->
     A = slot(),
     P = place(),
     Holder = py_test:spawn_caller(fun() -> py_semaphore:acquire(infinity) end),
-    ok = py_test:wait_until(fun() -> py_nif:slots() =:= {1, 1, 2} end),
-    held = py_nif:slot_release(A),
+    ok = py_test:wait_until(fun() -> ep_nif:slots() =:= {1, 1, 2} end),
+    held = ep_nif:slot_release(A),
     %% Not an offer: it has the slot.
-    {1, 1, 1} = py_nif:slots(),
+    {1, 1, 1} = ep_nif:slots(),
     true = is_told(P),
     held = claim(P),
-    held = py_nif:slot_release(element(1, P)),
+    held = ep_nif:slot_release(element(1, P)),
     ok = py_test:result_of(Holder),
     ok = py_fixture:slots_free().
 
@@ -207,11 +207,11 @@ lets_each_process_past_a_few_times_only(_Config) ->
             Self ! {self(), placed},
             receive {py_slot, Tag} -> Self ! {self(), offered} end,
             receive claim -> held = claim(P) end,
-            held = py_nif:slot_release(Slot),
+            held = ep_nif:slot_release(Slot),
             ok
         end),
     receive {Pid, placed} -> ok end,
-    held = py_nif:slot_release(A),
+    held = ep_nif:slot_release(A),
     receive {Pid, offered} -> ok end,
     {Passed, Q} = pass(0),
     ct:pal("passed ~b times", [Passed]),
@@ -224,13 +224,13 @@ lets_each_process_past_a_few_times_only(_Config) ->
     ok = py_test:result_of(First),
     true = is_told(Q),
     held = claim(Q),
-    held = py_nif:slot_release(element(1, Q)),
+    held = ep_nif:slot_release(element(1, Q)),
     %% It has come to its turn, so it may pass again.
     B = slot(),
     Second = py_fixture:wait_in_line(fun() -> py:call(math, sqrt, [16]) end),
     true = erlang:suspend_process(element(1, Second)),
-    held = py_nif:slot_release(B),
-    held = py_nif:slot_release(slot()),
+    held = ep_nif:slot_release(B),
+    held = ep_nif:slot_release(slot()),
     true = erlang:resume_process(element(1, Second)),
     {ok, 4.0} = py_test:result_of(Second),
     ok = py_fixture:slots_free().
@@ -238,9 +238,9 @@ lets_each_process_past_a_few_times_only(_Config) ->
 %% How often this process gets a slot, and its place in line after that.
 pass(N) ->
     Tag = make_ref(),
-    case py_nif:slot_acquire(Tag, run) of
+    case ep_nif:slot_acquire(Tag, run) of
         {held, Slot} ->
-            held = py_nif:slot_release(Slot),
+            held = ep_nif:slot_release(Slot),
             pass(N + 1);
         {waiting, Slot} ->
             {N, {Slot, Tag}}

@@ -317,11 +317,11 @@ die(Client) ->
 settled() ->
     Held = fun() -> case get('$py_slots') of undefined -> 0; Slots -> length(Slots) end end,
     Expected = lists:sum([in(Client, Held) || {Client, _} <- ets:tab2list(?PIDS)]),
-    py_test:wait_until(fun() -> py_semaphore:current() =:= Expected orelse py_nif:slots() end).
+    py_test:wait_until(fun() -> py_semaphore:current() =:= Expected orelse ep_nif:slots() end).
 
 %% The least budget that is enough when a slot is free: who has to wait waits in vain.
 budget() ->
-    {Current, Max, _} = py_nif:slots(),
+    {Current, Max, _} = ep_nif:slots(),
     case Current < Max of true -> ?LONG_MS; false -> ?SHORT_MS end.
 
 set_x(Client, Ctx, X) ->

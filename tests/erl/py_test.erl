@@ -6,8 +6,9 @@
 
 -export([start/1, restart/1, stop/0, modes/0, init_mode/2]).
 -export([start_vm/0, start_vm/1, start_vm/2, stop_vm/1, in_vm/4]).
--export([clean/0, badarg/1, elapsed/1, spawn_caller/1, result_of/1, marker/2, marks/1]).
--export([wait_until/1, wait_until/2, wait_for_file/1, wait_for_exit/2]).
+-export([clean/0, badarg/1, error_texts/2, elapsed/1, spawn_caller/1, result_of/1, marker/2, marks/1]).
+-export([wait_until/1, wait_until/2, settle/2, wait_for_file/1, wait_for_exit/2]).
+-export([log/2]).
 -export([os_pid/1, kill/1, vm_pid/0, launcher_pid/0, children/1, descendants/1]).
 -export([is_running/1, fd_count/1, memfd_maps/1, cpu_ns/1, shared_bytes/1, available_bytes/0]).
 -export([python_dir/0, test_python/0, is_free_threaded/0, frees_functions/0]).
@@ -99,7 +100,7 @@ in_vm(Peer, M, F, Args) ->
 %% found to break the protocol.
 clean() ->
     {messages, Messages} = process_info(self(), messages),
-    #{lost_wake := LostWake, violations := Violations} = py_nif:counters(),
+    #{lost_wake := LostWake, violations := Violations} = ep_nif:counters(),
     Before = persistent_term:get({?MODULE, violations}, 0),
     ok = persistent_term:put({?MODULE, violations}, Violations),
     case {Messages, LostWake, Violations =< Before} of
@@ -112,6 +113,13 @@ badarg(Fun) ->
         Result -> error({no_badarg, Fun, Result})
     catch
         error:badarg -> ok
+    end.
+
+%% What shells print of an error beside its reason, as they ask for it (EEP 54).
+error_texts(Reason, Stack = [{_, _, _, Location} | _]) ->
+    case lists:keyfind(error_info, 1, Location) of
+        {error_info, #{module := Module}} -> Module:format_error(Reason, Stack);
+        false -> #{}
     end.
 
 elapsed(Fun) ->
@@ -155,6 +163,20 @@ wait_until(Fun) ->
 
 wait_until(Fun, Ms) ->
     wait_until_deadline(Fun, erlang:monotonic_time(millisecond) + Ms).
+
+%% Waits until Fun says that nothing is left; says what is left when the time is over.
+settle(Fun, Ms) ->
+    settle_until(Fun, erlang:monotonic_time(millisecond) + Ms).
+
+settle_until(Fun, Deadline) ->
+    Left = Fun(),
+    case Left =:= [] orelse erlang:monotonic_time(millisecond) >= Deadline of
+        true ->
+            Left;
+        false ->
+            receive after ?POLL_MS -> ok end,
+            settle_until(Fun, Deadline)
+    end.
 
 wait_until_deadline(Fun, Deadline) ->
     case Fun() of
@@ -289,3 +311,13 @@ is_free_threaded() ->
 frees_functions() ->
     {ok, IsNew} = py:eval("__import__('sys').version_info >= (3, 14)"),
     IsNew orelse not is_free_threaded().
+
+%% --- what is logged -------------------------------------------------------------------
+
+%% A handler of logger: sends each text to the process that its config names.
+log(#{msg := {report, #{format := Format, args := Args}}}, Handler) ->
+    log(#{msg => {Format, Args}}, Handler);
+log(#{msg := {Format, Args}}, #{config := Pid}) when is_list(Format) ->
+    Pid ! {logged, lists:flatten(io_lib:format(Format, Args))};
+log(_Event, _Handler) ->
+    ok.

@@ -9,11 +9,12 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -define(BUDGET_MS, 80).
--define(KILL_AFTER_MS, 150).
+-define(KILL_AFTER_MS, 400).
 %% The contract allows 5 ms and 100 ms; more here, for test machines are busy.
 -define(LATE_MS, 50).
 -define(RESTART_MS, 600).
 -define(ROUNDS, 4).
+-define(TRIES, 10).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -29,6 +30,7 @@ cases() ->
         stops_a_loop,
         stops_a_loop_that_catches_everything,
         stops_a_sleep,
+        stops_a_loop_after_a_finalizer,
         stops_a_catastrophic_regular_expression,
         stops_c_code_that_holds_the_gil,
         runs_nothing_without_a_budget,
@@ -73,6 +75,27 @@ stops_a_loop_that_catches_everything(Config) ->
 stops_a_sleep(Config) ->
     stops(Config, ep_probe, sleep, [60]).
 
+%% An exception in a finalizer goes no farther: the call needs another one.
+stops_a_loop_after_a_finalizer(Config) ->
+    Ctx = lists:last(py_context_router:contexts()),
+    OsPid = py_test:os_pid(Ctx),
+    Mark = py_test:marker(Config, "finalizer"),
+    Code = [
+        "import ep_probe\n",
+        "class Held:\n",
+        "    def __del__(self):\n",
+        ["        ep_probe.mark('", Mark, "')\n"],
+        "        while True: pass\n",
+        "held = Held()\n",
+        "del held\n",
+        "while True: pass"
+    ],
+    Caller = py_test:spawn_caller(fun() -> py:exec(Ctx, Code) end),
+    ok = py_test:wait_for_file(Mark),
+    ok = py:interrupt(Ctx),
+    ?assertEqual({error, interrupted}, py_test:result_of(Caller)),
+    ?assertEqual(OsPid, py_test:os_pid(Ctx)).
+
 stops_a_catastrophic_regular_expression(Config) ->
     stops(Config, ep_steps, backtrack, []).
 
@@ -80,33 +103,36 @@ stops_c_code_that_holds_the_gil(Config) ->
     stops(Config, ep_steps, spin_in_c, []).
 
 stops(Config, Module, Function, More) ->
-    Runs = [stop_once(py:context(1 + N rem 2), Config, Module, Function, More) || N <- lists:seq(1, ?ROUNDS)],
-    {Late, Again} = lists:unzip(Runs),
-    ct:pal("~p ~s:~s: answers late by ~w us; serving again after ~w us", [
-        proplists:get_value(group, Config), Module, Function, lists:sort(Late), lists:sort(Again)
+    Runs = [stop_once(py:context(1 + N rem 2), Config, Module, Function, More, ?TRIES) || N <- lists:seq(1, ?ROUNDS)],
+    ct:pal("~p ~s:~s, in ms, with what was withheld: answers late by ~0tp, serving again after ~0tp", [
+        proplists:get_value(group, Config), Module, Function, [L || {L, _} <- Runs], [A || {_, A} <- Runs]
     ]),
-    ?assert(lists:min(Late) >= -1000, Late),
+    ?assert(lists:min([Ms || {{Ms, _}, _} <- Runs]) >= -1, Runs),
     %% All but one: a test machine stalls now and then.
-    ?assert(second_highest(Late) < ?LATE_MS * 1000, Late),
-    ?assert(second_highest(Again) < (?KILL_AFTER_MS + ?RESTART_MS) * 1000, Again).
+    ?assert(second_highest([Ms - Withheld || {{Ms, Withheld}, _} <- Runs]) < ?LATE_MS, Runs),
+    ?assert(second_highest([Ms - Withheld || {_, {Ms, Withheld}} <- Runs]) < ?KILL_AFTER_MS + ?RESTART_MS, Runs).
 
-stop_once(Ctx, Config, Module, Function, More) ->
+stop_once(Ctx, Config, Module, Function, More, Tries) ->
     Mark = py_test:marker(Config, Function),
     %% The budget is for the function: a new process would have to read the module first.
     {ok, true} = py:eval(Ctx, <<"bool(__import__(m))">>, #{m => Module}),
-    T0 = us(),
-    {error, timeout} = py:call(Ctx, Module, Function, [Mark | More], ?BUDGET_MS),
-    T1 = us(),
-    {ok, 4.0} = py:call(Ctx, math, sqrt, [16], 20000),
-    T2 = us(),
-    [<<".">>] = py_test:marks(Mark),
-    {T1 - T0 - ?BUDGET_MS * 1000, T2 - T1}.
+    Self = self(),
+    {Ms, Withheld, {ok, 4.0}} = py_pace:timed(fun() ->
+        {Took, HeldBack, Result} = py_pace:timed(fun() -> py:call(Ctx, Module, Function, [Mark | More], ?BUDGET_MS) end),
+        Self ! {first, Took, HeldBack, Result},
+        py:call(Ctx, math, sqrt, [16], 20000)
+    end),
+    receive
+        {first, First, FirstWithheld, {error, timeout}} -> ok
+    end,
+    case py_test:marks(Mark) of
+        [<<".">>] -> {{First - ?BUDGET_MS, FirstWithheld}, {Ms - First, Withheld}};
+        %% It had not begun when its budget ended: that says nothing.
+        [] when Tries > 1 -> stop_once(Ctx, Config, Module, Function, More, Tries - 1)
+    end.
 
 second_highest(Values) ->
     lists:nth(2, lists:reverse(lists:sort(Values))).
-
-us() ->
-    erlang:monotonic_time(microsecond).
 
 %% --- one context ----------------------------------------------------------------------
 
@@ -147,10 +173,12 @@ answers_many_queued_requests_in_time(Config) ->
         end)
      || _ <- lists:seq(1, 1000)
     ],
-    Late = [begin {Ms, {error, timeout}} = py_test:result_of(C), Ms - 200 end || C <- Callers],
-    ct:pal("a thousand at once: late by at most ~b ms", [lists:max(Late)]),
+    {_, Withheld, Late} = py_pace:timed(fun() ->
+        [begin {Ms, {error, timeout}} = py_test:result_of(C), Ms - 200 end || C <- Callers]
+    end),
+    ct:pal("a thousand at once: late by at most ~b ms, ~.1f withheld", [lists:max(Late), Withheld]),
     ?assert(lists:min(Late) >= -1),
-    ?assert(lists:max(Late) < 1000),
+    ?assert(lists:max(Late) - Withheld < 1000, {lists:max(Late), Withheld}),
     ok = py_fixture:let_go(Held),
     {ok, 4.0} = py:call(Ctx, math, sqrt, [16]),
     [] = py_test:marks(Mark),
@@ -276,13 +304,13 @@ counts_the_wait_for_a_slot(Config) ->
     ok = py_semaphore:acquire(0),
     Mark = py_test:marker(Config, "spin"),
     Caller = py_test:spawn_caller(fun() ->
-        py_test:elapsed(fun() -> py:call(Ctx, ep_probe, spin_until_interrupted, [Mark], 400) end)
+        py_pace:timed(fun() -> py:call(Ctx, ep_probe, spin_until_interrupted, [Mark], 400) end)
     end),
     ok = py_fixture:waiting_for_slot(Caller),
     receive after 150 -> ok end,
     ok = py_semaphore:release(),
-    {Ms, {error, timeout}} = py_test:result_of(Caller),
-    ?assert(Ms >= 399 andalso Ms < 1000, Ms),
+    {Ms, Withheld, {error, timeout}} = py_test:result_of(Caller),
+    ?assert(Ms >= 399 andalso Ms - Withheld < 1000, {Ms, Withheld}),
     ok = py_test:wait_for_file(<<Mark/binary, ".interrupted">>),
     ok = py_semaphore:set_max_concurrent(Max).
 

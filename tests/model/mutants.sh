@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Removes one ordering edge of transport/, or one step of the interrupts of service/, at a time and checks that a test
-# notices.
+# Removes one ordering edge of transport/, or one step of the interrupts of service/, or of what ends a call in nif/, at a
+# time and checks that a test notices.
 # Relaxed stores and loads are seen by ThreadSanitizer where data depends on them, and by the lock-step tests where two
 # sides look at each other. Exit: 0 good, 1 a mutant survived, 77 no compiler or no GoogleTest.
 set -euo pipefail
@@ -51,6 +51,16 @@ run() {
     timeout "$limit" $fixed "$work/test" --gtest_filter="$4" >"$work/log" 2>&1
 }
 
+# judge NAME RC: of a run.
+judge() {
+    case $2 in
+    0) echo "BAD   $1: no test noticed"; bad=$((bad + 1)) ;;
+    2) echo "BAD   $1: it is not where this script looks for it"; bad=$((bad + 1)) ;;
+    3) echo "BAD   $1: does not compile"; bad=$((bad + 1)) ;;
+    *) echo "good  $1"; good=$((good + 1)) ;;
+    esac
+}
+
 # mutant NAME TREE FLAGS TEST FILTER MODULE SED
 mutant() {
     local name=$1 rc=0 try
@@ -60,12 +70,7 @@ mutant() {
         run "$@" || rc=$?
         [ "$rc" = 0 ] || break
     done
-    case $rc in
-    0) echo "BAD   $name: no test noticed"; bad=$((bad + 1)) ;;
-    2) echo "BAD   $name: the edge is not where this script looks for it"; bad=$((bad + 1)) ;;
-    3) echo "BAD   $name: does not compile"; bad=$((bad + 1)) ;;
-    *) echo "good  $name"; good=$((good + 1)) ;;
-    esac
+    judge "$name" $rc
 }
 
 tsan=-fsanitize=thread
@@ -122,27 +127,27 @@ mutant 'arming is not announced' plain '' ep_lane_wake_test "$wake" ep_bell '/^ 
 # meet; tests/model/interrupt.pml has those (LOOK_FIRST, COUNT_LATE). Without a Python to embed they are skipped.
 # worker_object SOURCE OBJECT
 worker_object() {
-    "$CC" -std=gnu17 -g -O2 -DEP_PYTHON_EXECUTABLE="\"$python\"" -I"$root/service" -I"$root/transport" \
-        -isystem "$include" -c "$1" -o "$2"
+    "$CC" -std=gnu17 -g -O2 -DEP_PYTHON_EXECUTABLE="\"$python\"" -I"$root/service/python" -I"$root/service/worker" \
+        -I"$root/transport" -isystem "$include" -c "$1" -o "$2"
 }
 
-# worker MODULE SED: builds one with that module changed and runs the test: 2 if nothing changed, 3 if it does not compile.
+# worker ROOM/MODULE SED: builds one with that module changed and runs the test: 2 if nothing changed, 3 if it does not compile.
 worker() {
-    local others=()
-    sed -E "$2" "$root/service/$1.c" >"$work/$1.c"
-    if [ -n "$2" ] && cmp -s "$work/$1.c" "$root/service/$1.c"; then
+    local others=() name=${1#*/}
+    sed -E "$2" "$root/service/$1.c" >"$work/$name.c"
+    if [ -n "$2" ] && cmp -s "$work/$name.c" "$root/service/$1.c"; then
         return 2
     fi
-    worker_object "$work/$1.c" "$work/mutant.o" || return 3
+    worker_object "$work/$name.c" "$work/mutant.o" || return 3
     for object in "$work"/worker/*.o; do
-        [ "$object" = "$work/worker/$1.o" ] || others+=("$object")
+        [ "$object" = "$work/worker/$name.o" ] || others+=("$object")
     done
     "$CC" "$work/mutant.o" "${others[@]}" $(printf "$work/plain/%s.o " $modules) -o "$work/priv/ep_worker" "$library" \
         -Wl,-rpath,"$(dirname "$library")" -lm -lpthread || return 3
     EP_WORKER_PATH=$work/priv/ep_worker timeout "$limit" "$work/interrupt_test" --gtest_fail_fast >"$work/log" 2>&1
 }
 
-# worker_mutant NAME FILE SED
+# worker_mutant NAME ROOM/MODULE SED
 worker_mutant() {
     local rc=0 try
     for try in 1 2 3; do
@@ -150,42 +155,120 @@ worker_mutant() {
         worker "$2" "$3" || rc=$?
         [ "$rc" = 0 ] || break
     done
-    case $rc in
-    0) echo "BAD   $1: no test noticed"; bad=$((bad + 1)) ;;
-    2) echo "BAD   $1: the step is not where this script looks for it"; bad=$((bad + 1)) ;;
-    3) echo "BAD   $1: does not compile"; bad=$((bad + 1)) ;;
-    *) echo "good  $1"; good=$((good + 1)) ;;
-    esac
+    judge "$1" $rc
 }
 
 if probe=$("$root/scripts/choose_python.sh" --probe 2>/dev/null); then
     { read -r python && read -r _ && read -r include && read -r library; } <<<"$probe"
-    mkdir -p "$work/priv" && cp -r "$root/service/python" "$work/priv/python"
+    mkdir -p "$work/priv/python" && cp -r "$root/service/python/erlang" "$work/priv/python"
     mkdir -p "$work/worker"
-    for source in "$root"/service/ep_worker*.c "$root"/service/ep_py*.c "$root/service/ep_thread.c"; do
+    for source in "$root"/service/worker/*.c "$root"/service/python/*.c "$root/transport/ep_thread.c"; do
         worker_object "$source" "$work/worker/$(basename "$source" .c).o"
     done
     "$CXX" -std=c++17 -g -O2 -I"$root/transport" -I"$root/tests/c" "$root/tests/c/ep_worker_interrupt_test.cc" \
         $(printf "$work/plain/%s.o " $modules) -o "$work/interrupt_test" -lgtest_main -lgtest -lpthread
     limit=60
-    if worker ep_worker ''; then
+    if worker worker/ep_worker ''; then
         good=$((good + 1))
     else
         echo "BAD   ep_worker_interrupt_test fails without any mutant"
         bad=$((bad + 1))
     fi
     limit=40
-    worker_mutant 'resuming does not look at the ring' ep_worker_callback \
+    worker_mutant 'resuming does not look at the ring' worker/ep_worker_callback \
         's/return ep_ring_peek\(&lane->shm.urgent, &slot\) != 0;/return true;/'
-    worker_mutant 'both ways act' ep_py_interrupt 's/ \|\| !ep_py_interrupt_claim\(interrupt, number\)//'
-    worker_mutant 'pausing forgets what it took back' ep_worker_callback \
+    worker_mutant 'both ways act' python/ep_py_strike 's/ \|\| !ep_py_strike_claim\(interrupt, number\)//'
+    worker_mutant 'pausing forgets what it took back' worker/ep_worker_callback \
         's/if \(ep_py_interrupt_end\(&lane->interrupt\)\)/if (ep_py_interrupt_end(\&lane->interrupt) \&\& 0)/'
-    worker_mutant 'pausing takes what was seen for owed' ep_py_interrupt 's/return is_left;/return true;/'
-    worker_mutant 'who comes too late does not say so' ep_py_interrupt 's/&strike.interrupt->state, MISSED,/\&strike.interrupt->state, 0,/'
-    worker_mutant 'the lane does not wait for who strikes' ep_py_interrupt 's/ && settle\(interrupt\)/ \&\& 0/'
-    worker_mutant 'any call is struck' ep_py_interrupt 's/: running == call_id;/: running != EP_PY_CALL_NONE;/'
+    worker_mutant 'pausing takes what was seen for owed' python/ep_py_interrupt 's/return is_left;/return true;/'
+    worker_mutant 'who comes too late does not say so' python/ep_py_strike 's/&interrupt->state, EP_PY_MISSED,/\&interrupt->state, 0,/'
+    worker_mutant 'the lane does not wait for who strikes' python/ep_py_interrupt 's/ && settle\(interrupt\)/ \&\& 0/'
+    worker_mutant 'any call is struck' python/ep_py_strike \
+        's/return target == call_id  *\? RUNS$/return target != EP_PY_CALL_NONE ? RUNS/'
+    worker_mutant 'an import does not hold interrupts up' python/ep_py_strike 's/\? IMPORTS$/? RUNS/'
+    worker_mutant 'the end of an import does not look who came' python/ep_py_interrupt 's/while \(change_target\(own, held\)\)/while (change_target(own, held) \&\& 0)/'
+    worker_mutant 'the beginning of an import forgets who came' python/ep_py_interrupt 's/\*ret_is_due = settle\(own\);/(void)settle(own);/'
+    worker_mutant 'a call that asked in an import goes on without it' worker/ep_worker_callback \
+        's/frame->is_importing \? EP_RUNNING_IMPORTS : 0/0/'
 else
     echo "skipped: the mutants of interrupts, for there is no Python to embed"
+fi
+
+# What ends a call (tests/model/callback.pml has the interleavings; here one thread takes all orders of steps). Without the
+# headers of Erlang they are skipped.
+nif_rooms=("-I$root/nif")
+for room in "$root"/nif/*/; do
+    nif_rooms+=("-I$room")
+done
+
+# nif_compile SOURCE OBJECT
+nif_compile() {
+    "$CC" -std=gnu17 -g -O1 -I"$root/transport" "${nif_rooms[@]}" -I"$root/tests/c" -isystem "$erlang" -c "$1" -o "$2"
+}
+
+# nif MODULE SED: runs the tests with that module changed: 2 if nothing changed, 3 if it does not compile.
+nif() {
+    local others=() test
+    sed -E "$2" "$root"/nif/*/"$1.c" >"$work/$1.c"
+    if [ -n "$2" ] && cmp -s "$work/$1.c" "$root"/nif/*/"$1.c"; then
+        return 2
+    fi
+    nif_compile "$work/$1.c" "$work/mutant.o" || return 3
+    for object in "$work"/nif/*.o; do
+        [ "$object" = "$work/nif/$1.o" ] || others+=("$object")
+    done
+    for test in $nif_tests; do
+        "$CXX" "$work/nif/$test.obj" "$work/mutant.o" "${others[@]}" -o "$work/test" -lgtest_main -lgtest -luring \
+            -lpthread || return 3
+        timeout "$limit" "$work/test" --gtest_fail_fast >"$work/log" 2>&1 || return 1
+    done
+}
+
+# nif_mutant NAME MODULE SED
+nif_mutant() {
+    local rc=0
+    nif "$2" "$3" || rc=$?
+    judge "$1" $rc
+}
+
+nif_tests='ep_nif_ends_test ep_nif_calls_test ep_nif_walk_test'
+erlang=$(erl -noshell -eval 'io:put_chars([code:root_dir(), "/usr/include"]), halt().' 2>/dev/null || true)
+if [ -e "$erlang/erl_nif.h" ]; then
+    mkdir -p "$work/nif"
+    for source in "$root"/nif/*/*.c "$root"/transport/*.c "$root"/tests/c/fake_*.c "$root/tests/c/ep_nif_peek.c"; do
+        nif_compile "$source" "$work/nif/$(basename "$source" .c).o"
+    done
+    for t in $nif_tests; do
+        "$CXX" -std=c++17 -g -O1 -I"$root/transport" "${nif_rooms[@]}" -I"$root/tests/c" -isystem "$erlang" \
+            -c "$root/tests/c/$t.cc" -o "$work/nif/$t.obj"
+    done
+    limit=60
+    if nif ep_calls ''; then
+        good=$((good + 1))
+    else
+        echo "BAD   $nif_tests fail without any mutant"
+        bad=$((bad + 1))
+    fi
+    nif_mutant 'a question that nobody has collected outlives its worker' ep_lanes \
+        's/case EP_CALL_DONE: return .*/case EP_CALL_DONE: return false;/'
+    nif_mutant 'the answer does not ask whether the call is doomed' ep_outbox 's/if \(call->end.kind != 0 &&/if (0 \&\&/'
+    nif_mutant 'a doomed call that is given up waits for its reply' ep_interrupt 's/^    if \(call->end.kind != 0$/    if (0/'
+    nif_mutant 'a call keeps the message that nobody gets' ep_calls 's/if \(call->env != NULL\) \{ /if (0) { /'
+    nif_mutant 'a call that is queued is answered' ep_inbox 's/call == NULL \|\| !ep_call_is_in_ring\(call\)/call == NULL/'
+    nif_mutant 'no end overtakes a question' ep_inbox 's/= is_overtaken\(call, msg\) \?/= false ?/'
+    nif_mutant 'the question of a caller that has gone is dropped' ep_calls \
+        '/^static bool deliver_abandoned/,/^}/s/ep_call_refuse\(lane, call\);//'
+    nif_mutant 'a second question of a call is never forged' ep_inbox 's/return QUESTION_FORGED/return QUESTION_DELIVER/'
+    nif_mutant 'a timeout gives up a call whose message is sent' py_nif_calls \
+        '/^PY_NIF\(cancel_nif\)/,/^}/s/ref->call, false\)/ref->call, true)/'
+    nif_mutant 'what the dead had published is lost' ep_attach 's/^    drain_dead\(lane\);//'
+    nif_mutant 'an unavailable lane keeps its calls' ep_lanes \
+        '/^void ep_lane_set_unavailable/,/^}/s/ep_calls_fail\(.*\);//'
+    nif_mutant 'a call that is given up in a callback is not counted' ep_interrupt \
+        '/^static bool give_up/,/^}/s/atomic_fetch_add_explicit\(&lane->common.parked, 1/atomic_fetch_add_explicit(\&lane->common.parked, 0/'
+    nif_mutant 'a closed lane takes any reply' ep_inbox 's/!is_notice && lane->inbox.late == 0/false/'
+else
+    echo "skipped: the mutants of the NIF, for there are no headers of Erlang"
 fi
 
 echo "$good passed, $bad failed"

@@ -49,22 +49,29 @@ def spin_until_interrupted(path):
         raise
 
 
+def meet(path, other):
+    """Returns when the other has been called, too."""
+    mark(path)
+    while not os.path.exists(other):
+        time.sleep(0.001)
+    return 'met'
+
+
 def sleep(path, seconds):
     mark(path)
     time.sleep(seconds)
     return seconds
 
 
-def stubborn(path, seconds=3600.0):
-    """Goes on whatever is raised in it."""
+def stubborn(path, go=None):
+    """Goes on whatever is raised in it, until the file `go` is there."""
     # In a function of its own: in CPython 3.13.0 an asynchronous exception leaves
     # the frame it hits, past every handler in that frame.
     def spin():
-        while time.monotonic() < end:
+        while go is None or not os.path.exists(go):
             pass
 
     mark(path)
-    end = time.monotonic() + seconds
     while True:
         try:
             spin()

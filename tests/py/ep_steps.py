@@ -5,7 +5,9 @@ import collections
 import gc
 import itertools
 import re
+import threading
 
+import erlang
 from ep_probe import mark
 
 
@@ -44,3 +46,28 @@ def namespaces(tag):
     """How many dicts of globals carry that tag."""
     gc.collect()
     return sum(1 for d in gc.get_objects() if type(d) is dict and d.get('ep_tag') == tag)
+
+
+def from_threads(name, n):
+    """Asks Erlang from that many threads at once; what each was answered, or how it failed."""
+    answers = [None] * n
+
+    def ask(i):
+        try:
+            answers[i] = erlang.call(name, i + 1)
+        except Exception as error:  # pylint: disable=broad-except
+            answers[i] = (type(error).__name__, str(error))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def ask_forever(first, name):
+    """One callback after the other."""
+    erlang.call(first, 1)
+    while True:
+        erlang.call(name, 1)

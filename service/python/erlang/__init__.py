@@ -3,21 +3,22 @@
 
 import functools
 
-import _erlang
-from _erlang import (
-    Pid,
-    Ref,
-    call,
-    state_clear,
-    state_decr,
-    state_delete,
-    state_get,
-    state_incr,
-    state_keys,
-    state_set,
-)
-
+try:
+    import _erlang
+except ModuleNotFoundError:
+    from . import _outside as _erlang
 from ._errors import CallbackError
+
+Pid = _erlang.Pid
+Ref = _erlang.Ref
+call = _erlang.call
+state_clear = _erlang.state_clear
+state_decr = _erlang.state_decr
+state_delete = _erlang.state_delete
+state_get = _erlang.state_get
+state_incr = _erlang.state_incr
+state_keys = _erlang.state_keys
+state_set = _erlang.state_set
 
 __all__ = [
     "CallbackError",

@@ -7,6 +7,8 @@ Each answer begins with the process and the interpreter, so that one which sever
 import gc
 import os
 
+import _erlang
+
 try:
     import tracemalloc
 except ImportError:
@@ -59,3 +61,9 @@ def tracemalloc_stop():
     if tracemalloc is not None:
         tracemalloc.stop()
     return _answer(tracemalloc is not None)
+
+
+def show_context(lane, name):
+    """Says in the list of processes what this one is."""
+    _erlang.show_context(lane, name)
+    return _answer(None)

@@ -1,0 +1,52 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% Numbers that the modules here share with C. The list at the end is handed to load() in
+%% nif/py_nif.c, which has the same list of the numbers in C, and refuses one that differs.
+
+%% Flags of a request.
+%% With the traceback of an exception.
+-define(FLAG_TRACEBACK, 4).
+%% Made in a callback, so it needs no slot and goes first.
+-define(FLAG_NESTED, 16#100).
+%% The caller holds a slot for it.
+-define(FLAG_HAS_SLOT, 16#200).
+
+%% Contexts that one worker process can hold.
+-define(CONTEXTS_MAX, 64).
+%% Requests that may run at the same time, at most.
+-define(MAX_SLOTS, 16#FFFFFFFF).
+-define(MAX_SLOTS_TEXT, "4294967295").
+%% How many atoms Python makes by default.
+-define(MAX_ATOMS, 10000).
+%% The exit status of a worker whose descriptors Python code has closed.
+-define(EXIT_FDS_LOST, 70).
+
+%% What Python asks in a callback.
+-define(QUESTION_CALL, 0).
+-define(QUESTION_IS_REGISTERED, 1).
+-define(QUESTION_STATE_GET, 2).
+-define(QUESTION_STATE_SET, 3).
+-define(QUESTION_STATE_INCR, 4).
+-define(QUESTION_STATE_DECR, 5).
+-define(QUESTION_STATE_DELETE, 6).
+-define(QUESTION_STATE_KEYS, 7).
+-define(QUESTION_STATE_CLEAR, 8).
+
+-define(SHARED_NUMBERS, [
+    {flag_traceback, ?FLAG_TRACEBACK},
+    {flag_nested, ?FLAG_NESTED},
+    {flag_has_slot, ?FLAG_HAS_SLOT},
+    {contexts_max, ?CONTEXTS_MAX},
+    {max_slots, ?MAX_SLOTS},
+    {max_atoms, ?MAX_ATOMS},
+    {exit_fds_lost, ?EXIT_FDS_LOST},
+    {question_call, ?QUESTION_CALL},
+    {question_is_registered, ?QUESTION_IS_REGISTERED},
+    {question_state_get, ?QUESTION_STATE_GET},
+    {question_state_set, ?QUESTION_STATE_SET},
+    {question_state_incr, ?QUESTION_STATE_INCR},
+    {question_state_decr, ?QUESTION_STATE_DECR},
+    {question_state_delete, ?QUESTION_STATE_DELETE},
+    {question_state_keys, ?QUESTION_STATE_KEYS},
+    {question_state_clear, ?QUESTION_STATE_CLEAR}
+]).

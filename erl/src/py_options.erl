@@ -1,0 +1,81 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @private The options of a request: a budget, or a map that may have one.
+-module(py_options).
+
+-include("ep_nif.hrl").
+-include("py_limits.hrl").
+
+-export([call/2, call_on/1, exec/1, timeout/1]).
+
+-export_type([options/0]).
+
+%% guard: a monitor; when what it watches dies, the request is cancelled and the
+%% calling process, a helper, ends.
+%% slot => none: the request needs no slot.
+-type options() :: #{
+    timeout := timeout(),
+    kwargs := map(),
+    flags := non_neg_integer(),
+    guard => reference(),
+    slot => none
+}.
+
+%% @doc Of a call or an expression.
+-spec call(timeout() | map(), Default :: timeout()) -> options().
+call(Timeout, _Default) when ?IS_TIMEOUT(Timeout) -> ?PLAIN(Timeout);
+call(Options, Default) -> check(Options, #{timeout => Default, traceback => false, arrays => lists}).
+
+%% @doc Of a call on a context whose keyword arguments are among them.
+-spec call_on(timeout() | map()) -> options().
+call_on(Options) -> check(Options, #{timeout => infinity, traceback => false, arrays => lists, kwargs => #{}}).
+
+%% @doc Of statements.
+-spec exec(map()) -> options().
+exec(Options) -> check(Options, #{timeout => infinity, traceback => false}).
+
+%% @doc Of what has a budget, and nothing else.
+-spec timeout(timeout()) -> timeout().
+timeout(Timeout) ->
+    #{timeout := Checked} = check(Timeout, #{timeout => infinity}),
+    Checked.
+
+%% Internal
+
+%% The keys that apply, with their defaults.
+check(Timeout, _Defaults) when ?IS_TIMEOUT(Timeout) ->
+    ?PLAIN(Timeout);
+check(Options = #{timeout := Timeout}, _Defaults) when map_size(Options) =:= 1, ?IS_TIMEOUT(Timeout) ->
+    ?PLAIN(Timeout);
+check(Options, Defaults) when is_map(Options) ->
+    maps:fold(fun option/3, complete(Defaults), check_keys(Options, Defaults));
+check(Timeout, Defaults) ->
+    option(timeout, Timeout, complete(Defaults)).
+
+complete(#{timeout := Timeout}) ->
+    ?PLAIN(Timeout).
+
+check_keys(Options, Defaults) ->
+    case maps:keys(maps:without(maps:keys(Defaults), Options)) of
+        [] -> Options;
+        [Unknown | _] -> py_error_info:refuse_option(Unknown, maps:keys(Defaults))
+    end.
+
+option(timeout, T, Acc) when ?IS_TIMEOUT(T) -> Acc#{timeout := T};
+option(kwargs, Kwargs, Acc) when is_map(Kwargs) -> Acc#{kwargs := Kwargs};
+%% The only form that results have as yet.
+option(arrays, lists, Acc) -> Acc;
+option(traceback, true, Acc) -> Acc#{flags := ?FLAG_TRACEBACK};
+option(traceback, false, Acc) -> Acc;
+option(Key, Value, _Acc) -> refuse_value(Key, Value).
+
+-spec refuse_value(atom(), term()) -> no_return().
+refuse_value(Key, Value) ->
+    py_error_info:refuse({[options, options_or_code, timeout_or_options, timeout], [
+        "asks for ", atom_to_list(Key), " ", {value, Value}, ", which must be ", must(Key)
+    ]}).
+
+must(timeout) -> "milliseconds from 0 to " ?MAX_MS_TEXT ", or infinity";
+must(kwargs) -> "a map of keyword arguments, such as #{indent => 2}";
+must(arrays) -> "lists";
+must(traceback) -> "true or false".

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "py_nif_askers.h"
+
+#include "ep_answer.h"
+#include "ep_asker.h"
+#include "ep_atoms.h"
+#include "ep_inquiry.h"
+#include "ep_lanes.h"
+#include "ep_term_encode.h"
+#include "py_nif_envs.h"
+
+#include <errno.h>
+
+/* run_callbacks() -> ok. The calling process gets {py_callback, Asker} for each
+ * callback of a Python thread. */
+PY_NIF(run_callbacks_nif)
+{
+    ErlNifPid self;
+
+    (void)argc;
+    (void)argv;
+    (void)enif_self(env, &self);
+    ep_asker_adopt(py_nif_vm(env), env, &self);
+    return am_ok;
+}
+
+/* asker(Asker) -> {Context, Lane, Env | undefined, IsNested} */
+PY_NIF(asker_nif)
+{
+    struct ep_asker *asker;
+    ERL_NIF_TERM namespace = am_undefined;
+
+    (void)argc;
+    if (!enif_get_resource(env, argv[0], ep_asker_type, (void **)&asker))
+        return enif_make_badarg(env);
+    if (asker->env_id != 0)
+    namespace = py_nif_make_borrowed_env(env, asker->lane, asker->env_id);
+    return enif_make_tuple4(env, enif_make_pid(env, &asker->lane->owner),
+                            enif_make_resource(env, asker->lane), namespace,
+                            asker->is_nested ? am_true : am_false);
+}
+
+/* question(Asker) -> {Question, Arguments} | gone. Once. */
+PY_NIF(question_nif)
+{
+    struct ep_asker *asker;
+
+    (void)argc;
+    if (!enif_get_resource(env, argv[0], ep_asker_type, (void **)&asker))
+        return enif_make_badarg(env);
+    if (!ep_asker_is_open(asker))
+        return am_gone;
+    return ep_answer_question(env, asker);
+}
+
+/* inquire(Lane, Tag, Function, Args) -> ok | {error, Posix}. {py_maintained, Tag,
+ * {ok, Term} | {error, Reason}} comes. */
+PY_NIF(inquire_nif)
+{
+    struct ep_encoder encoder = {.terms_left = SIZE_MAX, .bytes_left = SIZE_MAX};
+    struct ep_fault fault;
+    struct ep_lane *lane;
+    struct ep_buf buf;
+    uint8_t lent[512];
+    ErlNifPid self;
+
+    (void)argc;
+    if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane))
+        return enif_make_badarg(env);
+    ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
+    encoder.vm = lane->vm;
+    encoder.env = env;
+    encoder.buf = &buf;
+    if (ep_term_encode_text(&encoder, argv[2]) < 0
+        || ep_term_encode(&encoder, argv[3], "args", false, &fault) < 0) {
+        ep_buf_finish(&buf);
+        return enif_make_badarg(env);
+    }
+    (void)enif_self(env, &self);
+    int rc = ep_inquiry_send(lane, &self, env, argv[1], &buf);
+    ep_buf_finish(&buf);
+    return rc < 0 ? py_nif_posix_error(env, rc) : am_ok;
+}

@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "py_nif_calls.h"
+
+#include "ep_answer.h"
+#include "ep_asker.h"
+#include "ep_atoms.h"
+#include "ep_calls.h"
+#include "ep_encoding.h"
+#include "ep_inbox.h"
+#include "ep_interrupt.h"
+#include "ep_lanes.h"
+#include "ep_outbox.h"
+#include "ep_progress.h"
+#include "ep_reply_wait.h"
+#include "ep_result.h"
+#include "ep_slots.h"
+#include "ep_stage.h"
+#include "ep_stats.h"
+#include "py_nif_envs.h"
+#include "py_nif_numbers.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+ErlNifResourceType *ep_call_type;
+
+#define FLAGS_ALL (EP_FLAG_TRACEBACK | PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT)
+
+/* Charging a caller for its turn takes time, so one call in a few pays for all of them. */
+#define CHARGE_EVERY 8
+
+/* A lane unread for this long although somebody waits has lost a wake-up. */
+#define LOST_WAKE_NS 200000000u
+
+static void release_slot(struct ep_call_ref *ref, ErlNifEnv *env)
+{
+    if (ref->has_slot)
+        ep_slots_release(&ref->lane->vm->slots, env);
+    ref->has_slot = false;
+}
+
+static void abandon(struct ep_call_ref *ref, ErlNifEnv *env)
+{
+    if (ref->call == NULL)
+        return;
+    if (!ep_interrupt_cancel(ref->lane, env, ref->call, true)) {
+        /* Answered, and nobody collects. */
+        ep_call_settle(ref->lane, ref->call);
+        ep_reply_drop(ref->lane, &ref->call->reply);
+        ep_call_free(ref->lane, ref->call);
+    }
+    ref->call = NULL;
+    release_slot(ref, env);
+}
+
+void py_nif_call_ref_destroy(ErlNifEnv *env, void *object)
+{
+    struct ep_call_ref *ref = object;
+
+    if (ref->lane == NULL)
+        return;
+    abandon(ref, env);
+    enif_release_resource(ref->lane);
+}
+
+static ERL_NIF_TERM make_call_ref(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
+                                  bool has_slot)
+{
+    struct ep_call_ref *ref = enif_alloc_resource(ep_call_type, sizeof(*ref));
+
+    enif_keep_resource(lane);
+    *ref = (struct ep_call_ref){.lane = lane, .call = call, .has_slot = has_slot};
+    ERL_NIF_TERM term = enif_make_resource(env, ref);
+    enif_release_resource(ref);
+    return term;
+}
+
+static void count(struct ep_lane *lane, const struct ep_call *call, const struct ep_reply *reply)
+{
+    ep_stats_ended(&lane->stats, call, &reply->msg);
+}
+
+/* The caller of a TAKEN call leaves the reply to a dirty scheduler. */
+static ERL_NIF_TERM collect_dirty(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call *call,
+                                  const struct ep_reply *reply)
+{
+    memcpy(&call->reply, reply, offsetof(struct ep_reply, msg.data));
+    /* Release: for a walk over the table, or a worker that lies, finds the reply, too. */
+    atomic_store_explicit(&call->state, EP_CALL_DONE, memory_order_release);
+    return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &term);
+}
+
+/* Whether this is the one that pays. Evenly spread and yet without a period, by the golden
+ * ratio: callers take turns in the same order for long, and each eighth position of the
+ * ring would be the same few callers' for as long. */
+static bool is_charged(const struct ep_call *call)
+{
+    uint64_t spread = ep_call_position(call) * UINT64_C(0x9E3779B97F4A7C15);
+
+    return spread < UINT64_MAX / CHARGE_EVERY;
+}
+
+/* Pays for the calls since the last time. */
+static void charge(ErlNifEnv *env)
+{
+    /* A scheduler whose callers are all answered at once never sleeps. */
+    static _Thread_local struct ep_yield yield;
+
+    (void)enif_consume_timeslice(env, ep_wait_price(CHARGE_EVERY));
+    ep_yield_if_due(&yield, ep_clock_ns());
+}
+
+/* The answer to a call whose caller found the reply at once. */
+static ERL_NIF_TERM answer_own(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
+                               struct ep_reply *reply, bool has_slot)
+{
+    if (reply->msg.kind == EP_KIND_CALLBACK)
+        return ep_answer(env, lane, call->op, reply, make_call_ref(env, lane, call, has_slot));
+    if (ep_answer_is_long(reply) && !ep_encoding_is_dirty())
+        return collect_dirty(env, make_call_ref(env, lane, call, has_slot), call, reply);
+    count(lane, call, reply);
+    if (is_charged(call))
+        charge(env);
+    ERL_NIF_TERM answer = ep_answer(env, lane, call->op, reply, 0);
+    ep_call_free(lane, call);
+    if (has_slot)
+        ep_slots_release(&lane->vm->slots, env);
+    return answer;
+}
+
+static PY_NIF(poll_nif);
+
+/* Everybody else on this scheduler goes first. */
+static ERL_NIF_TERM poll_again(ErlNifEnv *env, ERL_NIF_TERM call)
+{
+    (void)enif_consume_timeslice(env, 100);
+    return enif_schedule_nif(env, "poll", 0, poll_nif, 1, &call);
+}
+
+/* Sends a request and waits a moment. {pending, Call} if the moment is over. */
+static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *asker,
+                        const struct ep_request *request, bool has_slot)
+{
+    struct ep_slots *slots = &lane->vm->slots;
+    struct ep_call *call;
+    struct ep_reply reply;
+
+    int rc = asker == NULL ? ep_outbox_submit(lane, env, request, &call)
+                           : ep_asker_submit(asker, env, request, &call);
+    if (rc < 0) {
+        if (has_slot)
+            ep_slots_release(slots, env);
+        if (asker != NULL && (rc == -ESTALE || rc == -EAGAIN))
+            return am_gone;
+        return ep_answer_refused(env, lane, rc);
+    }
+
+    switch (ep_spin_for_reply(lane, env, call, &reply)) {
+    case EP_WAIT_TAKEN: return answer_own(env, lane, call, &reply, has_slot);
+    case EP_WAIT_AGAIN: return poll_again(env, make_call_ref(env, lane, call, has_slot));
+    default: return enif_make_tuple2(env, am_pending, make_call_ref(env, lane, call, has_slot));
+    }
+}
+
+/* A lane, or a Python thread that asked. */
+static bool get_target(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_lane **ret_lane,
+                       struct ep_asker **ret_asker)
+{
+    if (enif_get_resource(env, term, ep_lane_type, (void **)ret_lane))
+        return true;
+    if (!enif_get_resource(env, term, ep_asker_type, (void **)ret_asker))
+        return false;
+    *ret_lane = (*ret_asker)->lane;
+    return true;
+}
+
+/* Flags of a request. Most have none, which needs no function of the VM. */
+static bool get_flags(ErlNifEnv *env, ERL_NIF_TERM term, unsigned *ret_flags)
+{
+    *ret_flags = 0;
+    return term == ep_term_zero
+           || (enif_get_uint(env, term, ret_flags) && (*ret_flags & ~FLAGS_ALL) == 0);
+}
+
+static void finish_encoding(struct ep_encoding *encoding, struct ep_stage *stage)
+{
+    ep_outbox_unstage(stage);
+    ep_encoding_finish(encoding);
+}
+
+static PY_NIF(call_dirty_nif);
+static PY_NIF(eval_dirty_nif);
+static PY_NIF(exec_dirty_nif);
+
+static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], enum ep_op op,
+                            bool is_dirty)
+{
+    static const struct {
+        enum ep_kind kind;
+        const char *name;
+        ERL_NIF_TERM (*dirty_nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
+    } ops[] = {[EP_OP_CALL] = {EP_KIND_CALL, "call", call_dirty_nif},
+               [EP_OP_EVAL] = {EP_KIND_EVAL, "eval", eval_dirty_nif},
+               [EP_OP_EXEC] = {EP_KIND_EXEC, "exec", exec_dirty_nif}};
+    struct ep_encoding encoding;
+    struct ep_stage stage;
+    struct ep_asker *asker = NULL;
+    struct ep_lane *lane;
+    unsigned flags;
+    uint64_t env_id;
+
+    if (!get_target(env, argv[0], &lane, &asker) || !get_flags(env, argv[argc - 1], &flags))
+        return enif_make_badarg(env);
+    int rc = py_nif_get_env_id(env, argv[1], lane, &env_id);
+    if (rc == -EXDEV)
+        return enif_make_tuple2(env, am_error, am_env_wrong_interpreter);
+    if (rc < 0)
+        return enif_make_badarg(env);
+
+    struct ep_request req = {
+        .op = op,
+        .kind = (uint16_t)ops[op].kind,
+        .flags = (uint16_t)(flags & EP_FLAG_TRACEBACK),
+        .urgent = (flags & PY_NIF_FLAG_NESTED) != 0,
+        .env_id = env_id,
+    };
+    ep_encoding_init(&encoding, env, lane->vm, is_dirty);
+    ep_stage_init(&stage, lane);
+    if (asker == NULL) {
+        encoding.encoder.make_room = ep_outbox_stage;
+        encoding.encoder.stage = req.stage = &stage;
+    }
+    switch (op) {
+    case EP_OP_CALL: rc = ep_encoding_put_arguments(&encoding, argv, &req.flags); break;
+    case EP_OP_EVAL: rc = ep_encoding_put_code(&encoding, argv); break;
+    default: rc = ep_encoding_put_text(&encoding, argv[2], "code"); break;
+    }
+    if (rc == -E2BIG) {
+        finish_encoding(&encoding, &stage);
+        return enif_schedule_nif(env, ops[op].name, ERL_NIF_DIRTY_JOB_CPU_BOUND, ops[op].dirty_nif,
+                                 argc, argv);
+    }
+    if (rc < 0) {
+        ep_outbox_unstage(&stage);
+        return ep_encoding_failed(env, &encoding, rc);
+    }
+
+    /* Last, so that nothing above has to give it back. */
+    bool wants_slot = (flags & (PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT)) == 0;
+    if (wants_slot && !ep_slots_try(&lane->vm->slots, env)) {
+        finish_encoding(&encoding, &stage);
+        return am_overloaded;
+    }
+    req.payload = &encoding.buf;
+    ERL_NIF_TERM result = run(env, lane, asker, &req, wants_slot);
+    finish_encoding(&encoding, &stage);
+    return result;
+}
+
+/* call(Lane, Env, Module, Function, Args, Kwargs, Flags) ->
+ *     {pending, Call} | {callback, Call, Number, Question, Arguments} | overloaded | Answer */
+PY_NIF(call_nif)
+{
+    return request(env, argc, argv, EP_OP_CALL, false);
+}
+
+static PY_NIF(call_dirty_nif)
+{
+    return request(env, argc, argv, EP_OP_CALL, true);
+}
+
+/* eval(Lane, Env, Code, Locals, Flags) -> {pending, Call} | Answer */
+PY_NIF(eval_nif)
+{
+    return request(env, argc, argv, EP_OP_EVAL, false);
+}
+
+static PY_NIF(eval_dirty_nif)
+{
+    return request(env, argc, argv, EP_OP_EVAL, true);
+}
+
+/* exec(Lane, Env, Code, Flags) -> {pending, Call} | Answer */
+PY_NIF(exec_nif)
+{
+    return request(env, argc, argv, EP_OP_EXEC, false);
+}
+
+static PY_NIF(exec_dirty_nif)
+{
+    return request(env, argc, argv, EP_OP_EXEC, true);
+}
+
+static bool get_call_ref(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref **ret_ref)
+{
+    return enif_get_resource(env, term, ep_call_type, (void **)ret_ref) && (*ret_ref)->call != NULL;
+}
+
+static ERL_NIF_TERM finish(ErlNifEnv *env, struct ep_call_ref *ref, struct ep_reply *reply)
+{
+    struct ep_call *call = ref->call;
+
+    count(ref->lane, call, reply);
+    ref->call = NULL;
+    ERL_NIF_TERM answer = ep_answer(env, ref->lane, call->op, reply, 0);
+    /* Whatever Python has made of the interrupt. */
+    if (atomic_load_explicit(&call->is_overdue, memory_order_relaxed))
+        answer = enif_make_tuple2(env, am_error, am_timeout);
+    ep_call_free(ref->lane, call);
+    release_slot(ref, env);
+    return answer;
+}
+
+/* The call is DONE, or OVERTAKEN. */
+static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref)
+{
+    struct ep_call *call = ref->call;
+    struct ep_reply reply;
+
+    ep_call_settle(ref->lane, call);
+    if (ep_answer_is_long(&call->reply) && !ep_encoding_is_dirty())
+        return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1,
+                                 &term);
+    /* A callback leaves the call open, so its entry may be written again. */
+    reply = call->reply;
+    if (reply.msg.kind != EP_KIND_CALLBACK)
+        return finish(env, ref, &reply);
+    if (!ep_call_move(call, EP_CALL_DONE, EP_CALL_BUSY))
+        return collect(env, term, ref); /* it has been overtaken */
+    return ep_answer(env, ref->lane, call->op, &reply, term);
+}
+
+/* The reply to a call that is TAKEN or BUSY. */
+static ERL_NIF_TERM taken(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref,
+                          struct ep_reply *reply)
+{
+    if (reply->msg.kind == EP_KIND_CALLBACK)
+        return ep_answer(env, ref->lane, ref->call->op, reply, term);
+    if (ep_answer_is_long(reply) && !ep_encoding_is_dirty())
+        return collect_dirty(env, term, ref->call, reply);
+    return finish(env, ref, reply);
+}
+
+static ERL_NIF_TERM waited(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref,
+                           struct ep_reply *reply, enum ep_wait_result result)
+{
+    switch (result) {
+    case EP_WAIT_TAKEN: return taken(env, term, ref, reply);
+    case EP_WAIT_AGAIN: return poll_again(env, term);
+    default: break;
+    }
+    if (ep_call_is_done(ref->call))
+        return collect(env, term, ref);
+    return enif_make_tuple2(env, am_pending, term);
+}
+
+/* poll(Call) -> as call/7. Only ever scheduled from here. */
+static PY_NIF(poll_nif)
+{
+    struct ep_call_ref *ref;
+    struct ep_reply reply;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    return waited(env, argv[0], ref, &reply, ep_poll_for_reply(ref->lane, env, ref->call, &reply));
+}
+
+/* await(Call, Tag) -> waiting | Answer. After waiting the message {py_done, Tag}
+ * comes once, unless cancel(Call) returns cancelled. */
+PY_NIF(await_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    struct ep_call *call = ref->call;
+    ErlNifPid self;
+    (void)enif_self(env, &self);
+    if (enif_compare_pids(&self, &call->caller) != 0)
+        return enif_make_badarg(env);
+
+    if (atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_PARKED) {
+        call->env = enif_alloc_env();
+        call->message = enif_make_tuple2(call->env, am_py_done, enif_make_copy(call->env, argv[1]));
+        if (ep_call_move(call, EP_CALL_PARKED, EP_CALL_WAITING))
+            return am_waiting;
+        enif_free_env(call->env);
+        call->env = NULL;
+    }
+    return collect(env, argv[0], ref);
+}
+
+/* collect(Call) -> Answer. After {py_done, Tag}. */
+PY_NIF(collect_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref) || !ep_call_is_done(ref->call))
+        return enif_make_badarg(env);
+    return collect(env, argv[0], ref);
+}
+
+/* class, reason, text, stack trace of {Class, Reason, Printed, Text, Stack}. */
+static int send_answer(struct ep_call_ref *ref, uint64_t number, enum ep_answer how,
+                       struct ep_encoding *encoding)
+{
+    int rc = ep_outbox_answer(ref->lane, ref->call, number, how, &encoding->buf);
+    if (rc >= 0)
+        return rc;
+    /* It is SPINNING now, and Python waits: interrupted is better than for ever. */
+    (void)ep_interrupt(ref->lane, ep_call_id(ref->call));
+    return 1;
+}
+
+static ERL_NIF_TERM answer_asker(ErlNifEnv *env, struct ep_asker *asker, int argc,
+                                 const ERL_NIF_TERM argv[])
+{
+    struct ep_encoding encoding;
+    enum ep_answer how;
+
+    ep_encoding_init(&encoding, env, asker->lane->vm, ep_encoding_is_dirty());
+    int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
+    if (rc == 0)
+        rc = ep_asker_answer(asker, how, &encoding.buf);
+    ep_encoding_finish(&encoding);
+    switch (rc) {
+    case -E2BIG:
+        return enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND, answer_nif, argc,
+                                 argv);
+    case -EBADMSG: return enif_make_badarg(env);
+    case 0:
+    case -ESTALE: return am_ok; /* nobody waits any more */
+    default: return py_nif_posix_error(env, rc);
+    }
+}
+
+/* answer(Call, Number, value | failed | raise, Term) -> as call/7. Answers the callback
+ * that the call waits for. */
+PY_NIF(answer_nif)
+{
+    struct ep_call_ref *ref;
+    struct ep_asker *asker;
+    struct ep_encoding encoding;
+    struct ep_reply reply;
+    ErlNifUInt64 number;
+    enum ep_answer how;
+
+    if (enif_get_resource(env, argv[0], ep_asker_type, (void **)&asker))
+        return answer_asker(env, asker, argc, argv);
+    if (!get_call_ref(env, argv[0], &ref) || !enif_get_uint64(env, argv[1], &number))
+        return enif_make_badarg(env);
+    if (atomic_load_explicit(&ref->call->is_overdue, memory_order_relaxed)) {
+        /* The budget ended in the callback; so does the request, with it. */
+        abandon(ref, env);
+        ep_stats_timed_out(&ref->lane->stats);
+        return enif_make_tuple2(env, am_error, am_timeout);
+    }
+    ep_encoding_init(&encoding, env, ref->lane->vm, ep_encoding_is_dirty());
+    int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
+    if (rc < 0) {
+        ep_encoding_finish(&encoding);
+        return rc == -E2BIG ? enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND,
+                                                answer_nif, argc, argv)
+                            : enif_make_badarg(env);
+    }
+    rc = send_answer(ref, number, how, &encoding);
+    ep_encoding_finish(&encoding);
+    if (rc == 0)
+        return collect(env, argv[0], ref);
+
+    return waited(env, argv[0], ref, &reply, ep_spin_for_reply(ref->lane, env, ref->call, &reply));
+}
+
+/* call_id(Call) -> integer(). For lane_interrupt/2 and lane_progress/2. */
+PY_NIF(call_id_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    return enif_make_uint64(env, ep_call_id(ref->call));
+}
+
+/* cancel(Call) -> cancelled | done. done: {py_done, Tag} is or will be there. */
+PY_NIF(cancel_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    if (!ep_interrupt_cancel(ref->lane, env, ref->call, false))
+        return am_done;
+    ref->call = NULL;
+    release_slot(ref, env);
+    ep_stats_timed_out(&ref->lane->stats);
+    return am_cancelled;
+}
+
+/* check(Call) -> ok | neglected. The safety net of callers that wait long: looks whether a
+ * reply lies unread although nobody was woken, counts that and delivers it. neglected: the
+ * worker has not taken the request; one caller of a lane hears that, once a second. */
+PY_NIF(check_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!get_call_ref(env, argv[0], &ref))
+        return enif_make_badarg(env);
+    struct ep_lane *lane = ref->lane;
+    if (!ep_inbox_try(lane))
+        return am_ok;
+    const struct ep_slot *slot;
+    bool is_neglected = ep_progress_is_neglected(lane, ref->call);
+    if (lane->host != NULL && ep_ring_peek(&lane->shm.response, &slot) == 0) {
+        uint64_t now = ep_clock_ns();
+        if (lane->inbox.unread_at != lane->shm.response.head || lane->inbox.unread_since_ns == 0) {
+            lane->inbox.unread_at = lane->shm.response.head;
+            lane->inbox.unread_since_ns = now;
+        } else if (now - lane->inbox.unread_since_ns > LOST_WAKE_NS) {
+            atomic_fetch_add(&lane->vm->lost_wake, 1);
+            lane->inbox.unread_since_ns = 0;
+            (void)ep_inbox_drain(lane, env, NULL, NULL);
+        }
+    } else {
+        lane->inbox.unread_since_ns = 0;
+    }
+    ep_inbox_leave(lane, env);
+    return is_neglected ? am_neglected : am_ok;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PY_NIF_CALLS_H
+#define PY_NIF_CALLS_H
+
+/*
+ * py_nif_calls - requests, their answers, and the callbacks that they make.
+ */
+
+#include "py_nif_common.h"
+
+/* What a parked caller holds; when it is collected, the call is cancelled. */
+struct ep_call_ref {
+    struct ep_lane *lane; /* kept */
+    struct ep_call *call; /* NULL once collected */
+    bool has_slot;
+};
+
+PY_NIF(call_nif);
+PY_NIF(eval_nif);
+PY_NIF(exec_nif);
+PY_NIF(await_nif);
+PY_NIF(collect_nif);
+PY_NIF(answer_nif);
+PY_NIF(call_id_nif);
+PY_NIF(cancel_nif);
+PY_NIF(check_nif);
+
+void py_nif_call_ref_destroy(ErlNifEnv *env, void *object);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "py_nif_numbers.h"
+
+#include "ep_control.h"
+
+ERL_NIF_TERM py_nif_shared_numbers(ErlNifEnv *env)
+{
+    static const struct {
+        const char *name;
+        unsigned number;
+    } shared[] = {
+        {"flag_traceback", EP_FLAG_TRACEBACK},
+        {"flag_nested", PY_NIF_FLAG_NESTED},
+        {"flag_has_slot", PY_NIF_FLAG_HAS_SLOT},
+        {"contexts_max", EP_LANES_MAX - 1},
+        {"max_slots", PY_NIF_MAX_SLOTS},
+        {"max_atoms", PY_NIF_MAX_ATOMS},
+        {"exit_fds_lost", EP_EXIT_FDS_LOST},
+        {"question_call", EP_QUESTION_CALL},
+        {"question_is_registered", EP_QUESTION_IS_REGISTERED},
+        {"question_state_get", EP_QUESTION_STATE_GET},
+        {"question_state_set", EP_QUESTION_STATE_SET},
+        {"question_state_incr", EP_QUESTION_STATE_INCR},
+        {"question_state_decr", EP_QUESTION_STATE_DECR},
+        {"question_state_delete", EP_QUESTION_STATE_DELETE},
+        {"question_state_keys", EP_QUESTION_STATE_KEYS},
+        {"question_state_clear", EP_QUESTION_STATE_CLEAR},
+    };
+    ERL_NIF_TERM pairs[sizeof(shared) / sizeof(shared[0])];
+
+    for (size_t i = 0; i < sizeof(shared) / sizeof(shared[0]); i++) {
+        ERL_NIF_TERM name = enif_make_atom(env, shared[i].name);
+        pairs[i] = enif_make_tuple2(env, name, enif_make_uint(env, shared[i].number));
+    }
+    return enif_make_list_from_array(env, pairs, sizeof(pairs) / sizeof(pairs[0]));
+}

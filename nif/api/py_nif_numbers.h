@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PY_NIF_NUMBERS_H
+#define PY_NIF_NUMBERS_H
+
+/*
+ * py_nif_numbers - the numbers that C and Erlang must have alike.
+ *
+ * Threads  any.
+ */
+
+#include "py_nif_common.h"
+
+/* Flags of a request, beside EP_FLAG_TRACEBACK, which the wire has. */
+#define PY_NIF_FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
+#define PY_NIF_FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
+
+/* Requests that may run at the same time, until set_max_slots says otherwise. */
+#define PY_NIF_MAX_SLOTS UINT32_MAX
+
+/* How many atoms Python makes, until set_max_atoms says otherwise. */
+#define PY_NIF_MAX_ATOMS 10000u
+
+/* [{Name, Number}]: what C has of the numbers in ep_nif.hrl; load() wants the same. */
+ERL_NIF_TERM py_nif_shared_numbers(ErlNifEnv *env);
+
+#endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "ep_host.h"
+
+#include "ep_asker.h"
+#include "ep_atoms.h"
+#include "ep_attach.h"
+#include "ep_control.h"
+#include "ep_etf.h"
+#include "ep_exit.h"
+#include "ep_fdpass.h"
+#include "ep_inbox.h"
+#include "ep_inquiry.h"
+#include "ep_lanes.h"
+#include "ep_note.h"
+#include "ep_peer.h"
+#include "ep_ran.h"
+#include "ep_wake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+ErlNifResourceType *ep_host_type;
+
+/* How long a start waits for a launcher that has much to do. */
+#define ROOM_WAIT_MS 100
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+void ep_host_destroy(ErlNifEnv *env, void *object)
+{
+    struct ep_host *host = object;
+
+    (void)env;
+    if (host->vm == NULL)
+        return;
+    ep_lane_vm_finish(&host->control_lane);
+    ep_seg_finish(&host->a);
+    ep_seg_finish(&host->b);
+    ep_seg_finish(&host->c);
+    close_fd(&host->doorbell);
+    close_fd(&host->control);
+    close_fd(&host->pidfd);
+    ep_note_clear(host);
+    enif_free(host->words);
+    pthread_mutex_destroy(&host->lock);
+    pthread_mutex_destroy(&host->reclaim);
+}
+
+void ep_host_down(ErlNifEnv *env, void *object, ErlNifPid *pid, ErlNifMonitor *monitor)
+{
+    (void)env;
+    (void)pid;
+    (void)monitor;
+    (void)ep_peer_kill(object, EP_KILL_ASKED);
+}
+
+struct ep_host *ep_host_next(struct ep_vm *vm, const struct ep_host *host)
+{
+    pthread_mutex_lock(&vm->lock);
+    struct ep_host *next = host == NULL ? vm->hosts : host->next;
+    pthread_mutex_unlock(&vm->lock);
+    return next;
+}
+
+struct ep_host *ep_host_find(struct ep_vm *vm, uint64_t id)
+{
+    pthread_mutex_lock(&vm->lock);
+    struct ep_host *host = vm->hosts;
+    while (host != NULL && host->id != id)
+        host = host->next;
+    pthread_mutex_unlock(&vm->lock);
+    /* Only the reaper ends hosts, so it needs no reference of its own. */
+    return host;
+}
+
+bool ep_host_unlink(struct ep_host *host)
+{
+    struct ep_vm *vm = host->vm;
+    bool found = false;
+
+    pthread_mutex_lock(&vm->lock);
+    for (struct ep_host **at = &vm->hosts; *at != NULL; at = &(*at)->next) {
+        if (*at == host) {
+            *at = host->next;
+            found = true;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&vm->lock);
+    return found;
+}
+
+static int create_shared(struct ep_host *host, const struct ep_host_options *options,
+                         int *ret_peer_control)
+{
+    struct ep_layout_header header;
+    int ends[2];
+
+    ep_layout_init(&header, options->lanes);
+    header.spin_min_ns = options->spin_min_ns;
+    header.spin_max_ns = options->spin_max_ns;
+    int rc = ep_seg_create_own(&host->a, header.size_a, ep_layout_ring_bytes_a(options->lanes));
+    if (rc < 0)
+        return rc;
+    rc = ep_seg_create_peer(&host->b, header.size_b);
+    if (rc < 0)
+        return rc;
+    rc = ep_seg_create_slabs(&host->c, ep_layout_size_c(options->lanes));
+    if (rc < 0)
+        return rc;
+    memcpy(host->a.mem, &header, sizeof(header));
+
+    host->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (host->doorbell < 0)
+        return -errno;
+    /* SUBTLE: a pipe, for its reader can put nothing into it. Closing our end of a socket
+     * closes the fds that the worker has queued there, and that may take its time. */
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    *ret_peer_control = ends[0];
+    host->control = ends[1];
+
+    ep_lane_vm_attach(&host->control_lane, host->a.mem, host->b.mem, host->c.mem, options->lanes,
+                      0);
+    ep_bell_arm(&host->control_lane.response_bell);
+    return 0;
+}
+
+static int send_spawn(struct ep_launcher *launcher, struct ep_host *host,
+                      const struct ep_host_options *options, int peer_control)
+{
+    static const struct ep_control_request zero;
+    int fds[EP_WORKER_FDS] = {host->a.fd, host->b.fd, host->c.fd, host->doorbell, peer_control};
+
+    struct ep_control_request *request = enif_alloc(sizeof(*request));
+    if (request == NULL)
+        return -ENOMEM;
+    *request = zero;
+    request->version = EP_CONTROL_VERSION;
+    request->kind = EP_CONTROL_SPAWN;
+    request->worker_id = host->id;
+    memcpy(request->worker_path, options->worker_path, sizeof(request->worker_path));
+    memcpy(request->python_path, options->python_path, sizeof(request->python_path));
+    memcpy(request->module_path, options->module_path, sizeof(request->module_path));
+    int rc = launcher->socket < 0
+                 ? -EPIPE
+                 : ep_fdpass_send(launcher->socket, request, sizeof(*request), fds, EP_WORKER_FDS);
+    enif_free(request);
+    return rc;
+}
+
+/* Under vm->lock. */
+static void write_epoch(struct ep_host *host)
+{
+    ep_atomic_u64 *word = (ep_atomic_u64 *)((uint8_t *)host->a.mem + EP_NAMES_EPOCH_OFFSET);
+
+    /* Release: whoever sees the new epoch finds the new names. */
+    atomic_store_explicit(word, host->vm->names_epoch, memory_order_release);
+}
+
+void ep_host_publish_names(struct ep_vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->names_epoch++;
+    for (struct ep_host *host = vm->hosts; host != NULL; host = host->next)
+        write_epoch(host);
+    pthread_mutex_unlock(&vm->lock);
+}
+
+/* Waits a while until the launcher has taken most of what it was sent. -EAGAIN: it has not. */
+static int wait_for_room(const struct ep_launcher *launcher)
+{
+    struct pollfd p = {.fd = launcher->socket, .events = POLLOUT};
+
+    if (launcher->socket < 0)
+        return -EPIPE;
+    int n = poll(&p, 1, ROOM_WAIT_MS);
+    return n > 0 ? 0 : n < 0 && errno != EINTR ? -errno : -EAGAIN;
+}
+
+int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPid *owner,
+                  const struct ep_host_options *options, struct ep_host **ret_host)
+{
+    int peer_control = -1;
+
+    int rc = wait_for_room(launcher);
+    if (rc < 0)
+        return rc;
+    struct ep_host *host = enif_alloc_resource(ep_host_type, sizeof(*host));
+    if (host == NULL)
+        return -ENOMEM;
+    memset(host, 0, sizeof(*host));
+    host->vm = vm;
+    host->owner = *owner;
+    host->launcher_id = launcher->id;
+    host->n_lanes = options->lanes;
+    host->doorbell = host->control = host->pidfd = -1;
+    atomic_init(&host->kill_pidfd, -1);
+    pthread_mutex_init(&host->lock, NULL);
+    pthread_mutex_init(&host->reclaim, NULL);
+    ep_queue_init(&host->notes);
+
+    rc = create_shared(host, options, &peer_control);
+    if (rc < 0)
+        goto release;
+    if (enif_monitor_process(NULL, host, owner, NULL) != 0) {
+        rc = -ESRCH;
+        goto release;
+    }
+
+    /* In the list before the launcher knows of it: its answer must find it. */
+    pthread_mutex_lock(&vm->lock);
+    host->id = vm->next_id++;
+    host->next = vm->hosts;
+    vm->hosts = host;
+    write_epoch(host);
+    enif_keep_resource(host);
+    pthread_mutex_unlock(&vm->lock);
+
+    rc = send_spawn(launcher, host, options, peer_control);
+    if (rc < 0) {
+        atomic_store(&host->forgotten, true);
+        ep_wake_reaper(vm);
+        goto release;
+    }
+    ep_seg_close_fd(&host->a);
+    ep_seg_close_fd(&host->b);
+    ep_seg_close_fd(&host->c);
+    close_fd(&peer_control);
+    ep_wake_reaper(vm);
+    *ret_host = host;
+    return 0;
+
+release:
+    close_fd(&peer_control);
+    enif_release_resource(host);
+    return rc;
+}
+
+static ERL_NIF_TERM host_event(ErlNifEnv *env, const struct ep_host *host, ERL_NIF_TERM event)
+{
+    return enif_make_tuple3(env, am_py_host, enif_make_uint64(env, host->id), event);
+}
+
+/* HELLO: integer OS pid, binary sys.version, atoms owngil and free-threaded. */
+static int report_ready(struct ep_host *host, const struct ep_msg *msg)
+{
+    struct ep_etf_cursor cursor;
+    struct ep_etf_token pid, version, owngil, free_threaded;
+    ERL_NIF_TERM text;
+
+    if (host->greeted || (msg->flags & EP_FLAG_BLOCK) != 0)
+        return -EPROTO;
+    host->greeted = true;
+    ep_etf_cursor_init(&cursor, msg->data, msg->length);
+    if (ep_etf_next(&cursor, &pid) < 0 || ep_etf_next(&cursor, &version) < 0
+        || ep_etf_next(&cursor, &owngil) < 0 || ep_etf_next(&cursor, &free_threaded) < 0
+        || version.type != EP_ETF_BINARY || owngil.type != EP_ETF_ATOM
+        || free_threaded.type != EP_ETF_ATOM)
+        return -EPROTO;
+
+    ErlNifEnv *env = enif_alloc_env();
+    memcpy(enif_make_new_binary(env, version.count, &text), version.data, version.count);
+    ERL_NIF_TERM event = enif_make_tuple5(
+        env, am_ready, enif_make_int64(env, atomic_load(&host->os_pid)), text,
+        owngil.count == 4 ? am_true : am_false, free_threaded.count == 4 ? am_true : am_false);
+    (void)enif_send(NULL, &host->owner, env, host_event(env, host, event));
+    enif_free_env(env);
+    return 0;
+}
+
+/* One batch. Returns whether there may be more. */
+static bool drain_control(struct ep_host *host)
+{
+    struct ep_lane_vm *lane = &host->control_lane;
+    const struct ep_slot *slot;
+    struct ep_msg msg;
+    int rc = 0;
+
+    ep_bell_rearm(&lane->response_bell);
+    for (unsigned n = 0; n < EP_INBOX_BATCH && rc == 0; n++) {
+        rc = ep_ring_copy(&lane->response, &msg);
+        if (rc < 0)
+            break;
+        ep_ring_advance(&lane->response);
+        ep_ring_publish_head(&lane->response);
+        rc = msg.kind == EP_KIND_HELLO ? report_ready(host, &msg) : ep_asker_receive(host, &msg);
+    }
+    if (rc == -EPROTO)
+        (void)ep_peer_kill(host, EP_KILL_VIOLATION);
+    return rc == 0 && ep_ring_peek(&lane->response, &slot) == 0;
+}
+
+/* The lane has ended and sent its last message. Under host->lock. */
+static void let_go(struct ep_host *host, uint32_t index)
+{
+    struct ep_lane *lane = host->lanes[index];
+
+    if (!atomic_load_explicit(&lane->inbox.stopped, memory_order_acquire))
+        return;
+    host->lanes[index] = NULL;
+    enif_release_resource(lane);
+}
+
+bool ep_host_drain(struct ep_host *host)
+{
+    bool has_more = false, has_notes = false;
+
+    pthread_mutex_lock(&host->lock);
+    if (!host->dead) {
+        has_more = drain_control(host);
+        for (uint32_t i = 1; i < host->n_lanes; i++) {
+            if (host->lanes[i] == NULL)
+                continue;
+            ep_inbox_ensure(host->lanes[i], NULL);
+            ep_attach_send_stop(host->lanes[i]);
+            let_go(host, i);
+        }
+        has_notes = ep_note_flush(host);
+    }
+    pthread_mutex_unlock(&host->lock);
+    if (has_more)
+        ep_wake_for_round(host);
+    return has_notes;
+}
+
+static int64_t exit_value(struct ep_host *host)
+{
+    switch (atomic_load(&host->kill_reason)) {
+    case EP_KILL_AFTER: return EP_EXIT_VALUE_KILL_AFTER;
+    case EP_KILL_VIOLATION: return EP_EXIT_VALUE_VIOLATION;
+    default: return host->exit_known ? host->exit_value : EP_EXIT_VALUE_UNKNOWN;
+    }
+}
+
+bool ep_host_knows_why(const struct ep_host *host)
+{
+    int reason = atomic_load(&host->kill_reason);
+
+    return reason == EP_KILL_AFTER || reason == EP_KILL_VIOLATION || host->exit_known;
+}
+
+void ep_host_hang_up(struct ep_host *host)
+{
+    close_fd(&host->control);
+}
+
+/* {exited, Reason, #{ran => [{Index, Operation, Module, Function}], stderr => Bytes}} */
+static void tell_exit(struct ep_host *host, ErlNifEnv *env, int64_t value, ERL_NIF_TERM ran)
+{
+    ERL_NIF_TERM keys[] = {am_ran, am_stderr};
+    ERL_NIF_TERM values[] = {ran, 0};
+    ERL_NIF_TERM known;
+
+    uint8_t *bytes = enif_make_new_binary(env, host->n_words, &values[1]);
+    if (host->n_words > 0)
+        memcpy(bytes, host->words, host->n_words);
+    (void)enif_make_map_from_arrays(env, keys, values, 2, &known);
+    ERL_NIF_TERM event = enif_make_tuple3(env, am_exited, ep_exit_reason(env, value), known);
+    (void)enif_send(NULL, &host->owner, env, host_event(env, host, event));
+}
+
+void ep_host_reap(struct ep_host *host)
+{
+    struct ep_lane *lanes[EP_LANES_MAX];
+    int64_t value = exit_value(host);
+    ErlNifEnv *env = enif_alloc_env();
+    ERL_NIF_TERM ran = enif_make_list(env, 0), what;
+
+    pthread_mutex_lock(&host->lock);
+    host->dead = true;
+    memcpy(lanes, host->lanes, sizeof(lanes));
+    memset(host->lanes, 0, sizeof(host->lanes));
+    ep_note_clear(host);
+    pthread_mutex_unlock(&host->lock);
+
+    for (uint32_t i = 1; i < host->n_lanes; i++) {
+        if (lanes[i] == NULL)
+            continue;
+        if (ep_ran_make(env, lanes[i], host, &what))
+            ran = enif_make_list_cell(env, what, ran);
+        ep_attach_host_died(lanes[i], host, value);
+        enif_release_resource(lanes[i]);
+    }
+
+    ep_inquiry_fail_all(host);
+
+    close_fd(&host->control);
+    /* The owner of one that is forgotten knows, and never knew its id. */
+    if (!host->forgotten)
+        tell_exit(host, env, value, ran);
+    enif_free_env(env);
+}

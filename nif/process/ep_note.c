@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_note.h"
+
+#include "ep_buf.h"
+#include "ep_peer.h"
+#include "ep_wake.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A control thread that takes nothing for this long does not run. It has a CPU to wait
+ * for, and nothing else. */
+#define STOPPED_NS 200000000u
+
+/* Puts the payload into the slot, or into a block. */
+static int place_payload(struct ep_lane_vm *shm, struct ep_slot *slot, const uint8_t *bytes,
+                         size_t length)
+{
+    uint64_t block;
+
+    slot->length = (uint32_t)length;
+    if (length <= EP_INLINE_MAX) {
+        ep_copy(slot->data, bytes, length);
+        return 0;
+    }
+    int rc = ep_reclaim_collect(&shm->reclaim_rx, &shm->slab);
+    if (rc >= 0)
+        rc = ep_slab_alloc(&shm->slab, length, &block);
+    if (rc < 0)
+        return rc;
+    memcpy(shm->slab_mem + block, bytes, length);
+    ep_slot_set_block(slot, block);
+    return 0;
+}
+
+static int publish(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
+                   size_t length)
+{
+    struct ep_lane_vm *shm = &host->control_lane;
+    struct ep_slot *slot;
+
+    int rc = ep_ring_reserve(&shm->call, &slot);
+    if (rc == 0) {
+        ep_slot_begin(slot, (enum ep_kind)head->kind, (uint8_t)head->flags, (uint8_t)head->aux,
+                      head->call_id, head->subject);
+        ep_slot_set_stamp(slot, head->stamp);
+        rc = place_payload(shm, slot, bytes, length);
+    }
+    if (rc == -EPROTO)
+        (void)ep_peer_kill(host, EP_KILL_VIOLATION);
+    if (rc < 0)
+        return rc;
+    (void)ep_ring_commit(&shm->call);
+    if (ep_bell_must_ring(&shm->park))
+        ep_futex_wake(shm->futex);
+    return 0;
+}
+
+int ep_note_try(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
+                size_t length)
+{
+    return host->dead ? -ESTALE : publish(host, head, bytes, length);
+}
+
+static int enqueue(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
+                   size_t length)
+{
+    bool is_interrupt = head->kind == EP_KIND_INTERRUPT;
+
+    if ((host->n_notes > 0 && length > 0 && host->note_bytes + length > EP_NOTE_BYTES_MAX)
+        || (is_interrupt && host->n_interrupts == EP_NOTES_INTERRUPTS_MAX))
+        return -EAGAIN;
+    if (host->n_notes == EP_NOTES_MAX) {
+        (void)ep_peer_kill(host, EP_KILL_VIOLATION);
+        return 0;
+    }
+    struct ep_queued *queued = malloc(sizeof(*queued) + length);
+    if (queued == NULL)
+        return -ENOMEM;
+    queued->next = NULL;
+    queued->call = NULL;
+    memcpy(&queued->head, head, offsetof(struct ep_msg, data));
+    queued->length = length;
+    if (length > 0)
+        memcpy(queued->bytes, bytes, length);
+    *host->notes.last = queued;
+    host->notes.last = &queued->next;
+    host->n_notes++;
+    host->n_interrupts += is_interrupt;
+    host->note_bytes += length;
+    return 0;
+}
+
+static void pop(struct ep_host *host)
+{
+    struct ep_queued *queued = host->notes.first;
+
+    host->notes.first = queued->next;
+    if (host->notes.first == NULL)
+        host->notes.last = &host->notes.first;
+    host->n_notes--;
+    host->n_interrupts -= queued->head.kind == EP_KIND_INTERRUPT;
+    host->note_bytes -= queued->length;
+    free(queued);
+}
+
+bool ep_note_flush(struct ep_host *host)
+{
+    if (host->dead)
+        ep_note_clear(host);
+    while (host->notes.first != NULL) {
+        const struct ep_queued *queued = host->notes.first;
+        if (publish(host, &queued->head, queued->bytes, queued->length) < 0)
+            return true;
+        pop(host);
+    }
+    return false;
+}
+
+int ep_note_send(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
+                 size_t length)
+{
+    if (host->dead)
+        return -ESTALE;
+    int rc = ep_note_flush(host) ? -EAGAIN : publish(host, head, bytes, length);
+    if (rc == 0)
+        return 0;
+    rc = enqueue(host, head, bytes, length);
+    if (rc == 0)
+        ep_wake_for_round(host); /* no bell tells of room */
+    return rc;
+}
+
+void ep_note_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint64_t call_id,
+                     uint64_t subject)
+{
+    struct ep_msg head = {.kind = (uint16_t)kind, .aux = aux, .call_id = call_id};
+
+    head.subject = subject;
+    /* An interrupt may be lost, after many others or without memory: the kill follows. */
+    (void)ep_note_send(host, &head, NULL, 0);
+}
+
+void ep_note_clear(struct ep_host *host)
+{
+    while (host->notes.first != NULL)
+        pop(host);
+}
+
+bool ep_note_is_unread(const struct ep_host *host)
+{
+    const struct ep_ring_tx *ring = &host->control_lane.call;
+
+    return ep_ring_taken(ring) != ring->tail;
+}
+
+bool ep_note_is_stopped(struct ep_host *host)
+{
+    uint64_t taken = ep_ring_taken(&host->control_lane.call);
+    uint64_t now = ep_clock_ns();
+
+    if (!ep_note_is_unread(host)) {
+        host->still_ns = 0;
+        return false;
+    }
+    if (host->still_ns == 0 || host->still_at != taken) {
+        host->still_ns = now;
+        host->still_at = taken;
+    }
+    return now - host->still_ns >= STOPPED_NS;
+}

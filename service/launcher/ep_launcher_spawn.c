@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "ep_launcher_spawn.h"
+
+#include "ep_launcher_mark.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FDS_END (EP_WORKER_FD_CONTROL + 1)
+
+static sigset_t ignored, blocked; /* in workers */
+
+void ep_launcher_spawn_note_signals(void)
+{
+    /* The VM ignores the first two for itself. Without the others Python code could neither
+     * be interrupted nor wait for its children. */
+    static const int never[] = {SIGPIPE, SIGFPE, SIGINT, SIGCHLD};
+    struct sigaction action;
+
+    (void)sigemptyset(&ignored);
+    for (int n = 1; n < NSIG; n++) {
+        if (sigaction(n, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+            (void)sigaddset(&ignored, n);
+    }
+    (void)sigprocmask(SIG_SETMASK, NULL, &blocked);
+    for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++) {
+        (void)sigdelset(&ignored, never[i]);
+        (void)sigdelset(&blocked, never[i]);
+    }
+    /* The interrupter's (ep_py_interrupt.c) is among these. */
+    for (int n = SIGRTMIN; n <= SIGRTMAX; n++)
+        (void)sigdelset(&blocked, n);
+}
+
+/* --- in the child ---------------------------------------------------------------- */
+
+static void close_from(int least)
+{
+    if (syscall(SYS_close_range, (unsigned)least, ~0u, 0) == 0)
+        return;
+    struct rlimit limit = {.rlim_cur = 65536};
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    for (int fd = least; fd < (int)limit.rlim_cur; fd++)
+        (void)close(fd);
+}
+
+static int place_fds(const int fds[EP_WORKER_FDS])
+{
+    int high[EP_WORKER_FDS];
+
+    /* Above the targets first: source and target numbers may overlap. */
+    for (int i = 0; i < EP_WORKER_FDS; i++) {
+        high[i] = fcntl(fds[i], F_DUPFD, FDS_END);
+        if (high[i] < 0)
+            return -errno;
+    }
+    for (int i = 0; i < EP_WORKER_FDS; i++) {
+        if (dup2(high[i], EP_WORKER_FD_A + i) < 0)
+            return -errno;
+    }
+    int null = open("/dev/null", O_RDONLY);
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0)
+        return -errno;
+    close_from(FDS_END);
+    return 0;
+}
+
+static void set_limits(void)
+{
+    const struct rlimit no_core = {0, 0};
+
+    (void)setrlimit(RLIMIT_CORE, &no_core);
+    /* When memory is short, a worker should go before the VM. Best effort. */
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!write(fd, "500", 3);
+        (void)close(fd);
+    }
+}
+
+/* As the VM was started with them, and as a worker's own children shall have them. All
+ * others to their default: straight to the kernel, for the C library refuses the two signals
+ * that it keeps for itself, which a parent may have left ignored. */
+static void reset_signals(void)
+{
+    static const char zero[64]; /* SIG_DFL, no flags, empty mask */
+
+    for (int n = 1; n < NSIG; n++) {
+        if (sigismember(&ignored, n) != 1)
+            (void)syscall(SYS_rt_sigaction, n, zero, NULL, NSIG / 8);
+        else
+            (void)signal(n, SIG_IGN);
+    }
+    (void)sigprocmask(SIG_SETMASK, &blocked, NULL);
+}
+
+/* The VM finds the line among what the worker wrote. */
+static _Noreturn void give_up(const char *what, const char *path, int error)
+{
+    char line[EP_CONTROL_STRING_MAX + 128];
+
+    int n = snprintf(line, sizeof(line), "ep_launcher: %s%s: %s\n", what, path, strerror(error));
+    if (n > 0)
+        (void)!write(STDERR_FILENO, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+    _exit(EP_EXIT_NOT_EXECUTED);
+}
+
+static _Noreturn void become_worker(const struct ep_control_request *request,
+                                    const int fds[EP_WORKER_FDS], int error_fd, pid_t launcher)
+{
+    char mark[sizeof(EP_LAUNCHER_MARK) + 24];
+    char *argv[] = {(char *)"ep_worker", (char *)request->python_path, (char *)request->module_path,
+                    NULL};
+
+    (void)dup2(error_fd, STDERR_FILENO);
+    (void)setpgid(0, 0);
+    /* If the launcher died before this took effect, its death is seen below. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != launcher)
+        _exit(EP_EXIT_NOT_EXECUTED);
+    reset_signals();
+    set_limits();
+    (void)snprintf(mark, sizeof(mark), "%s=%ld", EP_LAUNCHER_MARK, (long)getpid());
+    int rc = place_fds(fds);
+    if (rc < 0)
+        give_up("cannot place the descriptors of a worker", "", -rc);
+    if (putenv(mark) != 0)
+        give_up("cannot set the environment of a worker", "", errno);
+    (void)execv(request->worker_path, argv);
+    give_up("cannot execute ", request->worker_path, errno);
+}
+
+/* --- in the launcher --------------------------------------------------------------- */
+
+int ep_launcher_spawn(struct ep_launcher_table *table, const struct ep_control_request *request,
+                      const int fds[EP_WORKER_FDS], pid_t *ret_pid, int *ret_pidfd)
+{
+    struct ep_tail tail;
+    int error_fd = -1;
+
+    int rc = ep_launcher_table_make_room(table);
+    if (rc == 0)
+        rc = ep_tail_init(&tail, &error_fd);
+    if (rc < 0)
+        return rc;
+
+    pid_t launcher = getpid();
+    pid_t pid = fork();
+    rc = pid < 0 ? -errno : 0;
+    if (pid == 0)
+        become_worker(request, fds, error_fd, launcher);
+    (void)close(error_fd);
+    if (rc < 0) {
+        ep_tail_finish(&tail);
+        return rc;
+    }
+
+    /* Both do it, so that it is done whoever comes first. */
+    (void)setpgid(pid, pid);
+    /* The child may be dead, but nobody has reaped it: the pid is still its own. */
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0) {
+        rc = -errno;
+        (void)kill(pid, SIGKILL);
+        (void)waitpid(pid, NULL, 0);
+        ep_tail_finish(&tail);
+        return rc;
+    }
+    table->workers[table->count++] =
+        (struct ep_launcher_worker){.id = request->worker_id, .pid = pid, .tail = tail};
+    *ret_pid = pid;
+    *ret_pidfd = pidfd;
+    return 0;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_PY_CODEC_H
+#define EP_PY_CODEC_H
+
+/*
+ * ep_py_codec - what a conversion needs to know; one per thread that converts.
+ */
+
+#include "ep_py_handle.h"
+#include "ep_py_place.h"
+
+struct ep_py_codec {
+    struct ep_py_types types; /* borrowed from the interpreter's _erlang */
+    struct ep_py_place place;
+};
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EP_PY_HANDLE_H
+#define EP_PY_HANDLE_H
+
+/*
+ * ep_py_handle - opaque pids and references of the VM: erlang.Pid, erlang.Ref.
+ */
+
+#include "ep_etf.h"
+#include "ep_python.h"
+
+struct ep_py_handle {
+    PyObject_VAR_HEAD /* ob_size: bytes of data */
+        Py_hash_t hash;
+    uint8_t seal[EP_ETF_SEAL_SIZE];
+    uint8_t data[];
+};
+
+struct ep_py_types {
+    PyTypeObject *pid;
+    PyTypeObject *ref;
+};
+
+/* Adds the types to a module. */
+int ep_py_handle_add_types(PyObject *module, struct ep_py_types *ret_types);
+
+/* New. */
+PyObject *ep_py_handle_new(PyTypeObject *type, const struct ep_etf_token *token);
+
+#endif

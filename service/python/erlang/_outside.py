@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stands for _erlang where Python code runs outside of a worker process: in a child that it has spawned, in a test, at a
+developer's desk. All of it can be imported, nothing of it works."""
+
+_WHY = (
+    "there is no Erlang here: this Python process was not started by erlang_python. "
+    "Only the worker process itself can use the module erlang, not the programs that it starts"
+)
+
+
+def _refuse():
+    raise RuntimeError(_WHY)
+
+
+class _Handle:
+    def __new__(cls, *args, **kwargs):
+        _refuse()
+
+
+class Pid(_Handle):
+    __slots__ = ()
+
+
+class Ref(_Handle):
+    __slots__ = ()
+
+
+def call(name, /, *args):
+    """Call the Erlang function registered under that name."""
+    _refuse()
+
+
+def state_get(key, /):
+    """The value of a key of the shared state, or None."""
+    _refuse()
+
+
+def state_set(key, value, /):
+    """Set a key; ('error', 'full') if the table takes no new one."""
+    _refuse()
+
+
+def state_incr(key, n=1, /):
+    """Add to an integer, atomically, and return the sum."""
+    _refuse()
+
+
+def state_decr(key, n=1, /):
+    """Subtract from an integer, atomically, and return the rest."""
+    _refuse()
+
+
+def state_delete(key, /):
+    """Remove a key."""
+    _refuse()
+
+
+def state_keys():
+    """All keys, in any order."""
+    _refuse()
+
+
+def state_clear():
+    """Remove all keys."""
+    _refuse()
+
+
+def names_epoch():
+    return 0
+
+
+def is_registered(name, /):
+    """Whether it is cannot be known, and importing a name is no use of it yet."""
+    return not name.startswith("_")

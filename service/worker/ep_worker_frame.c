@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_worker_frame.h"
+
+#include "ep_crashpoint.h"
+#include "ep_py_channel.h"
+#include "ep_py_interrupt.h"
+#include "ep_py_strike.h"
+
+#include <string.h>
+
+static struct ep_worker_frame *find_waiting(struct ep_worker_lane *lane, uint64_t call_id)
+{
+    struct ep_worker_frame *frame = lane->top;
+
+    while (frame != NULL && (frame->call_id != call_id || !frame->is_waiting))
+        frame = frame->below;
+    return frame;
+}
+
+bool ep_worker_frame_put_outcome(struct ep_worker_lane *lane, const struct ep_slot *slot)
+{
+    struct ep_worker_frame *frame = find_waiting(lane, slot->call_id);
+
+    /* The call that asked may have been interrupted and gone on. */
+    if (frame == NULL || frame->number != slot->subject || frame->has_outcome)
+        return false;
+    struct ep_py_outcome *outcome = &frame->outcome;
+    outcome->aux = slot->aux;
+    outcome->length = slot->length;
+    outcome->has_block = (slot->flags & EP_FLAG_BLOCK) != 0;
+    outcome->block = outcome->has_block ? slot->block : 0;
+    outcome->payload = ep_lane_worker_payload(&lane->shm, slot);
+    if (!outcome->has_block) {
+        memcpy(outcome->data, slot->data, slot->length);
+        outcome->payload = outcome->data;
+    }
+    frame->has_outcome = true;
+    EP_CRASHPOINT("callback.answered");
+    return outcome->has_block;
+}
+
+void ep_worker_frame_cancel(struct ep_worker_lane *lane, uint64_t call_id, uint64_t number)
+{
+    struct ep_worker_frame *frame = find_waiting(lane, call_id);
+
+    EP_CRASHPOINT("callback.cancel");
+    if (frame != NULL && ep_py_strike_claim(&lane->interrupt, number))
+        frame->is_cancelled = true;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_worker_note.h"
+
+#include "ep_buf.h"
+#include "ep_crashpoint.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+/* How often a message that finds the control lane full looks again. Its ring and its
+ * slab are for hundreds of them; no bell is worth it. */
+#define FULL_PAUSE_NS 1000000
+
+static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER; /* response ring and slab */
+
+/* -EAGAIN: no room at the moment. Under the lock. */
+static int try_send(struct ep_worker *worker, const struct ep_worker_note *note)
+{
+    struct ep_lane_worker *control = &worker->control_lane;
+    size_t length = note->payload == NULL ? 0 : note->payload->length;
+    struct ep_slot *slot;
+    uint64_t block;
+
+    int rc = ep_ring_reserve(&control->response, &slot);
+    if (rc < 0)
+        return rc;
+    ep_slot_begin(slot, (enum ep_kind)note->kind, 0, note->aux, note->call_id, note->subject);
+    ep_slot_set_stamp(slot, note->lane);
+    EP_CRASHPOINT("control.half_written");
+    slot->length = (uint32_t)length;
+    if (length > EP_INLINE_MAX) {
+        rc = ep_reclaim_collect(&control->reclaim_rx, &control->slab);
+        if (rc >= 0)
+            rc = ep_slab_alloc(&control->slab, length, &block);
+        if (rc < 0)
+            return rc;
+        memcpy(control->slab_mem + block, note->payload->data, length);
+        ep_slot_set_block(slot, block);
+    } else if (length > 0) {
+        memcpy(slot->data, note->payload->data, length);
+    }
+    EP_CRASHPOINT("control.before_commit");
+    (void)ep_ring_commit(&control->response);
+    EP_CRASHPOINT("control.committed");
+    ep_worker_ring_doorbell(worker, control);
+    EP_CRASHPOINT("control.rung");
+    return 0;
+}
+
+bool ep_worker_note_send(struct ep_worker *worker, const struct ep_worker_note *note)
+{
+    struct timespec pause = {.tv_nsec = FULL_PAUSE_NS};
+    int rc;
+
+    for (;;) {
+        (void)pthread_mutex_lock(&sending);
+        rc = try_send(worker, note);
+        (void)pthread_mutex_unlock(&sending);
+        if (rc != -EAGAIN || ep_worker_is_stopping(worker))
+            break;
+        (void)nanosleep(&pause, NULL);
+    }
+    if (rc == -EPROTO)
+        ep_worker_die(EP_EXIT_PROTOCOL, "the VM took or gave back what it did not have");
+    return rc == 0;
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ep_worker_thread.h"
+
+#include "ep_buf.h"
+#include "ep_crashpoint.h"
+#include "ep_py_channel.h"
+#include "ep_py_context.h"
+#include "ep_py_error.h"
+#include "ep_py_fork.h"
+#include "ep_py_interrupt.h"
+#include "ep_py_request.h"
+#include "ep_py_strike.h"
+#include "ep_worker_lane.h"
+#include "ep_worker_message.h"
+#include "ep_worker_note.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* A thread that waits for an outcome. On its stack, in the list while it waits. */
+struct asker {
+    struct asker *next;
+    uint64_t id;
+    pthread_cond_t news;
+    struct ep_worker_message *first, **last;
+    struct ep_py_interrupt interrupt; /* of the request that it runs meanwhile */
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct asker *askers;                            /* under the mutex */
+static unsigned n_askers;                               /* under the mutex */
+static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER; /* askers than there may be */
+static uint64_t next_id = 1;                            /* under the mutex */
+static struct ep_worker *the_worker;
+
+/* --- which context a thread belongs to --------------------------------------------- */
+
+/* That of its interpreter; of several, one that runs a request. Attached. */
+static struct ep_worker_lane *choose_lane(struct ep_worker *worker, uint64_t *ret_running)
+{
+    struct ep_worker_lane *chosen = NULL;
+
+    *ret_running = 0;
+    (void)pthread_mutex_lock(&worker->mutex);
+    for (uint32_t i = 1; i < worker->n_lanes && *ret_running == 0; i++) {
+        struct ep_worker_lane *lane = worker->lanes[i];
+        if (lane == NULL || lane->context == NULL || !ep_py_context_is_here(lane->context))
+            continue;
+        /* Relaxed: a snapshot of what may change at any moment. */
+        uint64_t running = atomic_load_explicit(lane->shm.running, memory_order_relaxed);
+        if (chosen == NULL || running != 0) {
+            chosen = lane;
+            *ret_running = running;
+        }
+    }
+    (void)pthread_mutex_unlock(&worker->mutex);
+    return chosen;
+}
+
+/* --- the list ------------------------------------------------------------------------ */
+
+/* Waits while as many threads ask as may. Detached. */
+static void enter(struct asker *asker)
+{
+    asker->first = NULL;
+    asker->last = &asker->first;
+    (void)pthread_cond_init(&asker->news, NULL);
+    ep_py_interrupt_init(&asker->interrupt, NULL);
+    (void)pthread_mutex_lock(&mutex);
+    while (n_askers >= EP_THREAD_QUESTIONS_MAX && !ep_worker_is_stopping(the_worker))
+        (void)pthread_cond_wait(&fewer, &mutex);
+    asker->id = next_id++;
+    asker->next = askers;
+    askers = asker;
+    n_askers++;
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+static void leave(struct asker *asker)
+{
+    (void)pthread_mutex_lock(&mutex);
+    for (struct asker **at = &askers; *at != NULL; at = &(*at)->next) {
+        if (*at == asker) {
+            *at = asker->next;
+            break;
+        }
+    }
+    n_askers--;
+    (void)pthread_cond_signal(&fewer);
+    (void)pthread_mutex_unlock(&mutex);
+    (void)pthread_cond_destroy(&asker->news);
+}
+
+static struct asker *find(uint64_t id)
+{
+    struct asker *asker = askers;
+
+    while (asker != NULL && asker->id != id)
+        asker = asker->next;
+    return asker;
+}
+
+static struct ep_worker_message *wait_for_message(struct asker *asker)
+{
+    (void)pthread_mutex_lock(&mutex);
+    while (asker->first == NULL && !ep_worker_is_stopping(the_worker))
+        (void)pthread_cond_wait(&asker->news, &mutex);
+    struct ep_worker_message *message = asker->first;
+    if (message != NULL) {
+        asker->first = message->next;
+        if (asker->first == NULL)
+            asker->last = &asker->first;
+    }
+    (void)pthread_mutex_unlock(&mutex);
+    return message;
+}
+
+static bool is_request(uint8_t kind)
+{
+    return kind == EP_KIND_CALL || kind == EP_KIND_EVAL || kind == EP_KIND_EXEC;
+}
+
+/* A request whose thread has its outcome already: it has not run. */
+static void drop(const struct ep_slot *slot)
+{
+    struct ep_worker_note note = {
+        .kind = EP_KIND_DROPPED, .lane = slot->aux, .call_id = slot->call_id};
+
+    if (is_request(slot->kind))
+        (void)ep_worker_note_send(the_worker, &note);
+}
+
+void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_slot *slot,
+                              const uint8_t *payload)
+{
+    struct ep_worker_message *message = ep_worker_message_copy(slot, payload);
+
+    (void)worker;
+    if (message == NULL)
+        ep_worker_die(EP_EXIT_CANNOT_START, "no memory for a message to a Python thread");
+
+    (void)pthread_mutex_lock(&mutex);
+    struct asker *asker = find(is_request(slot->kind) ? slot->stamp : slot->call_id);
+    if (asker != NULL) {
+        *asker->last = message;
+        asker->last = &message->next;
+        (void)pthread_cond_signal(&asker->news);
+    }
+    (void)pthread_mutex_unlock(&mutex);
+    if (asker == NULL) {
+        drop(slot);
+        free(message);
+    }
+}
+
+void ep_worker_thread_strike(uint64_t call_id, uint64_t number, bool is_forced)
+{
+    (void)pthread_mutex_lock(&mutex);
+    for (struct asker *asker = askers; asker != NULL; asker = asker->next)
+        ep_py_strike(&asker->interrupt, call_id, number, is_forced);
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+void ep_worker_thread_stop(void)
+{
+    (void)pthread_mutex_lock(&mutex);
+    for (struct asker *asker = askers; asker != NULL; asker = asker->next)
+        (void)pthread_cond_signal(&asker->news);
+    (void)pthread_cond_broadcast(&fewer);
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+/* --- requests that a thread runs ------------------------------------------------------ */
+
+static void run_request(struct asker *asker, struct ep_py_context *guest,
+                        const struct ep_worker_message *message)
+{
+    const struct ep_slot *slot = &message->slot;
+    struct ep_worker_note note = {.lane = slot->aux, .call_id = slot->call_id};
+    struct ep_py_request request;
+    struct ep_py_reply reply;
+    struct ep_buf buf;
+
+    if (ep_py_request_decode(guest, &request, slot, message->payload) < 0)
+        ep_worker_die(EP_EXIT_PROTOCOL, "a request is not in the format of docs/wire.md");
+    struct ep_py_interrupt *former = ep_py_interrupt_enter(&asker->interrupt);
+    ep_py_interrupt_begin(&asker->interrupt, guest, slot->call_id, false);
+    EP_CRASHPOINT("thread.before_python");
+    ep_py_request_run(guest, &request);
+    ep_py_fork_end_child();
+    ep_buf_init(&buf, NULL, 0, EP_MESSAGE_MAX);
+    ep_py_request_encode(guest, &request, &buf, &reply);
+    ep_py_interrupt_finish(&asker->interrupt);
+    (void)ep_py_interrupt_enter(former);
+    ep_py_fork_end_child();
+    note.kind = (uint8_t)reply.kind;
+    note.aux = (uint8_t)reply.aux;
+    note.payload = &buf;
+    void *thread = ep_py_context_detach_thread();
+    (void)ep_worker_note_send(the_worker, &note);
+    ep_py_context_attach_thread(thread);
+    ep_buf_finish(&buf);
+    ep_py_request_finish(guest, &request);
+    ep_py_fork_end_child();
+}
+
+/* --- questions ------------------------------------------------------------------------- */
+
+static int take_outcome(struct ep_worker_message *message, struct ep_py_outcome *ret_outcome)
+{
+    ret_outcome->aux = message->slot.aux;
+    ret_outcome->length = message->slot.length;
+    ret_outcome->payload = message->payload;
+    ret_outcome->block = (uint64_t)(uintptr_t)message; /* for release() */
+    ret_outcome->has_block = true;
+    return 0;
+}
+
+/* Waits for the outcome; runs what comes before it. Detached, and so at the end. */
+static int wait_for_outcome(struct asker *asker, struct ep_worker_lane *lane, void **thread,
+                            struct ep_py_outcome *ret_outcome)
+{
+    struct ep_py_context *guest = NULL;
+    struct ep_worker_message *message;
+    int rc = -ECANCELED;
+
+    while (rc == -ECANCELED && (message = wait_for_message(asker)) != NULL) {
+        EP_CRASHPOINT("thread.message");
+        if (!is_request(message->slot.kind)) {
+            rc = take_outcome(message, ret_outcome);
+            break;
+        }
+        ep_py_context_attach_thread(*thread);
+        /* The context may have ended since the question. */
+        if (guest == NULL && lane->context != NULL)
+            guest = ep_py_context_create_guest(lane->context);
+        if (guest == NULL)
+            drop(&message->slot);
+        else
+            run_request(asker, guest, message);
+        *thread = ep_py_context_detach_thread();
+        free(message);
+    }
+    if (guest != NULL) {
+        ep_py_context_attach_thread(*thread);
+        ep_py_context_destroy_guest(guest);
+        *thread = ep_py_context_detach_thread();
+    }
+    return rc;
+}
+
+static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
+               struct ep_py_outcome *ret_outcome)
+{
+    struct asker asker;
+    uint64_t running;
+
+    (void)channel;
+    struct ep_worker_lane *lane = choose_lane(the_worker, &running);
+    if (lane == NULL)
+        return -ECANCELED;
+    /* subject: the namespace of the request that it counts for, and whether there is one. */
+    uint64_t env_id = atomic_load_explicit(&lane->running_env, memory_order_relaxed);
+    void *thread = ep_py_context_detach_thread();
+    enter(&asker);
+    EP_CRASHPOINT("thread.entered");
+    struct ep_worker_note note = {
+        .kind = EP_KIND_CALLBACK,
+        .aux = running != 0,
+        .lane = (uint8_t)lane->index,
+        .call_id = asker.id,
+        .subject = running != 0 ? env_id : 0,
+        .payload = question,
+    };
+    int rc = ep_worker_note_send(the_worker, &note)
+                 ? wait_for_outcome(&asker, lane, &thread, ret_outcome)
+                 : -ECANCELED;
+    leave(&asker);
+    EP_CRASHPOINT("thread.left");
+    while (asker.first != NULL) {
+        struct ep_worker_message *message = asker.first;
+        asker.first = message->next;
+        drop(&message->slot);
+        free(message);
+    }
+    ep_py_context_attach_thread(thread);
+    return rc;
+}
+
+static void release(struct ep_py_channel *channel, struct ep_py_outcome *outcome)
+{
+    (void)channel;
+    free((void *)(uintptr_t)outcome->block);
+}
+
+static bool is_open(const struct ep_py_channel *channel)
+{
+    (void)channel;
+    return true;
+}
+
+void ep_worker_thread_init(struct ep_worker *worker)
+{
+    static struct ep_py_channel channel = {.is_open = is_open, .ask = ask, .release = release};
+    const uint8_t *epoch = (const uint8_t *)worker->a.mem + EP_NAMES_EPOCH_OFFSET;
+
+    the_worker = worker;
+    ep_py_channel_set_shared(&channel, (const ep_atomic_u64 *)epoch);
+}

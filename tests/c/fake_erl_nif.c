@@ -1,0 +1,718 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "fake_erl_term.h"
+
+#include "py_nif_numbers.h"
+
+#include <pthread.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+/* Memory, resources, processes, threads and calls. One lock guards all that is shared;
+ * nothing of the library runs under it. */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct fake_counts fake_live;
+
+void fake_count(long *count, long n)
+{
+    (void)__atomic_fetch_add(count, n, __ATOMIC_RELAXED);
+}
+
+struct fake_counts fake_living(void)
+{
+    const long *from = (const long *)&fake_live;
+    struct fake_counts counts;
+    long *to = (long *)&counts;
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(*to); i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    return counts;
+}
+
+void fake_must(bool good, const char *what)
+{
+    if (good)
+        return;
+    (void)fprintf(stderr, "fake_erl_nif: %s\n", what);
+    abort();
+}
+
+/* --- memory --------------------------------------------------------------------------- */
+
+/* What enif_alloc() gives has a header, so that free() of it is found out. */
+struct block {
+    size_t size;
+    uint64_t magic;
+};
+#define MAGIC UINT64_C(0x6b636f6c62666e65)
+
+static _Thread_local long allocations_left = -1;
+static size_t memory_max = SIZE_MAX;
+
+void fake_fail_memory_after(long allocations)
+{
+    allocations_left = allocations;
+}
+
+void fake_set_memory_max(size_t size)
+{
+    memory_max = size;
+}
+
+bool fake_memory_fails(size_t size)
+{
+    return size > memory_max || (allocations_left >= 0 && allocations_left-- == 0);
+}
+
+void *fake_alloc(size_t size)
+{
+    void *memory = malloc(size);
+
+    fake_must(memory != NULL, "no memory");
+    return memory;
+}
+
+void *enif_alloc(size_t size)
+{
+    if (fake_memory_fails(size))
+        return NULL;
+    struct block *block = fake_alloc(sizeof(*block) + size);
+    *block = (struct block){.size = size, .magic = MAGIC};
+    fake_count(&fake_live.memory, 1);
+    return block + 1;
+}
+
+void enif_free(void *ptr)
+{
+    if (ptr == NULL)
+        return;
+    struct block *block = (struct block *)ptr - 1;
+    fake_must(block->magic == MAGIC, "enif_free() of what is not from enif_alloc()");
+    block->magic = 0;
+    free(block);
+    fake_count(&fake_live.memory, -1);
+}
+
+void *enif_realloc(void *ptr, size_t size)
+{
+    void *copy = enif_alloc(size);
+
+    if (ptr == NULL || copy == NULL)
+        return copy;
+    const struct block *block = (struct block *)ptr - 1;
+    memcpy(copy, ptr, block->size < size ? block->size : size);
+    enif_free(ptr);
+    return copy;
+}
+
+/* --- resources ------------------------------------------------------------------------ */
+
+struct enif_resource_type_t {
+    struct enif_resource_type_t *next;
+    const char *name;
+    ErlNifResourceTypeInit init;
+};
+
+struct monitor {
+    struct monitor *next;
+    struct fake_resource *resource;
+    uint64_t pid;
+};
+
+/* As in the VM, the object is aligned to 8 bytes and to no more. */
+struct fake_resource {
+    struct fake_resource *next, **link;
+    ErlNifResourceType *type;
+    uint64_t id;
+    long references;
+    uint64_t object[];
+};
+_Static_assert(offsetof(struct fake_resource, object) % 16 == 8, "aligned to 8 bytes only");
+
+static ErlNifResourceType *types;
+static struct fake_resource *resources;
+static struct monitor *monitors;
+static uint64_t last_resource_id;
+
+struct fake_resource *fake_resource_of(const void *object)
+{
+    return (struct fake_resource *)((uintptr_t)object - offsetof(struct fake_resource, object));
+}
+
+void *fake_resource_object(struct fake_resource *resource)
+{
+    return resource->object;
+}
+
+ErlNifResourceType *fake_resource_type(const struct fake_resource *resource)
+{
+    return resource->type;
+}
+
+uint64_t fake_resource_id(const struct fake_resource *resource)
+{
+    return resource->id;
+}
+
+long fake_references(const void *object)
+{
+    return __atomic_load_n(&fake_resource_of(object)->references, __ATOMIC_RELAXED);
+}
+
+/* Keeps a resource that may have lost its last reference already. Under the lock. */
+static bool keep_living(struct fake_resource *resource)
+{
+    long references = __atomic_load_n(&resource->references, __ATOMIC_RELAXED);
+
+    while (references > 0
+           && !__atomic_compare_exchange_n(&resource->references, &references, references + 1, true,
+                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return references > 0;
+}
+
+struct fake_resource *fake_resource_find(uint64_t id)
+{
+    pthread_mutex_lock(&lock);
+    struct fake_resource *resource = resources;
+    while (resource != NULL && resource->id != id)
+        resource = resource->next;
+    if (resource != NULL && !keep_living(resource))
+        resource = NULL;
+    pthread_mutex_unlock(&lock);
+    return resource;
+}
+
+void fake_resource_keep(struct fake_resource *resource)
+{
+    fake_must(__atomic_fetch_add(&resource->references, 1, __ATOMIC_RELAXED) > 0,
+              "a dead resource is kept");
+}
+
+static void destroy_resource(struct fake_resource *resource)
+{
+    long n = 0;
+
+    pthread_mutex_lock(&lock);
+    for (struct monitor **at = &monitors, *monitor; (monitor = *at) != NULL;) {
+        if (monitor->resource != resource) {
+            at = &monitor->next;
+            continue;
+        }
+        *at = monitor->next;
+        free(monitor);
+        n++;
+    }
+    *resource->link = resource->next;
+    if (resource->next != NULL)
+        resource->next->link = resource->link;
+    pthread_mutex_unlock(&lock);
+    fake_count(&fake_live.monitors, -n);
+
+    if (resource->type->init.dtor != NULL) {
+        ErlNifEnv *env = enif_alloc_env();
+        resource->type->init.dtor(env, resource->object);
+        enif_free_env(env);
+    }
+    free(resource);
+    fake_count(&fake_live.resources, -1);
+}
+
+void fake_resource_release(struct fake_resource *resource)
+{
+    long left = __atomic_sub_fetch(&resource->references, 1, __ATOMIC_ACQ_REL);
+
+    fake_must(left >= 0, "a resource is released once too often");
+    if (left == 0)
+        destroy_resource(resource);
+}
+
+ErlNifResourceType *enif_open_resource_type_x(ErlNifEnv *env, const char *name_str,
+                                              const ErlNifResourceTypeInit *init,
+                                              ErlNifResourceFlags flags, ErlNifResourceFlags *tried)
+{
+    (void)env;
+    (void)flags;
+    (void)tried;
+    pthread_mutex_lock(&lock);
+    ErlNifResourceType *type = types;
+    while (type != NULL && strcmp(type->name, name_str) != 0)
+        type = type->next;
+    if (type == NULL) {
+        type = fake_alloc(sizeof(*type));
+        *type = (ErlNifResourceType){.next = types, .name = name_str};
+        types = type;
+    }
+    type->init = *init;
+    pthread_mutex_unlock(&lock);
+    return type;
+}
+
+void *enif_alloc_resource(ErlNifResourceType *type, size_t size)
+{
+    if (fake_memory_fails(size))
+        return NULL;
+    struct fake_resource *resource = fake_alloc(sizeof(*resource) + size);
+    /* Not zeroes: the library has to fill what its destructor reads. */
+    memset(resource->object, 0xA5, size);
+    resource->type = type;
+    resource->references = 1;
+    pthread_mutex_lock(&lock);
+    resource->id = ++last_resource_id;
+    resource->next = resources;
+    resource->link = &resources;
+    if (resources != NULL)
+        resources->link = &resource->next;
+    resources = resource;
+    pthread_mutex_unlock(&lock);
+    fake_count(&fake_live.resources, 1);
+    return resource->object;
+}
+
+void enif_keep_resource(void *obj)
+{
+    fake_resource_keep(fake_resource_of(obj));
+}
+
+void enif_release_resource(void *obj)
+{
+    fake_resource_release(fake_resource_of(obj));
+}
+
+/* --- processes ------------------------------------------------------------------------ */
+
+struct message {
+    struct message *next;
+    struct fake_heap *heap;
+    ERL_NIF_TERM term;
+};
+
+struct process {
+    struct process *next;
+    uint64_t number;
+    pthread_cond_t arrived;
+    struct message *first, **last;
+};
+
+#define PROCESS_BUCKETS 64u
+static struct process *processes[PROCESS_BUCKETS];
+static uint64_t last_pid;
+
+static void add_time(struct timespec *time, int ms)
+{
+    time->tv_sec += ms / 1000;
+    time->tv_nsec += ms % 1000 * 1000000l;
+    if (time->tv_nsec >= 1000000000) {
+        time->tv_nsec -= 1000000000;
+        time->tv_sec++;
+    }
+}
+
+ErlNifPid fake_spawn(void)
+{
+    struct process *process = fake_alloc(sizeof(*process));
+    pthread_condattr_t attributes;
+
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&process->arrived, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+    process->first = NULL;
+    process->last = &process->first;
+    pthread_mutex_lock(&lock);
+    process->number = ++last_pid;
+    process->next = processes[process->number % PROCESS_BUCKETS];
+    processes[process->number % PROCESS_BUCKETS] = process;
+    pthread_mutex_unlock(&lock);
+    return (ErlNifPid){.pid = process->number << 6 | FAKE_TAG_PID};
+}
+
+/* Where the process is linked; NULL there: it is dead. Under the lock. */
+static struct process **find_process(ERL_NIF_TERM pid)
+{
+    uint64_t number = pid >> 6;
+    struct process **at = &processes[number % PROCESS_BUCKETS];
+
+    fake_must(fake_is_pid(pid) && number > 0 && number <= last_pid, "not a pid");
+    while (*at != NULL && (*at)->number != number)
+        at = &(*at)->next;
+    return at;
+}
+
+bool fake_is_alive(ErlNifPid pid)
+{
+    pthread_mutex_lock(&lock);
+    bool is_alive = *find_process(pid.pid) != NULL;
+    pthread_mutex_unlock(&lock);
+    return is_alive;
+}
+
+ErlNifEnv *fake_env_create(ErlNifPid pid)
+{
+    return fake_env_alloc(pid.pid);
+}
+
+ErlNifPid *enif_self(ErlNifEnv *caller_env, ErlNifPid *pid)
+{
+    fake_must(caller_env->pid != 0, "enif_self() in an environment of no process");
+    pid->pid = caller_env->pid;
+    return pid;
+}
+
+static void free_messages(struct message *message)
+{
+    long n = 0;
+
+    for (struct message *next; message != NULL; message = next, n++) {
+        next = message->next;
+        fake_heap_free(message->heap);
+        free(message);
+    }
+    fake_count(&fake_live.messages, -n);
+}
+
+static void free_process(struct process *process)
+{
+    free_messages(process->first);
+    (void)pthread_cond_destroy(&process->arrived);
+    free(process);
+}
+
+/* Takes a monitor of pid whose resource lives still; keeps the resource. Under the lock. */
+static struct monitor *take_monitor(uint64_t number)
+{
+    for (struct monitor **at = &monitors, *monitor; (monitor = *at) != NULL; at = &monitor->next) {
+        if (monitor->pid == number && keep_living(monitor->resource)) {
+            *at = monitor->next;
+            return monitor;
+        }
+    }
+    return NULL;
+}
+
+static void tell_down(struct monitor *monitor, ErlNifPid pid)
+{
+    struct fake_resource *resource = monitor->resource;
+    ErlNifEnv *env = enif_alloc_env();
+    ErlNifMonitor which;
+
+    memset(&which, 0, sizeof(which));
+    resource->type->init.down(env, resource->object, &pid, &which);
+    enif_free_env(env);
+    fake_resource_release(resource);
+    free(monitor);
+    fake_count(&fake_live.monitors, -1);
+}
+
+void fake_exit(ErlNifPid pid)
+{
+    pthread_mutex_lock(&lock);
+    struct process **at = find_process(pid.pid);
+    struct process *process = *at;
+    if (process != NULL)
+        *at = process->next;
+    pthread_mutex_unlock(&lock);
+    if (process == NULL)
+        return;
+    free_process(process);
+
+    for (;;) {
+        pthread_mutex_lock(&lock);
+        struct monitor *monitor = take_monitor(pid.pid >> 6);
+        pthread_mutex_unlock(&lock);
+        if (monitor == NULL)
+            return;
+        tell_down(monitor, pid);
+    }
+}
+
+int enif_monitor_process(ErlNifEnv *env, void *obj, const ErlNifPid *target_pid,
+                         ErlNifMonitor *monitor)
+{
+    struct fake_resource *resource = fake_resource_of(obj);
+    struct monitor *new_one = fake_alloc(sizeof(*new_one));
+
+    (void)env;
+    fake_must(resource->type->init.down != NULL, "a monitor without a down callback");
+    if (monitor != NULL)
+        memset(monitor, 0, sizeof(*monitor));
+    pthread_mutex_lock(&lock);
+    bool is_alive = *find_process(target_pid->pid) != NULL;
+    if (is_alive) {
+        *new_one =
+            (struct monitor){.next = monitors, .resource = resource, .pid = target_pid->pid >> 6};
+        monitors = new_one;
+    }
+    pthread_mutex_unlock(&lock);
+    if (is_alive)
+        fake_count(&fake_live.monitors, 1);
+    else
+        free(new_one);
+    return is_alive ? 0 : 1;
+}
+
+static _Thread_local int thread_type = ERL_NIF_THR_UNDEFINED;
+
+int enif_send(ErlNifEnv *caller_env, const ErlNifPid *to_pid, ErlNifEnv *msg_env, ERL_NIF_TERM msg)
+{
+    struct message *message = fake_alloc(sizeof(*message));
+
+    fake_must(caller_env != NULL || thread_type == ERL_NIF_THR_UNDEFINED,
+              "a scheduler sends without the environment of its caller");
+    fake_must(msg_env != NULL, "a message without an environment is not there");
+    fake_check_home(msg_env, msg);
+    pthread_mutex_lock(&lock);
+    struct process *process = *find_process(to_pid->pid);
+    bool is_alive = process != NULL;
+    if (is_alive) {
+        *message = (struct message){.heap = msg_env->heap, .term = msg};
+        msg_env->heap = NULL;
+        *process->last = message;
+        process->last = &message->next;
+        fake_count(&fake_live.messages, 1);
+        (void)pthread_cond_signal(&process->arrived);
+    }
+    pthread_mutex_unlock(&lock);
+    if (!is_alive)
+        free(message);
+    return is_alive;
+}
+
+ErlNifEnv *fake_receive(ErlNifPid pid, int timeout_ms, ERL_NIF_TERM *ret_message)
+{
+    struct timespec until;
+    int rc = 0;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    add_time(&until, timeout_ms > 0 ? timeout_ms : 0);
+    pthread_mutex_lock(&lock);
+    struct process *process = *find_process(pid.pid);
+    fake_must(process != NULL, "a dead process receives");
+    while (process->first == NULL && timeout_ms != 0 && rc == 0)
+        rc = timeout_ms < 0 ? pthread_cond_wait(&process->arrived, &lock)
+                            : pthread_cond_timedwait(&process->arrived, &lock, &until);
+    struct message *message = process->first;
+    if (message != NULL) {
+        process->first = message->next;
+        if (process->first == NULL)
+            process->last = &process->first;
+        fake_count(&fake_live.messages, -1);
+    }
+    pthread_mutex_unlock(&lock);
+    if (message == NULL)
+        return NULL;
+    ErlNifEnv *env = fake_env_of_heap(message->heap);
+    env->pid = pid.pid;
+    *ret_message = message->term;
+    free(message);
+    return env;
+}
+
+/* --- threads -------------------------------------------------------------------------- */
+
+struct ErlDrvTid_ {
+    pthread_t thread;
+    bool is_held;
+    void *args; /* which the thread would free */
+};
+
+static enum fake_threads threads = FAKE_THREADS_RUN;
+
+void fake_set_threads(enum fake_threads how)
+{
+    threads = how;
+}
+
+int enif_thread_create(char *name, ErlNifTid *tid, void *(*func)(void *), void *args,
+                       ErlNifThreadOpts *opts)
+{
+    ErlNifTid made = fake_alloc(sizeof(*made));
+    int rc = threads == FAKE_THREADS_FAIL ? 11 /* EAGAIN */ : 0;
+
+    (void)name;
+    (void)opts;
+    made->is_held = threads == FAKE_THREADS_HELD;
+    made->args = args;
+    if (rc == 0 && !made->is_held)
+        rc = pthread_create(&made->thread, NULL, func, args);
+    if (rc != 0) {
+        free(made);
+        return rc;
+    }
+    fake_count(&fake_live.threads, 1);
+    *tid = made;
+    return 0;
+}
+
+int enif_thread_join(ErlNifTid tid, void **respp)
+{
+    int rc = tid->is_held ? 0 : pthread_join(tid->thread, respp);
+
+    free(tid);
+    fake_count(&fake_live.threads, -1);
+    return rc;
+}
+
+void fake_enter(int type)
+{
+    thread_type = type;
+}
+
+int enif_thread_type(void)
+{
+    return thread_type;
+}
+
+int enif_consume_timeslice(ErlNifEnv *env, int percent)
+{
+    fake_must(env->pid != 0 && percent >= 1 && percent <= 100, "not a part of a time slice");
+    return 0;
+}
+
+/* --- the library and its functions ----------------------------------------------------- */
+
+ErlNifEntry *nif_init(void);
+
+static void *priv_data;
+
+/* The library leaves what load() stored to terms that live longer; it is no leak. */
+struct kept {
+    struct kept *next;
+    void *priv_data;
+};
+extern struct kept *fake_kept;
+struct kept *fake_kept;
+
+void *enif_priv_data(ErlNifEnv *env)
+{
+    (void)env;
+    return priv_data;
+}
+
+void *fake_priv_data(void)
+{
+    return priv_data;
+}
+
+int fake_try_load(void)
+{
+    ErlNifEnv *env = enif_alloc_env();
+
+    int rc = nif_init()->load(env, &priv_data, py_nif_shared_numbers(env));
+    enif_free_env(env);
+    return rc;
+}
+
+void fake_load(void)
+{
+    fake_must(fake_try_load() == 0, "load() fails");
+}
+
+int fake_upgrade(void)
+{
+    ErlNifEnv *env = enif_alloc_env();
+    void *next = NULL;
+
+    int rc = nif_init()->upgrade(env, &next, &priv_data, py_nif_shared_numbers(env));
+    enif_free_env(env);
+    if (rc == 0)
+        priv_data = next;
+    return rc;
+}
+
+void fake_unload_old(void)
+{
+    ErlNifEnv *env = enif_alloc_env();
+
+    nif_init()->unload(env, priv_data);
+    enif_free_env(env);
+}
+
+void fake_unload(void)
+{
+    ErlNifEnv *env = enif_alloc_env();
+
+    nif_init()->unload(env, priv_data);
+    enif_free_env(env);
+    struct kept *kept = fake_alloc(sizeof(*kept));
+    *kept = (struct kept){.next = fake_kept, .priv_data = priv_data};
+    fake_kept = kept;
+    priv_data = NULL;
+    for (unsigned i = 0; i < PROCESS_BUCKETS; i++) {
+        for (struct process *process = processes[i], *next; process != NULL; process = next) {
+            next = process->next;
+            free_process(process);
+        }
+        processes[i] = NULL;
+    }
+}
+
+ERL_NIF_TERM fake_call(ErlNifEnv *env, const char *name, int argc, const ERL_NIF_TERM argv[],
+                       unsigned polls)
+{
+    const ErlNifEntry *entry = nif_init();
+    const ErlNifFunc *function = entry->funcs;
+
+    while (strcmp(function->name, name) != 0 || (int)function->arity != argc) {
+        function++;
+        fake_must(function < entry->funcs + entry->num_of_funcs, name);
+    }
+    fake_enter(function->flags == 0 ? ERL_NIF_THR_NORMAL_SCHEDULER : (int)function->flags + 1);
+    ERL_NIF_TERM result = function->fptr(env, argc, argv);
+    fake_enter(ERL_NIF_THR_UNDEFINED);
+    return fake_run(env, result, polls);
+}
+
+ERL_NIF_TERM enif_make_badarg(ErlNifEnv *env)
+{
+    (void)env;
+    return FAKE_BADARG;
+}
+
+bool fake_is_badarg(ERL_NIF_TERM term)
+{
+    return term == FAKE_BADARG;
+}
+
+ERL_NIF_TERM enif_schedule_nif(ErlNifEnv *env, const char *fun_name, int flags,
+                               ERL_NIF_TERM (*fp)(ErlNifEnv *, int, const ERL_NIF_TERM[]), int argc,
+                               const ERL_NIF_TERM argv[])
+{
+    for (int i = 0; i < argc; i++)
+        fake_check_home(env, argv[i]);
+    struct fake_term *term = fake_make(env, FAKE_SCHEDULED);
+    term->count = (size_t)argc;
+    term->u.scheduled = (struct fake_scheduled){.function = fp,
+                                                .name = fun_name,
+                                                .argv = fake_copy_array(argv, (size_t)argc),
+                                                .flags = flags};
+    return (ERL_NIF_TERM)term;
+}
+
+bool fake_is_scheduled(ERL_NIF_TERM term)
+{
+    return fake_at(term, FAKE_SCHEDULED) != NULL;
+}
+
+ERL_NIF_TERM fake_scheduled_argument(ERL_NIF_TERM scheduled)
+{
+    return fake_at(scheduled, FAKE_SCHEDULED)->u.scheduled.argv[0];
+}
+
+ERL_NIF_TERM fake_run(ErlNifEnv *env, ERL_NIF_TERM scheduled, unsigned polls)
+{
+    const struct fake_term *term;
+
+    while ((term = fake_at(scheduled, FAKE_SCHEDULED)) != NULL) {
+        const struct fake_scheduled *next = &term->u.scheduled;
+        if (next->flags == 0 && polls-- == 0)
+            break;
+        fake_enter(next->flags == 0 ? ERL_NIF_THR_NORMAL_SCHEDULER : next->flags + 1);
+        scheduled = next->function(env, (int)term->count, next->argv);
+        fake_enter(ERL_NIF_THR_UNDEFINED);
+    }
+    return scheduled;
+}

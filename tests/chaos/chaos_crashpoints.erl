@@ -1,0 +1,374 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @doc make crashpoints: a worker process ends at each named step of each kind of request.
+%% The caller has one outcome, and the right one: a value if and only if the reply was
+%% published, `started' if and only if the slot was given back; then the context serves.
+-module(chaos_crashpoints).
+
+-export([main/0]).
+
+%% For the outcome of a request, and until the context serves again.
+-define(LIMIT_MS, 8000).
+-define(FIRED_MS, 400).
+-define(LOOK_MS, 1).
+-define(KILL_AFTER_MS, 200).
+%% Of a request whose process is stopped.
+-define(BUDGET_MS, 150).
+
+-record(run, {
+    page :: chaos_page:page(),
+    dir :: file:filename(),
+    mode :: py:context_mode(),
+    context :: pid() | undefined
+}).
+
+%% What a request came to: its outcome, how many messages its lane publishes for it, and
+%% whether it left a mark.
+-record(result, {
+    outcome :: term(),
+    messages = 1 :: non_neg_integer(),
+    id = none :: none | pos_integer()
+}).
+
+-spec main() -> no_return().
+main() ->
+    ok = chaos_report:create(),
+    ok = logger:set_primary_config(level, none),
+    Dir = chaos:directory(),
+    Page = chaos_page:create(filename:join(Dir, "page")),
+    ok = persistent_term:put(?MODULE, atomics:new(1, [])),
+    _ = application:load(erlang_python),
+    Env = [{num_contexts, 1}, {kill_after, ?KILL_AFTER_MS}, {max_concurrent, 10000}],
+    [ok = application:set_env(erlang_python, K, V) || {K, V} <- Env],
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok = register_callbacks(),
+    Modes = [worker] ++ [owngil || py:subinterp_supported()],
+    Fired = lists:append([
+        matrix(#run{page = Page, dir = Dir, mode = Mode}) || Mode <- Modes
+    ]),
+    Missing = chaos_page:points() -- Fired,
+    Reached = case os:getenv("PART", "1") of "1" -> chaos_report:check("every point ended a process", Missing =:= [], Missing); _ -> true end,
+    io:format("~b points, ~b of them ended a process~n", [length(chaos_page:points()), length(lists:usort(Fired))]),
+    ok = application:stop(erlang_python),
+    ok = file:del_dir_r(Dir),
+    halt(case chaos_report:finish() andalso Reached of true -> 0; false -> 1 end).
+
+%% Internal
+
+kinds() ->
+    [
+        call, eval, exec, cast, nested, threads, big_argument, big_result, big_answer,
+        overdue, overdue_spinning, overdue_callback, maintain, env_drop, start, stop
+    ].
+
+register_callbacks() ->
+    ok = py:register_function(chaos_nested, fun nested/1),
+    ok = py:register_function(chaos_thread, fun([Id, K]) ->
+        _ = py:call(builtins, abs, [-1]),
+        chaos_history:f(Id) + K
+    end).
+
+nested([Id, 0, _]) ->
+    {ok, chaos_history:f(Id), binary:copy(<<1>>, 100000)};
+nested([Id, 2, _]) ->
+    receive after 4 * ?BUDGET_MS -> ok end,
+    {ok, chaos_history:f(Id)};
+nested([Id, _, _]) ->
+    case py:call(builtins, abs, [-1]) of
+        {ok, 1} -> {ok, chaos_history:f(Id)};
+        {error, Reason} -> {inner, iolist_to_binary(io_lib:format("~0p", [Reason]))}
+    end.
+
+matrix(Run0 = #run{mode = Mode}) ->
+    Run = Run0#run{context = new_context(Mode)},
+    %% What Python does once only is done.
+    _ = [traced(Kind, Run) || Kind <- kinds()],
+    Cases = lists:append([cases(Kind, traced(Kind, Run)) || Kind <- kinds()]),
+    Chosen = choose(Cases, Mode),
+    io:format("~s: ~b of ~b cases~n", [Mode, length(Chosen), length(Cases)]),
+    Fired = [one(Case, Run) || Case <- Chosen],
+    ok = py_context:stop(Run#run.context),
+    [Point || Point <- Fired, Point =/= none].
+
+new_context(Mode) ->
+    {ok, Ctx} = py_context:start_link(crash, Mode, #{own_process => true, kill_after => ?KILL_AFTER_MS}),
+    true = unlink(Ctx),
+    {ok, _} = py:call(Ctx, ep_chaos, monotonic_ns, [], #{}, infinity),
+    Ctx.
+
+%% The points that a kind of request meets, and how often.
+traced(Kind, Run = #run{page = Page}) ->
+    OsPid = quiet(Run),
+    ok = chaos_page:arm(Page, case pid_for(Kind) of own -> OsPid; any -> 0 end, <<"nothing">>, 0, none),
+    _ = within(fun() -> request(Kind, Run, infinity) end),
+    %% What comes after the reply.
+    {ok, 1} = py:call(Run#run.context, builtins, abs, [-1], #{}, ?LIMIT_MS),
+    #{hits := Hits} = chaos_page:read(Page),
+    ok = chaos_page:disarm(Page),
+    maps:to_list(Hits).
+
+%% These have a process of their own, which is not known before.
+pid_for(Kind) when Kind =:= start; Kind =:= stop -> any;
+pid_for(_Kind) -> own.
+
+%% The process, once it has done everything that follows its last reply, and sleeps.
+quiet(#run{context = Ctx, page = Page}) ->
+    ok = chaos_page:arm(Page, 0, <<"nothing">>, 0, none),
+    {ok, OsPid} = py:call(Ctx, os, getpid, [], #{}, ?LIMIT_MS),
+    [] = py_test:settle(
+        fun() -> case chaos_page:read(Page) of #{hits := #{<<"lane.armed">> := _}} -> []; _ -> [still] end end,
+        ?LIMIT_MS
+    ),
+    OsPid.
+
+%% What is stopped goes on after its caller has lost patience.
+go_on_later(Page) ->
+    spawn_monitor(fun() ->
+        case await_fired(Page, erlang:monotonic_time(millisecond) + ?BUDGET_MS + ?FIRED_MS) of
+            0 ->
+                ok;
+            OsPid ->
+                receive after 2 * ?BUDGET_MS -> ok end,
+                os:cmd("kill -CONT " ++ integer_to_list(OsPid) ++ " 2>/dev/null")
+        end
+    end).
+
+cases(Kind, Hits) ->
+    [{Kind, Point, 1, Action} || {Point, _} <- Hits, Action <- [kill9, segv, exit0, abort, stop]] ++
+        [{Kind, Point, 2, kill9} || {Point, N} <- Hits, N > 1] ++
+        [{Kind, Point, 3, kill9} || {Point, N} <- Hits, N > 2].
+
+%% One in PART, another one for each seed; of the second mode one in four of those.
+choose(Cases, Mode) ->
+    Part = list_to_integer(os:getenv("PART", "1")) * case Mode of worker -> 1; owngil -> 4 end,
+    Seed = list_to_integer(os:getenv("SEED", "1")),
+    [Case || Case <- Cases, (erlang:phash2(Case, 1 bsl 27) + Seed) rem Part =:= 0].
+
+within(Fun) ->
+    {Pid, Ref} = spawn_monitor(fun() ->
+        Result = Fun(),
+        {messages, Messages} = process_info(self(), messages),
+        exit({result, Result, Messages})
+    end),
+    receive
+        {'DOWN', Ref, process, Pid, {result, Result, []}} -> Result;
+        {'DOWN', Ref, process, Pid, Other} -> #result{outcome = {ended, Other}}
+    after ?LIMIT_MS ->
+        Stack = process_info(Pid, current_stacktrace),
+        true = exit(Pid, kill),
+        receive
+            {'DOWN', Ref, process, Pid, _} -> #result{outcome = {hanging, Stack}}
+        end
+    end.
+
+%% --- one case ---------------------------------------------------------------------------
+
+one(Case = {Kind, Point, Nth, Action}, Run = #run{page = Page}) ->
+    ok = clear_marks(Run),
+    Before = quiet(Run),
+    ok = chaos_page:arm(Page, case pid_for(Kind) of own -> Before; any -> 0 end, Point, Nth, Action),
+    Budget = case Action of stop -> ?BUDGET_MS; _ -> infinity end,
+    Other = [go_on_later(Page) || Action =:= stop],
+    Result = within(fun() -> request(Kind, Run, Budget) end),
+    Fired = await_fired(Page, erlang:monotonic_time(millisecond) + ?FIRED_MS),
+    [receive {'DOWN', Ref, process, _, _} -> ok end || {_, Ref} <- Other],
+    Seen = chaos_page:read(Page),
+    ok = chaos_page:disarm(Page),
+    Serves = serves(Run#run.context, case Action of stop -> none; _ -> Fired end),
+    Name = io_lib:format("~s: ~s at ~s (~b), ~s", [Run#run.mode, Kind, Point, Nth, Action]),
+    Wrong = [
+        {What, Detail}
+     || {What, false, Detail} <- [
+            {outcome, is_right(Case, Result, Seen, Fired, Run), Result},
+            {serves_again, Serves =:= ok, Serves},
+            {slots, slots_free(), ep_nif:slots()}
+        ]
+    ],
+    true = chaos_report:check(Name, Wrong =:= [], {Wrong, maps:remove(hits, Seen), Before}) orelse true,
+    case Fired of
+        0 -> none;
+        _ -> Point
+    end.
+
+clear_marks(#run{dir = Dir}) ->
+    case file:open(filename:join(Dir, "begun"), [write]) of
+        {ok, File} -> file:close(File)
+    end.
+
+%% A point behind the reply is met after the caller has it; some are met only now and then.
+await_fired(Page, Deadline) ->
+    #{fired := Fired} = chaos_page:read(Page),
+    case Fired =:= 0 andalso erlang:monotonic_time(millisecond) < Deadline of
+        true ->
+            receive after ?LOOK_MS -> ok end,
+            await_fired(Page, Deadline);
+        false ->
+            Fired
+    end.
+
+serves(Ctx, Dead) ->
+    serves(Ctx, Dead, erlang:monotonic_time(millisecond) + ?LIMIT_MS).
+
+serves(Ctx, Dead, Deadline) ->
+    case py:call(Ctx, os, getpid, [], #{}, 1000) of
+        {ok, OsPid} when OsPid =/= Dead ->
+            ok;
+        Other ->
+            case erlang:monotonic_time(millisecond) < Deadline of
+                true ->
+                    receive after ?LOOK_MS -> ok end,
+                    serves(Ctx, Dead, Deadline);
+                false ->
+                    Other
+            end
+    end.
+
+slots_free() ->
+    [] =:= py_test:settle(fun() -> case ep_nif:slots() of {0, _, 0} -> []; Other -> [Other] end end, 1000).
+
+%% --- what is right ------------------------------------------------------------------------
+
+%% Only an answer, in time, without a message beside it.
+is_right(_Case, #result{outcome = {hanging, _}}, _Seen, _Fired, _Run) -> false;
+is_right(_Case, #result{outcome = {ended, _}}, _Seen, _Fired, _Run) -> false;
+is_right({cast, _, _, _}, #result{outcome = ok, id = Id}, _Seen, _Fired, Run) -> begun(Id, Run) =< 1;
+is_right({start, _, _, _}, #result{outcome = Outcome}, _Seen, Fired, _Run) ->
+    Outcome =:= ok orelse (Fired =/= 0 andalso is_failed_start(Outcome));
+is_right({stop, _, _, _}, #result{outcome = Outcome}, _Seen, _Fired, _Run) ->
+    Outcome =:= ok;
+is_right({maintain, _, _, _}, #result{outcome = Outcome}, _Seen, Fired, _Run) ->
+    is_ok(Outcome) orelse Fired =/= 0 andalso element(1, Outcome) =:= error;
+is_right({env_drop, _, _, Action}, #result{outcome = Outcome}, _Seen, Fired, _Run) ->
+    is_ok(Outcome) orelse is_death(Outcome, Action, Fired) orelse Action =:= stop andalso Outcome =:= {error, timeout};
+is_right({Kind, _, _, Action}, #result{outcome = Outcome, id = Id}, Seen, Fired, Run) when
+    Kind =:= overdue; Kind =:= overdue_spinning; Kind =:= overdue_callback
+->
+    begun(Id, Run) =< 1 andalso
+        (Outcome =:= {error, timeout} orelse is_death(Outcome, Action, Fired) andalso is_started(Outcome, Seen));
+is_right({_, _, _, stop}, #result{outcome = Outcome, id = Id}, _Seen, Fired, Run) ->
+    begun(Id, Run) =< 1 andalso (is_ok(Outcome) orelse Fired =/= 0 andalso Outcome =:= {error, timeout});
+is_right({_, _, _, Action}, Result = #result{outcome = Outcome, id = Id}, Seen, Fired, Run) ->
+    #{committed := Committed} = Seen,
+    Begun = begun(Id, Run),
+    case Committed >= Result#result.messages of
+        true ->
+            is_ok(Outcome) andalso Begun =:= 1;
+        false ->
+            is_death(Outcome, Action, Fired) andalso is_started(Outcome, Seen) andalso
+                (Begun =:= 0 orelse Begun =:= 1 andalso has_started(Outcome))
+    end.
+
+is_ok(ok) -> true;
+is_ok({ok, _}) -> true;
+is_ok(_) -> false.
+
+is_failed_start({error, {worker_unavailable, _}}) -> true;
+is_failed_start({error, {start_failed, _}}) -> true;
+is_failed_start({error, timeout}) -> true;
+is_failed_start(_) -> false.
+
+is_death({error, {worker_died, #{os_pid := OsPid, reason := Reason, started := _}}}, Action, Fired) ->
+    OsPid =:= Fired andalso lists:member(Reason, [reason(Action) | [kill_after || Action =:= stop]]);
+is_death(_, _, _) ->
+    false.
+
+reason(kill9) -> 'SIGKILL';
+reason(segv) -> 'SIGSEGV';
+reason(exit0) -> 0;
+reason(abort) -> 'SIGABRT';
+reason(stop) -> 'SIGKILL'.
+
+%% The death comes after the slot was given back, or not.
+is_started(Outcome, #{taken := Taken}) ->
+    has_started(Outcome) =:= (Taken > 0).
+
+has_started({error, {worker_died, #{started := Started}}}) -> Started;
+has_started(_) -> true.
+
+begun(none, _Run) ->
+    0;
+begun(Id, #run{dir = Dir}) ->
+    {ok, Text} = file:read_file(filename:join(Dir, "begun")),
+    length([Line || Line <- binary:split(Text, <<"\n">>, [global, trim_all]), Line =:= integer_to_binary(Id)]).
+
+%% --- requests -------------------------------------------------------------------------------
+
+id() ->
+    atomics:add_get(persistent_term:get(?MODULE), 1, 1).
+
+on(Function, Id, Args, #run{context = Ctx}, Budget) ->
+    value(Id, py:call(Ctx, ep_chaos, Function, [Id, file | Args], #{}, Budget)).
+
+value(Id, {ok, [<<"ok">>, Value, _OsPid | More]}) ->
+    case chaos_history:f(Id) of
+        Value -> {ok, [byte_size(Bin) || Bin <- More]};
+        _ -> {wrong, Value}
+    end;
+value(_Id, Other) ->
+    Other.
+
+request(call, Run, Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = on(work, Id, [1], Run, Budget)};
+request(eval, #run{context = Ctx}, Budget) ->
+    Id = id(),
+    Locals = #{i => Id},
+    Answer = py:eval(Ctx, <<"__import__('ep_chaos').work(i, 'file', 0)">>, Locals, Budget),
+    #result{id = Id, outcome = value(Id, Answer)};
+request(exec, #run{context = Ctx}, Budget) ->
+    Id = id(),
+    Code = io_lib:format("import ep_chaos~nep_chaos.work(~b, 'file', 0)~n", [Id]),
+    #result{id = Id, outcome = py:exec(Ctx, Code, #{timeout => Budget})};
+request(cast, #run{context = Ctx}, _Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = py:cast(Ctx, ep_chaos, work, [Id, file, 0])};
+request(nested, Run, Budget) ->
+    %% The question, the request that it makes, and the result.
+    Id = id(),
+    #result{id = Id, messages = 3, outcome = on(nested, Id, [1, 0], Run, Budget)};
+request(big_answer, Run, Budget) ->
+    Id = id(),
+    #result{id = Id, messages = 2, outcome = on(nested, Id, [0, 0], Run, Budget)};
+request(threads, Run, Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = on(threads, Id, [1], Run, Budget)};
+request(big_argument, Run, Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = on(take, Id, [{bytes, binary:copy(<<16#FE>>, 1 bsl 20)}], Run, Budget)};
+request(big_result, Run, Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = on(give, Id, [1 bsl 20], Run, Budget)};
+request(overdue, Run, _Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = on(work, Id, [10 * ?BUDGET_MS + 1], Run, 30)};
+request(overdue_spinning, Run, _Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = on(work, Id, [10 * ?BUDGET_MS], Run, 30)};
+request(overdue_callback, Run, _Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = on(nested, Id, [2, 0], Run, 30)};
+request(maintain, #run{context = Ctx}, _Budget) ->
+    #result{outcome = py:gc(Ctx)};
+request(env_drop, #run{context = Ctx}, Budget) ->
+    Self = self(),
+    {Pid, Ref} = spawn_monitor(fun() -> Self ! {made, py:exec(Ctx, "x = 1", #{timeout => Budget})} end),
+    receive
+        {'DOWN', Ref, process, Pid, _} -> ok
+    end,
+    receive
+        {made, ok} -> #result{outcome = py_context:call(Ctx, builtins, abs, [-1], #{}, Budget)};
+        {made, Other} -> #result{outcome = Other}
+    end;
+request(start, #run{mode = Mode}, _Budget) ->
+    Options = #{own_process => true, kill_after => ?KILL_AFTER_MS},
+    case py_context:start_link(crash, Mode, Options) of
+        {ok, Ctx} -> #result{outcome = py_context:stop(Ctx)};
+        Other -> #result{outcome = Other}
+    end;
+request(stop, #run{mode = Mode}, _Budget) ->
+    Options = #{own_process => true, kill_after => ?KILL_AFTER_MS},
+    case py_context:start_link(crash, Mode, Options) of
+        {ok, Ctx} -> #result{outcome = py_context:stop(Ctx)};
+        %% It ended on the way there.
+        {error, _} -> #result{outcome = ok}
+    end.

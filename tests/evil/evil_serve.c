@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "evil_serve.h"
+
+#include "ep_etf.h"
+#include "evil_attack.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ARGS_MAX 4
+
+/* A request, as far as anybody here wants to know. */
+struct request {
+    uint64_t call_id;
+    char module[16], function[48];
+    uint64_t args[ARGS_MAX];
+};
+
+static void copy_name(char *to, size_t size, const struct ep_etf_token *token)
+{
+    size_t n = token->count < size ? token->count : size - 1;
+
+    memcpy(to, token->data, n);
+    to[n] = '\0';
+}
+
+static void read_args(struct ep_etf_cursor *cursor, uint64_t args[ARGS_MAX])
+{
+    struct ep_etf_token list, item;
+
+    if (ep_etf_next(cursor, &list) < 0)
+        return;
+    for (uint32_t i = 0; i < list.count && i < ARGS_MAX; i++) {
+        if (list.type == EP_ETF_STRING)
+            args[i] = list.data[i];
+        else if (list.type == EP_ETF_LIST && ep_etf_next(cursor, &item) == 0)
+            args[i] = item.type == EP_ETF_INT ? (uint64_t)item.integer : 0;
+    }
+}
+
+static struct request read_request(struct evil_lane *lane, const struct ep_slot *slot)
+{
+    struct request request = {.call_id = slot->call_id};
+    struct ep_etf_cursor cursor;
+    struct ep_etf_token module, function;
+
+    ep_etf_cursor_init(&cursor, ep_lane_worker_payload(&lane->shm, slot), slot->length);
+    if (slot->kind != EP_KIND_CALL || ep_etf_next(&cursor, &module) < 0
+        || module.type != EP_ETF_BINARY || ep_etf_next(&cursor, &function) < 0
+        || function.type != EP_ETF_BINARY)
+        return request;
+    copy_name(request.module, sizeof(request.module), &module);
+    copy_name(request.function, sizeof(request.function), &function);
+    read_args(&cursor, request.args);
+    return request;
+}
+
+static void take(struct evil_lane *lane, struct ep_ring_rx *ring, const struct ep_slot *slot)
+{
+    if ((slot->flags & EP_FLAG_BLOCK) != 0)
+        ep_reclaim_push(&lane->shm.reclaim_tx, slot->block);
+    ep_ring_advance(ring);
+    ep_ring_publish_head(ring);
+}
+
+static void run(struct evil_lane *lane, uint64_t call_id)
+{
+    atomic_store_explicit(lane->shm.running, call_id, memory_order_seq_cst);
+}
+
+static void reply(struct evil_worker *worker, struct evil_lane *lane, uint64_t call_id)
+{
+    static const uint8_t nothing[] = {EP_ETF_TAG_SMALL_ATOM_UTF8, 4, 'n', 'o', 'n', 'e'};
+
+    lane->ids[EVIL_ENDED] = call_id;
+    (void)evil_send(worker, lane, EP_KIND_RESULT, 0, call_id, 0, nothing, sizeof(nothing));
+}
+
+static void ask(struct evil_worker *worker, struct evil_lane *lane, uint64_t call_id,
+                enum evil_target role)
+{
+    struct ep_buf buf;
+    uint8_t lent[64];
+
+    ep_buf_init(&buf, lent, sizeof(lent), sizeof(lent));
+    ep_etf_put_int(&buf, 0);
+    ep_etf_put_binary(&buf, "evil_wait", 9);
+    ep_etf_put_nil(&buf);
+    lane->ids[role] = call_id;
+    lane->numbers[role] = ++lane->number;
+    run(lane, call_id | EP_RUNNING_WAITS);
+    (void)evil_send(worker, lane, EP_KIND_CALLBACK, 0, call_id, lane->number, buf.data, buf.length);
+}
+
+static bool is(const struct request *request, const char *function)
+{
+    return strcmp(request->function, function) == 0;
+}
+
+static void release(struct evil_worker *worker)
+{
+    for (uint32_t i = 1; i < worker->n_lanes; i++) {
+        struct evil_lane *lane = &worker->lanes[i];
+        if (lane->ids[EVIL_LATER] != 0)
+            ask(worker, lane, lane->ids[EVIL_LATER], EVIL_LATER);
+    }
+}
+
+static void obey(struct evil_worker *worker, const struct request *request,
+                 const struct evil_attack *attack)
+{
+    uint64_t target = request->args[1];
+    struct evil_order order = {
+        .worker = worker,
+        .lane = &worker->lanes[1],
+        .via = &worker->lanes[request->args[2] != 0],
+        .seed = request->args[0],
+        .ms = (unsigned)request->args[3],
+        .random = {.state = request->args[0]},
+    };
+
+    /* Ordered on another lane, it is a call that lane 1 does not know. */
+    order.lane->ids[EVIL_OWN] = request->call_id;
+    if (target >= EVIL_TARGETS)
+        evil_die("an attack on a call that no state describes");
+    order.id = evil_target_id(order.lane, (enum evil_target)target, &order.random);
+    order.number = order.lane->numbers[target];
+    attack->run(&order);
+}
+
+/* Returns whether the call is answered. */
+static bool serve_evil(struct evil_worker *worker, struct evil_lane *lane,
+                       const struct request *request)
+{
+    const struct evil_attack *attack =
+        evil_attack_find(request->function, strlen(request->function));
+
+    if (is(request, "hold") || is(request, "later")) {
+        lane->ids[is(request, "hold") ? EVIL_HELD : EVIL_LATER] = request->call_id;
+        run(lane, request->call_id);
+        return true;
+    }
+    if (is(request, "ask")) {
+        ask(worker, lane, request->call_id, EVIL_ASKED);
+        return true;
+    }
+    if (is(request, "release"))
+        release(worker);
+    else if (is(request, "stall_victim"))
+        worker->lanes[1].is_stalled = true;
+    else if (is(request, "sleep"))
+        evil_pause_us((unsigned)request->args[0] * 1000);
+    else if (attack != NULL)
+        obey(worker, request, attack);
+    return false;
+}
+
+static void serve_request(struct evil_worker *worker, struct evil_lane *lane,
+                          struct ep_ring_rx *ring, const struct ep_slot *slot)
+{
+    struct request request = read_request(lane, slot);
+
+    if ((uint32_t)request.call_id > lane->highest)
+        lane->highest = (uint32_t)request.call_id;
+    take(lane, ring, slot);
+    if (strcmp(request.module, "evil") != 0 || !serve_evil(worker, lane, &request))
+        reply(worker, lane, request.call_id);
+}
+
+static void serve_call(struct evil_worker *worker, struct evil_lane *lane,
+                       const struct ep_slot *slot)
+{
+    uint8_t kind = slot->kind;
+
+    switch (kind) {
+    case EP_KIND_START:
+    case EP_KIND_STOP:
+        take(lane, &lane->shm.call, slot);
+        if (kind == EP_KIND_STOP)
+            run(lane, 0);
+        if (kind == EP_KIND_START || !worker->is_silent)
+            (void)evil_send(worker, lane, kind == EP_KIND_START ? EP_KIND_STARTED : EP_KIND_STOPPED,
+                            0, 0, 0, NULL, 0);
+        break;
+    default: serve_request(worker, lane, &lane->shm.call, slot); break;
+    }
+}
+
+static void serve_urgent(struct evil_worker *worker, struct evil_lane *lane,
+                         const struct ep_slot *slot)
+{
+    uint64_t call_id = slot->call_id;
+
+    switch (slot->kind) {
+    case EP_KIND_ANSWER:
+        take(lane, &lane->shm.urgent, slot);
+        run(lane, 0);
+        reply(worker, lane, call_id);
+        break;
+    case EP_KIND_CALL:
+    case EP_KIND_EVAL:
+    case EP_KIND_EXEC: serve_request(worker, lane, &lane->shm.urgent, slot); break;
+    default: take(lane, &lane->shm.urgent, slot); break;
+    }
+}
+
+/* MAINTAIN: {Process, Interpreter, Value}. */
+static void maintain(struct evil_worker *worker, uint64_t call_id)
+{
+    static const uint8_t answer[] = {EP_ETF_TAG_SMALL_TUPLE,
+                                     3,
+                                     EP_ETF_TAG_SMALL_INTEGER,
+                                     1,
+                                     EP_ETF_TAG_SMALL_INTEGER,
+                                     1,
+                                     EP_ETF_TAG_MAP,
+                                     0,
+                                     0,
+                                     0,
+                                     0};
+
+    (void)evil_send(worker, &worker->lanes[0], EP_KIND_MAINTAINED, 0, call_id, 0, answer,
+                    sizeof(answer));
+}
+
+static void serve_control(struct evil_worker *worker, const struct ep_slot *slot)
+{
+    uint64_t call_id = slot->call_id;
+    uint8_t kind = slot->kind;
+
+    take(&worker->lanes[0], &worker->lanes[0].shm.call, slot);
+    if (kind == EP_KIND_MAINTAIN)
+        maintain(worker, call_id);
+    else if (kind == EP_KIND_SHUTDOWN && !worker->is_silent)
+        _exit(EP_EXIT_ASKED);
+}
+
+bool evil_serve(struct evil_worker *worker)
+{
+    const struct ep_slot *slot;
+    bool any = false;
+
+    if (ep_ring_peek(&worker->lanes[0].shm.call, &slot) == 0) {
+        serve_control(worker, slot);
+        any = true;
+    }
+    for (uint32_t i = 1; i < worker->n_lanes; i++) {
+        struct evil_lane *lane = &worker->lanes[i];
+        if (ep_ring_peek(&lane->shm.urgent, &slot) == 0) {
+            serve_urgent(worker, lane, slot);
+            any = true;
+        }
+        if (!lane->is_stalled && ep_ring_peek(&lane->shm.call, &slot) == 0) {
+            serve_call(worker, lane, slot);
+            any = true;
+        }
+    }
+    return any;
+}

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the requests of tests/chaos run: each has an id, leaves at most one mark that it
+has begun, and returns a value that follows from its id, and the process that made it."""
+
+import ctypes
+import os
+import threading
+import time
+
+import erlang
+
+_files = {}
+
+
+def f(i):
+    return (i * 0x9E3779B97F4A7C15 + 0x1234567) & ((1 << 60) - 1)
+
+
+def append(name, line):
+    """With one write, so that lines of several processes do not mix."""
+    fd = _files.get(name)
+    if fd is None:
+        path = os.path.join(os.environ['EP_CHAOS_DIR'], name)
+        fd = _files[name] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(fd, line.encode())
+
+
+def begin(i, how):
+    if how == 'file':
+        append('begun', f'{i}\n')
+    elif how == 'state':
+        erlang.state_incr(('begun', i))
+
+
+def spend(ms):
+    """Odd: in a blocking system call; even: in bytecode."""
+    if ms % 2 == 1:
+        time.sleep(ms / 1000)
+    else:
+        end = time.monotonic() + ms / 1000
+        while time.monotonic() < end:
+            pass
+
+
+def done(i):
+    return ['ok', f(i), os.getpid()]
+
+
+def work(i, how, ms):
+    begin(i, how)
+    spend(ms)
+    return done(i)
+
+
+def reverse(i, how, data):
+    begin(i, how)
+    return ['ok', data[::-1], os.getpid()]
+
+
+def nested(i, how, depth, seed):
+    begin(i, how)
+    word, value, *_ = erlang.call('chaos_nested', i, depth, seed)
+    if word != 'ok' or value != f(i):
+        return ['inner', repr(value)]
+    return done(i)
+
+
+def threads(i, how, count):
+    """Each asks Erlang; what one of them fails with is not the failure of the request."""
+    begin(i, how)
+    answers = {}
+
+    def ask(k):
+        try:
+            answers[k] = erlang.call('chaos_thread', i, k)
+        except BaseException as e:
+            answers[k] = repr(e)
+
+    started = [threading.Thread(target=ask, args=(k,), daemon=True) for k in range(count)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    for k in range(count):
+        if answers.get(k) != f(i) + k:
+            return ['inner', f'thread {k}: {answers.get(k)!r}']
+    return done(i)
+
+
+def ticks(i, how, ms, in_thread):
+    """Callbacks one after the other; the storm ends the process or the context meanwhile."""
+    begin(i, how)
+
+    def run():
+        end = time.monotonic() + ms / 1000
+        while time.monotonic() < end:
+            if erlang.call('chaos_tick', i) != f(i):
+                raise AssertionError('a wrong answer to a callback')
+
+    if in_thread:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join()
+    else:
+        run()
+    return done(i)
+
+
+def die(i, how, way):
+    begin(i, how)
+    append('deaths', f'{os.getpid()} {time.monotonic_ns()} {way}\n')
+    if way == 'segv':
+        ctypes.string_at(0)
+    elif way == 'exit':
+        os._exit(7)
+    os.abort()
+
+
+def monotonic_ns():
+    return time.monotonic_ns()
+
+
+def take(i, how, data):
+    begin(i, how)
+    return done(i) if len(data) == 1 << 20 else ['inner', 'a part of the data is missing']
+
+
+def give(i, how, size):
+    begin(i, how)
+    return done(i) + [b'\xff' * size]
