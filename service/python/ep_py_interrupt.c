@@ -87,11 +87,13 @@ static bool settle(struct ep_py_interrupt *interrupt)
     EP_CRASHPOINT("interrupt.settling");
     PyThreadState *tstate = PyEval_SaveThread();
     (void)pthread_mutex_lock(&interrupt->mutex);
+    interrupt->is_settling = true;
     (void)pthread_cond_broadcast(&interrupt->idle); /* who kicks can stop */
     while ((atomic_load_explicit(&interrupt->state, memory_order_seq_cst)
             & ~(EP_PY_STRUCK | EP_PY_MISSED))
            != 0)
         (void)pthread_cond_wait(&interrupt->idle, &interrupt->mutex);
+    interrupt->is_settling = false;
     (void)pthread_mutex_unlock(&interrupt->mutex);
     PyEval_RestoreThread(tstate);
 

@@ -57,6 +57,7 @@ struct ep_py_interrupt {
     uint64_t waiting_for; /* somebody waits for the GIL, to interrupt it */
     uint64_t kicking;     /* somebody kicks its thread ... */
     bool kicks_again;     /* ... and begins anew, for another has struck */
+    bool is_settling;     /* the lane waits for whoever strikes */
     uint64_t offered;     /* an event loop is asked to raise the exception in it */
 };
 

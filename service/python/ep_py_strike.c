@@ -81,6 +81,13 @@ static bool is_due(const struct strike *strike)
     return place == RUNS || (place == IMPORTS && strike->is_forced);
 }
 
+/* Whether it is worth waiting for what the call does. One that settles has seen that somebody
+ * strikes, and waits for him. Under the mutex. */
+static bool goes_on(const struct strike *strike)
+{
+    return is_due(strike) && !strike->interrupt->is_settling;
+}
+
 static void release(struct ep_py_interrupt *interrupt)
 {
     (void)pthread_mutex_lock(&interrupt->mutex);
@@ -193,7 +200,7 @@ static void kick(const struct strike *strike, pthread_t thread)
         return;
     }
     interrupt->kicking = strike->call_id;
-    for (int i = 0; (i < KICKS || interrupt->kicks_again) && is_due(strike) && can_kick(); i++) {
+    for (int i = 0; (i < KICKS || interrupt->kicks_again) && goes_on(strike) && can_kick(); i++) {
         if (interrupt->kicks_again) {
             interrupt->kicks_again = false;
             i = 0;
@@ -203,7 +210,7 @@ static void kick(const struct strike *strike, pthread_t thread)
         disturb(interrupt);
         add_ms(&at, 1L << i);
         /* The end of the call cuts this short. */
-        while (is_due(strike) && !interrupt->kicks_again
+        while (goes_on(strike) && !interrupt->kicks_again
                && pthread_cond_clockwait(&interrupt->idle, &interrupt->mutex, CLOCK_MONOTONIC, &at)
                       == 0)
             continue;
@@ -280,7 +287,7 @@ static bool offer(const struct strike *strike)
     PyThreadState *tstate = PyEval_SaveThread();
     struct timespec at = ms_from_now(OFFER_MS);
     (void)pthread_mutex_lock(&interrupt->mutex);
-    while (interrupt->offered == strike->call_id && is_due(strike)
+    while (interrupt->offered == strike->call_id && goes_on(strike)
            && pthread_cond_clockwait(&interrupt->idle, &interrupt->mutex, CLOCK_MONOTONIC, &at)
                   == 0)
         continue;
@@ -374,11 +381,12 @@ static void *strike_without_gil(void *user)
 
     (void)pthread_mutex_lock(&interrupt->mutex);
     while (
-        atomic_load_explicit(&strike->choice, memory_order_seq_cst) == UNDECIDED && is_due(strike)
+        atomic_load_explicit(&strike->choice, memory_order_seq_cst) == UNDECIDED && goes_on(strike)
         && pthread_cond_clockwait(&interrupt->idle, &interrupt->mutex, CLOCK_MONOTONIC, &at) == 0)
         continue;
+    bool is_wanted = goes_on(strike);
     (void)pthread_mutex_unlock(&interrupt->mutex);
-    if (is_due(strike)
+    if (is_wanted
         && atomic_compare_exchange_strong_explicit(&strike->choice, &undecided, SIGNALLED,
                                                    memory_order_seq_cst, memory_order_seq_cst))
         send_signal(interrupt->context);
