@@ -66,31 +66,50 @@ const char *const kCode =
     "class Loader:\n"
     "  def create_module(self, spec): return None\n"
     "  def exec_module(self, module):\n"
-    "    try: load(0)\n"
+    "    try: self.load()\n"
     "    except KeyboardInterrupt: cuts.append(module)\n"
+    "class Made(Loader):\n"
+    "  def load(self): load(0)\n"
+    /* Long enough for an interrupt that does not wait. */
+    "class Slow(Loader):\n"
+    "  def load(self):\n"
+    "    erlang.call('once')\n"
+    "    end = time.monotonic() + 0.02\n"
+    "    while time.monotonic() < end: pass\n"
+    "class Endless(Loader):\n"
+    "  def exec_module(self, module):\n"
+    "    while True: pass\n"
+    "loaders = {'made': Made, 'slow': Slow, 'endless': Endless}\n"
     "class Finder:\n"
     "  def find_spec(self, name, path=None, target=None):\n"
-    "    if name.startswith('made_'): return ModuleSpec(name, Loader())\n"
+    "    loader = loaders.get(name.split('_')[0])\n"
+    "    if loader: return ModuleSpec(name, loader())\n"
     "sys.meta_path.insert(0, Finder())\n"
+    "def import_anew(kind):\n"
+    "  name = f'{kind}_{next(numbers)}'\n"
+    "  __import__(name)\n"
+    "  del sys.modules[name]\n"
     "def make(n):\n"
     "  while erlang.call('more', n) != 'end':\n"
-    "    name = f'made_{next(numbers)}'\n"
-    "    __import__(name)\n"
-    "    del sys.modules[name]\n"
+    "    import_anew('made')\n"
     "  return n\n"
     "def imports():\n"
     "  n = 0\n"
     "  while True:\n"
     "    try: return make(n)\n"
     "    except KeyboardInterrupt: n += 1\n"
-    /* One that never ends. */
-    "class Endless(Loader):\n"
-    "  def exec_module(self, module):\n"
-    "    while True: pass\n"
-    "class EndlessFinder:\n"
-    "  def find_spec(self, name, path=None, target=None):\n"
-    "    if name == 'endless': return ModuleSpec(name, Endless())\n"
-    "sys.meta_path.insert(0, EndlessFinder())\n"
+    "def slow():\n"
+    "  try: import_anew('slow')\n"
+    "  except KeyboardInterrupt: return 'seen'\n"
+    "  return 'lost'\n"
+    /* Imports all the time until it is interrupted. */
+    "def keep_importing():\n"
+    "  end = time.monotonic() + 10\n"
+    "  while time.monotonic() < end: import_anew('made')\n"
+    "  return 'lost'\n"
+    "def busy():\n"
+    "  try: return keep_importing()\n"
+    "  except KeyboardInterrupt: return 'seen'\n"
     "def never(): import endless\n"
     /* A call that nobody interrupts. */
     "def later():\n"
@@ -208,6 +227,44 @@ TEST_P(WorkerInterruptTest, HitsACallThatKeepsAskingOnce)
 TEST_P(WorkerInterruptTest, HitsACallThatKeepsImportingOnceAndCutsNoImport)
 {
     hits_once("imports");
+    EXPECT_EQ("0", vm_->eval("len(cuts)", term::map({}), lane_));
+}
+
+TEST_P(WorkerInterruptTest, IsRaisedAtTheEndOfAnImportThatAsked)
+{
+    int late = 0;
+    const int rounds = 10 * rounds_;
+    for (int round = 0; round < rounds && !HasFailure(); round++) {
+        uint64_t id = begin("slow");
+        vm_->answer(lane_, callback(id, "0 \"once\" []"), integer(1));
+        /* The import does not last, and this thread may not be on a CPU. */
+        while (vm_->running(lane_) != (id | EP_RUNNING_IMPORTS) && !vm_->has_message(lane_)
+               && vm_->is_alive())
+            sched_yield();
+        interrupt(id);
+        Reply reply = vm_->receive(lane_);
+        ASSERT_EQ(id, reply.call_id);
+        std::string text = VmSide::shown(reply);
+        late += text == "\"lost\"";
+        ASSERT_TRUE(text == "\"lost\"" || text == "\"seen\"") << text;
+    }
+    EXPECT_LT(late, rounds); /* not all came late */
+    EXPECT_EQ("0", vm_->eval("len(cuts)", term::map({}), lane_));
+}
+
+TEST_P(WorkerInterruptTest, IsNotLostBetweenRunningAndImporting)
+{
+    for (int round = 0; round < 200 * rounds_ && !HasFailure(); round++) {
+        uint64_t id = begin("busy");
+        while (vm_->running(lane_) != id && vm_->running(lane_) != (id | EP_RUNNING_IMPORTS)
+               && vm_->is_alive())
+            sched_yield();
+        linger();
+        interrupt(id);
+        Reply reply = vm_->receive(lane_);
+        ASSERT_EQ(id, reply.call_id);
+        ASSERT_EQ("\"seen\"", VmSide::shown(reply)) << "round " << round;
+    }
     EXPECT_EQ("0", vm_->eval("len(cuts)", term::map({}), lane_));
 }
 
