@@ -333,7 +333,7 @@ unregister_pool(Registered) ->
 %% `erlang.Name(...)'. It gets the list of the arguments, and runs in the process that
 %% waits for Python. Registering again replaces.
 -spec register_function(text(), fun((list()) -> term())) -> ok.
-register_function(Name, Fun) when not is_tuple(Fun) ->
+register_function(Name, Fun) when is_function(Fun, 1) ->
     ?DELEGATED(py_callback:register(Name, Fun), [Name, Fun]);
 register_function(Name, Fun) ->
     ?BADARG(arguments, [{name, Name}, {fun_1, Fun}]).

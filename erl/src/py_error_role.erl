@@ -73,11 +73,11 @@ must(calls) -> "must be a list of {Module, Function, Args}";
 must(ctx) -> "must be the pid of a context";
 must(ctx_ref) -> "must be a reference made by py_context:get_nif_ref/1";
 must(env) -> "must be a namespace made by py_context:create_local_env/1 or py:get_local_env/1";
-must(fun_1) -> "must be a fun of one argument, the list of arguments";
+must(fun_1) -> "must be a fun of one argument, the list of arguments; with a module and a function call register_function/3";
 must(frames) -> "must be an integer from 1 to " ?MAX_FRAMES_TEXT;
 must(gc_target) -> "must be a generation, 0, 1 or 2, or the pid of a context";
 must(generation) -> "must be 0, 1 or 2";
-must(kwargs) -> "must be a map of keyword arguments, such as #{indent => 2}";
+must(kwargs) -> "must be a map of keyword arguments, such as #{indent => 2}, or #{}";
 must(locals) -> "must be a map of variables, such as #{x => 1}";
 must(locals_or_code) -> "must be a map of variables, such as #{x => 1}, or code after the pid of a context";
 must(max) -> "must be an integer from 1 to " ?MAX_SLOTS_TEXT;
@@ -151,14 +151,14 @@ other_node(Pid) ->
 
 %% With a list as the last argument, the first one names a context or a pool. Keyword
 %% arguments in a list are the likely reason if it does not.
-args_of_target(Args) when length(Args) >= 0 ->
+args_of_target(Args) when length(Args) > 0 ->
     case lists:all(fun is_keyword/1, Args) of
         true ->
             {false, ["is a list; if these are keyword arguments, they must be a map, such as #{indent => 2}"]};
         false ->
             true
     end;
-args_of_target(_Improper) ->
+args_of_target(_EmptyOrImproper) ->
     true.
 
 is_keyword({Key, _Value}) -> is_atom(Key) orelse is_binary(Key);

@@ -49,8 +49,8 @@ check(Options = #{timeout := Timeout}, _Defaults) when map_size(Options) =:= 1, 
     ?PLAIN(Timeout);
 check(Options, Defaults) when is_map(Options) ->
     maps:fold(fun option/3, complete(Defaults), check_keys(Options, Defaults));
-check(Timeout, Defaults) ->
-    option(timeout, Timeout, complete(Defaults)).
+check(_NoTimeout, _Defaults) ->
+    py_error_info:refuse(arguments).
 
 complete(#{timeout := Timeout}) ->
     ?PLAIN(Timeout).
@@ -71,7 +71,7 @@ option(Key, Value, _Acc) -> refuse_value(Key, Value).
 
 -spec refuse_value(atom(), term()) -> no_return().
 refuse_value(Key, Value) ->
-    py_error_info:refuse({[options, options_or_code, timeout_or_options, timeout], [
+    py_error_info:refuse({[options, options_or_code, timeout_or_options], [
         "asks for ", atom_to_list(Key), " ", {value, Value}, ", which must be ", must(Key)
     ]}).
 

@@ -16,6 +16,8 @@ all() ->
         answers_what_python_is_before_the_start_and_after_the_stop,
         says_that_the_application_is_not_started,
         takes_keyword_arguments_in_a_list_for_what_they_are,
+        does_not_take_an_empty_list_for_keyword_arguments,
+        says_what_a_function_takes_in_the_words_of_that_function,
         names_the_unknown_option_and_the_one_that_is_meant,
         names_the_pool_that_does_not_run,
         names_the_function_whatever_way_a_request_takes,
@@ -141,6 +143,24 @@ takes_keyword_arguments_in_a_list_for_what_they_are(_Config) ->
     #{4 := _} = fault({py, call, [json, dumps, [[1]], [{indent, 2}], 5000]}),
     #{1 := _} = Other = fault({py, call, [json, dumps, [[1]], [1, 2]]}),
     ?assertNot(is_map_key(4, Other)).
+
+does_not_take_an_empty_list_for_keyword_arguments(_Config) ->
+    ?assertMatch([1], maps:keys(fault({py, call, [json, math, pi, []]}))).
+
+says_what_a_function_takes_in_the_words_of_that_function(_Config) ->
+    [
+        ?assertMatch({match, _}, re:run(text(Position, Call), Text))
+     || {Position, Text, Call} <- [
+            {2, "^Timeout must be milliseconds .*, and is -1$", {py, await, [make_ref(), -1]}},
+            {5, "^Options must be milliseconds .* or a map of options, and is -1$", {py, call, [math, sqrt, [16], #{}, -1]}},
+            {2, "call register_function/3, and is {m,f}$", {py, register_function, [f, {m, f}]}},
+            {2, "call register_function/3, and is m$", {py, register_function, [f, m]}}
+        ]
+    ].
+
+text(Position, Call) ->
+    #{Position := Text} = fault(Call),
+    Text.
 
 names_the_unknown_option_and_the_one_that_is_meant(_Config) ->
     Near = fault({py, call, [math, sqrt, [16], #{}, #{timout => 1}]}),
