@@ -141,11 +141,10 @@ static void judge(const struct ep_launcher_table *table, pid_t pid, size_t livin
 {
     struct origin origin = origin_of(table, pid, living);
 
+    *ret_unsure = *ret_unsure || origin.is_unsure;
     /* What belongs to a worker has its turn when that is dead. */
-    if (!origin.is_abandoned && !(origin.is_alien && everybody)) {
-        *ret_unsure = *ret_unsure || origin.is_unsure;
+    if (!origin.is_abandoned && !(origin.is_alien && everybody))
         return;
-    }
     struct ep_launcher_worker *dead = origin.dead;
     if (dead != NULL && ep_clock_ns() < dead->until_ns && is_tracker(pid)) {
         dead->has_tracker = true;
@@ -154,6 +153,17 @@ static void judge(const struct ep_launcher_table *table, pid_t pid, size_t livin
     if (dead != NULL)
         dead->has_left = true;
     (void)kill(pid, SIGKILL);
+}
+
+/* Somebody ends, or executes another program, and cannot be read meanwhile: it may belong to any
+ * worker that is dead. Not for long, for an environment may be empty for good. */
+static void doubt_all(struct ep_launcher_table *table)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        struct ep_launcher_worker *worker = &table->workers[i];
+        if (worker->is_dead && ep_clock_ns() < worker->until_ns)
+            worker->has_left = true;
+    }
 }
 
 /* SUBTLE: every process that is left has an ancestor among our children. So if those are
@@ -201,6 +211,8 @@ bool ep_launcher_reap_sweep(struct ep_launcher_table *table, struct ep_outlet *o
             && waitpid(pid, NULL, WNOHANG) == 0)
             judge(table, pid, living, everybody, &unsure);
     }
+    if (unsure)
+        doubt_all(table);
     let_trackers_end(table, outlet);
     return unsure;
 }
