@@ -80,10 +80,12 @@ struct ep_host {
     bool doorbell_added, pidfd_added, exit_known;
     bool notes_wait;        /* notes found no room at the last look */
     _Atomic bool forgotten; /* no launcher has heard of it: to be buried */
-    uint64_t died_at_ns;    /* the pidfd said so; waits a moment for the exit value */
+    uint64_t died_at_ns;    /* the pidfd said so; waits a moment for the launcher */
     int64_t exit_value;     /* enum ep_control_event_kind, EXITED */
     uint8_t *words;         /* what it wrote last to stderr; NULL: nothing that we know of */
     size_t n_words;
+    ErlNifEnv *end; /* what its lanes ran when its calls were ended; NULL: they were not */
+    ERL_NIF_TERM ran;
 
     pthread_mutex_t lock;
     pthread_mutex_t reclaim;             /* control_lane.reclaim_tx */

@@ -54,6 +54,8 @@ void ep_host_destroy(ErlNifEnv *env, void *object)
     close_fd(&host->pidfd);
     ep_note_clear(host);
     enif_free(host->words);
+    if (host->end != NULL)
+        enif_free_env(host->end);
     pthread_mutex_destroy(&host->lock);
     pthread_mutex_destroy(&host->reclaim);
 }
@@ -372,13 +374,16 @@ static void tell_exit(struct ep_host *host, ErlNifEnv *env, int64_t value, ERL_N
     (void)enif_send(NULL, &host->owner, env, host_event(env, host, event));
 }
 
-void ep_host_reap(struct ep_host *host)
+void ep_host_end_calls(struct ep_host *host)
 {
     struct ep_lane *lanes[EP_LANES_MAX];
     int64_t value = exit_value(host);
-    ErlNifEnv *env = enif_alloc_env();
-    ERL_NIF_TERM ran = enif_make_list(env, 0), what;
+    ERL_NIF_TERM what;
 
+    if (host->end != NULL)
+        return;
+    host->end = enif_alloc_env();
+    host->ran = enif_make_list(host->end, 0);
     pthread_mutex_lock(&host->lock);
     host->dead = true;
     memcpy(lanes, host->lanes, sizeof(lanes));
@@ -389,17 +394,21 @@ void ep_host_reap(struct ep_host *host)
     for (uint32_t i = 1; i < host->n_lanes; i++) {
         if (lanes[i] == NULL)
             continue;
-        if (ep_ran_make(env, lanes[i], host, &what))
-            ran = enif_make_list_cell(env, what, ran);
+        if (ep_ran_make(host->end, lanes[i], host, &what))
+            host->ran = enif_make_list_cell(host->end, what, host->ran);
         ep_attach_host_died(lanes[i], host, value);
         enif_release_resource(lanes[i]);
     }
-
     ep_inquiry_fail_all(host);
+}
 
+void ep_host_reap(struct ep_host *host)
+{
+    ep_host_end_calls(host);
     close_fd(&host->control);
     /* The owner of one that is forgotten knows, and never knew its id. */
     if (!host->forgotten)
-        tell_exit(host, env, value, ran);
-    enif_free_env(env);
+        tell_exit(host, host->end, exit_value(host), host->ran);
+    enif_free_env(host->end);
+    host->end = NULL;
 }

@@ -56,7 +56,10 @@ bool ep_host_knows_why(const struct ep_host *host);
 /* The reaper: closes our end of the control pipe, so that the process ends. */
 void ep_host_hang_up(struct ep_host *host);
 
-/* The reaper: the process is gone; ends every call and tells the owner. */
+/* The reaper: the process is gone; ends every call. Once; the owner is not told. */
+void ep_host_end_calls(struct ep_host *host);
+
+/* The reaper: the same, and tells the owner. */
 void ep_host_reap(struct ep_host *host);
 
 void ep_host_destroy(ErlNifEnv *env, void *object);

@@ -21,9 +21,9 @@ enum source { SOURCE_WAKE, SOURCE_DOORBELL, SOURCE_PIDFD, SOURCE_LAUNCHER };
 #define TAG(id, source) ((uint64_t)(id) << 2 | (uint64_t)(source))
 
 #define EVENTS_MAX 32
-/* How long a death waits for the launcher to say what it was: mostly a fraction of a
- * millisecond, on a busy machine until the launcher has a CPU. Then we look for ourselves; it
- * is in vain when the launcher has taken the process away, and is about to tell. */
+/* How long a death waits for the launcher, which says what the process wrote last, and what it
+ * ended with if we cannot see that: mostly a fraction of a millisecond, on a busy machine until
+ * the launcher has a CPU. */
 #define EXIT_VALUE_WAIT_MS 2000
 #define EXIT_VALUE_LIMIT_MS 10000
 #define EXIT_VALUE_AGAIN_MS 100
@@ -142,6 +142,15 @@ static void launcher_spoke(struct ep_vm *vm, struct ep_launcher *launcher)
         launcher_gone(vm, launcher);
 }
 
+/* In vain when the launcher has taken the process away, and is about to tell. */
+static bool can_see_why(struct ep_host *host)
+{
+    if (!host->exit_known)
+        host->exit_known =
+            ep_exit_read(atomic_load(&host->os_pid), host->pidfd, &host->exit_value) == 0;
+    return host->exit_known;
+}
+
 static void handle(struct ep_vm *vm, uint64_t tag)
 {
     uint64_t id = tag >> 2;
@@ -168,6 +177,8 @@ static void handle(struct ep_vm *vm, uint64_t tag)
             bury_orphan(vm, host);
         else if (ep_host_knows_why(host))
             ep_reaper_bury(vm, host);
+        else if (can_see_why(host))
+            ep_host_end_calls(host); /* callers need not wait for the launcher */
         break;
     case SOURCE_LAUNCHER:
         launcher = find_launcher(vm, id);
@@ -190,9 +201,7 @@ static bool is_overdue(struct ep_host *host, uint64_t ms)
 {
     if (ms < EXIT_VALUE_WAIT_MS)
         return false;
-    host->exit_known =
-        ep_exit_read(atomic_load(&host->os_pid), host->pidfd, &host->exit_value) == 0;
-    return host->exit_known || ms >= EXIT_VALUE_LIMIT_MS;
+    return can_see_why(host) || ms >= EXIT_VALUE_LIMIT_MS;
 }
 
 /* Ends the dead whose exit value does not come, and those that were never born. Returns the
