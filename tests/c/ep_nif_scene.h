@@ -103,13 +103,13 @@ public:
 
     void submit()
     {
-        call_.emplace(&caller_, context_.lane(), flags_);
+        call_ = std::make_unique<Call>(&caller_, context_.lane(), flags_);
         id_ = call_->has_reference() ? call_->id() : 0;
     }
 
     bool has_call() const
     {
-        return call_.has_value() && call_->has_reference();
+        return call_ != nullptr && call_->has_reference();
     }
 
     /* The caller gives up: true if it will get no answer. */
@@ -356,7 +356,7 @@ private:
     void stand_beside()
     {
         beside_.reset();
-        beside_.emplace(&other_, context_.lane());
+        beside_ = std::make_unique<Call>(&other_, context_.lane());
         must(beside_->has_reference(), "a call beside");
     }
 
@@ -366,7 +366,7 @@ private:
     Context context_;
     std::unique_ptr<Worker> worker_;
     Process caller_, other_;
-    std::optional<Call> call_, beside_;
+    std::unique_ptr<Call> call_, beside_;
     Term message_;
     uint64_t id_ = 0, violations_;
     uint64_t question_ = 0, last_question_ = 0;

@@ -2,111 +2,15 @@
 #define _GNU_SOURCE
 #include "fake_erl_term.h"
 
-#include "py_nif_numbers.h"
-
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
 #include <time.h>
 
-/* Memory, resources, processes, threads and calls. One lock guards all that is shared;
+/* Resources, processes and threads. One lock guards all that is shared;
  * nothing of the library runs under it. */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-struct fake_counts fake_live;
-
-void fake_count(long *count, long n)
-{
-    (void)__atomic_fetch_add(count, n, __ATOMIC_RELAXED);
-}
-
-struct fake_counts fake_living(void)
-{
-    const long *from = (const long *)&fake_live;
-    struct fake_counts counts;
-    long *to = (long *)&counts;
-
-    for (size_t i = 0; i < sizeof(counts) / sizeof(*to); i++)
-        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
-    return counts;
-}
-
-void fake_must(bool good, const char *what)
-{
-    if (good)
-        return;
-    (void)fprintf(stderr, "fake_erl_nif: %s\n", what);
-    abort();
-}
-
-/* --- memory --------------------------------------------------------------------------- */
-
-/* What enif_alloc() gives has a header, so that free() of it is found out. */
-struct block {
-    size_t size;
-    uint64_t magic;
-};
-#define MAGIC UINT64_C(0x6b636f6c62666e65)
-
-static _Thread_local long allocations_left = -1;
-static size_t memory_max = SIZE_MAX;
-
-void fake_fail_memory_after(long allocations)
-{
-    allocations_left = allocations;
-}
-
-void fake_set_memory_max(size_t size)
-{
-    memory_max = size;
-}
-
-bool fake_memory_fails(size_t size)
-{
-    return size > memory_max || (allocations_left >= 0 && allocations_left-- == 0);
-}
-
-void *fake_alloc(size_t size)
-{
-    void *memory = malloc(size);
-
-    fake_must(memory != NULL, "no memory");
-    return memory;
-}
-
-void *enif_alloc(size_t size)
-{
-    if (fake_memory_fails(size))
-        return NULL;
-    struct block *block = fake_alloc(sizeof(*block) + size);
-    *block = (struct block){.size = size, .magic = MAGIC};
-    fake_count(&fake_live.memory, 1);
-    return block + 1;
-}
-
-void enif_free(void *ptr)
-{
-    if (ptr == NULL)
-        return;
-    struct block *block = (struct block *)ptr - 1;
-    fake_must(block->magic == MAGIC, "enif_free() of what is not from enif_alloc()");
-    block->magic = 0;
-    free(block);
-    fake_count(&fake_live.memory, -1);
-}
-
-void *enif_realloc(void *ptr, size_t size)
-{
-    void *copy = enif_alloc(size);
-
-    if (ptr == NULL || copy == NULL)
-        return copy;
-    const struct block *block = (struct block *)ptr - 1;
-    memcpy(copy, ptr, block->size < size ? block->size : size);
-    enif_free(ptr);
-    return copy;
-}
 
 /* --- resources ------------------------------------------------------------------------ */
 
@@ -511,6 +415,17 @@ ErlNifEnv *fake_receive(ErlNifPid pid, int timeout_ms, ERL_NIF_TERM *ret_message
     return env;
 }
 
+void fake_free_processes(void)
+{
+    for (unsigned i = 0; i < PROCESS_BUCKETS; i++) {
+        for (struct process *process = processes[i], *next; process != NULL; process = next) {
+            next = process->next;
+            free_process(process);
+        }
+        processes[i] = NULL;
+    }
+}
+
 /* --- threads -------------------------------------------------------------------------- */
 
 struct ErlDrvTid_ {
@@ -570,149 +485,4 @@ int enif_consume_timeslice(ErlNifEnv *env, int percent)
 {
     fake_must(env->pid != 0 && percent >= 1 && percent <= 100, "not a part of a time slice");
     return 0;
-}
-
-/* --- the library and its functions ----------------------------------------------------- */
-
-ErlNifEntry *nif_init(void);
-
-static void *priv_data;
-
-/* The library leaves what load() stored to terms that live longer; it is no leak. */
-struct kept {
-    struct kept *next;
-    void *priv_data;
-};
-extern struct kept *fake_kept;
-struct kept *fake_kept;
-
-void *enif_priv_data(ErlNifEnv *env)
-{
-    (void)env;
-    return priv_data;
-}
-
-void *fake_priv_data(void)
-{
-    return priv_data;
-}
-
-int fake_try_load(void)
-{
-    ErlNifEnv *env = enif_alloc_env();
-
-    int rc = nif_init()->load(env, &priv_data, py_nif_shared_numbers(env));
-    enif_free_env(env);
-    return rc;
-}
-
-void fake_load(void)
-{
-    fake_must(fake_try_load() == 0, "load() fails");
-}
-
-int fake_upgrade(void)
-{
-    ErlNifEnv *env = enif_alloc_env();
-    void *next = NULL;
-
-    int rc = nif_init()->upgrade(env, &next, &priv_data, py_nif_shared_numbers(env));
-    enif_free_env(env);
-    if (rc == 0)
-        priv_data = next;
-    return rc;
-}
-
-void fake_unload_old(void)
-{
-    ErlNifEnv *env = enif_alloc_env();
-
-    nif_init()->unload(env, priv_data);
-    enif_free_env(env);
-}
-
-void fake_unload(void)
-{
-    ErlNifEnv *env = enif_alloc_env();
-
-    nif_init()->unload(env, priv_data);
-    enif_free_env(env);
-    struct kept *kept = fake_alloc(sizeof(*kept));
-    *kept = (struct kept){.next = fake_kept, .priv_data = priv_data};
-    fake_kept = kept;
-    priv_data = NULL;
-    for (unsigned i = 0; i < PROCESS_BUCKETS; i++) {
-        for (struct process *process = processes[i], *next; process != NULL; process = next) {
-            next = process->next;
-            free_process(process);
-        }
-        processes[i] = NULL;
-    }
-}
-
-ERL_NIF_TERM fake_call(ErlNifEnv *env, const char *name, int argc, const ERL_NIF_TERM argv[],
-                       unsigned polls)
-{
-    const ErlNifEntry *entry = nif_init();
-    const ErlNifFunc *function = entry->funcs;
-
-    while (strcmp(function->name, name) != 0 || (int)function->arity != argc) {
-        function++;
-        fake_must(function < entry->funcs + entry->num_of_funcs, name);
-    }
-    fake_enter(function->flags == 0 ? ERL_NIF_THR_NORMAL_SCHEDULER : (int)function->flags + 1);
-    ERL_NIF_TERM result = function->fptr(env, argc, argv);
-    fake_enter(ERL_NIF_THR_UNDEFINED);
-    return fake_run(env, result, polls);
-}
-
-ERL_NIF_TERM enif_make_badarg(ErlNifEnv *env)
-{
-    (void)env;
-    return FAKE_BADARG;
-}
-
-bool fake_is_badarg(ERL_NIF_TERM term)
-{
-    return term == FAKE_BADARG;
-}
-
-ERL_NIF_TERM enif_schedule_nif(ErlNifEnv *env, const char *fun_name, int flags,
-                               ERL_NIF_TERM (*fp)(ErlNifEnv *, int, const ERL_NIF_TERM[]), int argc,
-                               const ERL_NIF_TERM argv[])
-{
-    for (int i = 0; i < argc; i++)
-        fake_check_home(env, argv[i]);
-    struct fake_term *term = fake_make(env, FAKE_SCHEDULED);
-    term->count = (size_t)argc;
-    term->u.scheduled = (struct fake_scheduled){.function = fp,
-                                                .name = fun_name,
-                                                .argv = fake_copy_array(argv, (size_t)argc),
-                                                .flags = flags};
-    return (ERL_NIF_TERM)term;
-}
-
-bool fake_is_scheduled(ERL_NIF_TERM term)
-{
-    return fake_at(term, FAKE_SCHEDULED) != NULL;
-}
-
-ERL_NIF_TERM fake_scheduled_argument(ERL_NIF_TERM scheduled)
-{
-    return fake_at(scheduled, FAKE_SCHEDULED)->u.scheduled.argv[0];
-}
-
-ERL_NIF_TERM fake_run(ErlNifEnv *env, ERL_NIF_TERM scheduled, unsigned polls)
-{
-    const struct fake_term *term;
-
-    while ((term = fake_at(scheduled, FAKE_SCHEDULED)) != NULL) {
-        const struct fake_scheduled *next = &term->u.scheduled;
-        if (next->flags == 0 && polls-- == 0)
-            break;
-        fake_enter(next->flags == 0 ? ERL_NIF_THR_NORMAL_SCHEDULER : next->flags + 1);
-        scheduled = next->function(env, (int)term->count, next->argv);
-        fake_enter(ERL_NIF_THR_UNDEFINED);
-    }
-    return scheduled;
 }

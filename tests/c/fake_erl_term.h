@@ -139,4 +139,7 @@ void fake_resource_release(struct fake_resource *resource);
 /* Keeps the resource with that id, or returns NULL. */
 struct fake_resource *fake_resource_find(uint64_t id);
 
+/* With their messages. */
+void fake_free_processes(void);
+
 #endif

@@ -7,10 +7,9 @@
  * caller must get its answer, and nothing may be left: no reference, no environment, no
  * memory, no slot.
  */
-#include "ep_etf.h"
 #include "ep_vm.h"
 #include "fake_erl_nif.h"
-#include "inbox_side.h"
+#include "inbox_worker.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,37 +19,9 @@ const char *__asan_default_options(void);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define CALLERS 6u
-#define CONTEXTS (SIDE_LANES - 1)
 #define STEPS_MAX 128u
 /* What a long payload may take: beyond it there is no memory, so that no run takes long. */
 #define MEMORY_MAX (160u << 10)
-
-/* A term and the environment that keeps it; env NULL: none. */
-struct held {
-    ErlNifEnv *env;
-    ERL_NIF_TERM term;
-};
-
-struct caller {
-    ErlNifPid pid;
-    struct held call;   /* the reference */
-    struct held result; /* of the last function, in an environment of its own */
-    bool waits;         /* for {py_done, Tag} */
-};
-
-struct run {
-    const uint8_t *at, *end;
-    struct ep_vm *vm;
-    struct side side;
-    bool is_alive;
-    struct caller callers[CALLERS];
-    ErlNifPid owners[CONTEXTS], runner;
-    struct held lanes[CONTEXTS];
-    struct held asker, env;
-    uint64_t ids[8]; /* of requests that the worker has taken */
-    unsigned n_ids;
-};
 
 static void must(bool good, const char *what)
 {
@@ -58,32 +29,6 @@ static void must(bool good, const char *what)
         return;
     (void)fprintf(stderr, "inbox_fuzz: %s\n", what);
     abort();
-}
-
-/* --- the input ------------------------------------------------------------------------ */
-
-static uint64_t take(struct run *run, size_t bytes)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes && run->at < run->end; i++)
-        value |= (uint64_t)*run->at++ << (8 * i);
-    return value;
-}
-
-static uint32_t below(struct run *run, uint32_t n)
-{
-    return (uint32_t)take(run, 1) % n;
-}
-
-static size_t copy(struct run *run, void *to, size_t size)
-{
-    size_t left = (size_t)(run->end - run->at);
-    size_t n = size < left ? size : left;
-
-    memcpy(to, run->at, n);
-    run->at += n;
-    return n;
 }
 
 /* --- calls of the NIF ------------------------------------------------------------------- */
@@ -313,17 +258,6 @@ static void attach(struct run *run, uint32_t lane)
     drop(&result);
 }
 
-static uint64_t some_id(struct run *run)
-{
-    uint64_t what = take(run, 1);
-
-    if (what < 128 && run->n_ids > 0)
-        return run->ids[what % run->n_ids];
-    if (what < 192)
-        return what & 7; /* the first generation */
-    return take(run, 8);
-}
-
 static void watch_calls(struct run *run)
 {
     static const char *const names[] = {"lane_interrupt", "lane_expire", "lane_progress"};
@@ -405,121 +339,6 @@ static void die(struct run *run, unsigned how)
     side_die(&run->side);
 }
 
-/* --- the worker ------------------------------------------------------------------------- */
-
-static void receive(struct run *run)
-{
-    uint32_t what = below(run, 8);
-    struct ep_lane_worker *lane = &run->side.lanes[what / 2 % SIDE_LANES];
-    struct ep_ring_rx *ring = (what & 1) != 0 ? &lane->urgent : &lane->call;
-    const struct ep_slot *slot;
-
-    if (ep_ring_peek(ring, &slot) != 0)
-        return;
-    if (slot->kind <= EP_KIND_EXEC && slot->kind != EP_KIND_START)
-        run->ids[run->n_ids++ % 8] = slot->call_id;
-    if (run->n_ids > 8)
-        run->n_ids = 8;
-    if ((slot->flags & EP_FLAG_BLOCK) != 0 && (what & 4) == 0)
-        ep_reclaim_push(&lane->reclaim_tx, slot->block);
-    ep_ring_advance(ring);
-    ep_ring_publish_head(ring);
-}
-
-/* The start of a payload; bytes of the input follow, or stand alone. */
-static size_t put_payload(struct run *run, uint8_t *to, size_t size)
-{
-    struct ep_buf buf;
-
-    ep_buf_init(&buf, to, size, size);
-    switch (below(run, 5)) {
-    case 0: ep_etf_put_int(&buf, 7); break;
-    case 1:
-        ep_etf_put_int(&buf, 0);
-        ep_etf_put_binary(&buf, "f", 1);
-        ep_etf_put_list(&buf, 1);
-        ep_etf_put_int(&buf, 1);
-        ep_etf_put_nil(&buf);
-        break;
-    case 2:
-        ep_etf_put_binary(&buf, "KeyError", 8);
-        ep_etf_put_binary(&buf, "k", 1);
-        ep_etf_put_nil(&buf);
-        break;
-    default: break;
-    }
-    size_t length = buf.length;
-    size_t most = below(run, 64);
-    return length + copy(run, to + length, most < size - length ? most : size - length);
-}
-
-static const uint8_t kinds[] = {EP_KIND_RESULT,   EP_KIND_ERROR,      EP_KIND_DROPPED,
-                                EP_KIND_STARTED,  EP_KIND_STOPPED,    EP_KIND_HELLO,
-                                EP_KIND_CALLBACK, EP_KIND_MAINTAINED, EP_KIND_RESULT,
-                                EP_KIND_CALLBACK, EP_KIND_CALLBACK};
-
-/* A message in the next slot of a ring. With lies, any of its fields may be anything. */
-static void send(struct run *run)
-{
-    static const uint32_t lengths[] = {193,    300,      5000,     66000,
-                                       200000, 1u << 20, 1u << 30, UINT32_MAX};
-    uint32_t index = below(run, SIDE_LANES);
-    struct ep_lane_worker *lane = &run->side.lanes[index];
-    unsigned how = (unsigned)take(run, 1);
-    struct ep_slot *slot;
-
-    if (ep_ring_reserve(&lane->response, &slot) < 0)
-        return;
-    uint64_t id = some_id(run);
-    ep_slot_begin(slot, kinds[below(run, sizeof(kinds))], 0, 0, id, id >> 1);
-    if ((how & 1) != 0)
-        slot->subject = take(run, 8);
-    if ((how & 2) != 0)
-        slot->aux = (uint8_t)take(run, 1);
-    if (index == 0 || (how & 4) != 0)
-        ep_slot_set_stamp(slot, (how & 8) != 0 ? take(run, 8) : below(run, SIDE_LANES + 1));
-    if ((how & 16) != 0) {
-        uint64_t block = take(run, 1) % (SIDE_SLAB_BYTES / EP_PAGE) * EP_PAGE;
-        (void)put_payload(run, lane->slab_mem + block, 256);
-        slot->length = lengths[below(run, 8)];
-        ep_slot_set_block(slot, (how & 32) != 0 ? take(run, 8) : block);
-    } else {
-        slot->length = (uint32_t)put_payload(run, slot->data, sizeof(slot->data));
-    }
-    if ((how & 64) != 0)
-        slot->kind = (uint8_t)take(run, 1);
-    if ((how & 128) != 0)
-        slot->flags = (uint8_t)take(run, 1);
-    (void)ep_ring_commit(&lane->response);
-}
-
-static void write_anything(struct run *run)
-{
-    size_t offset = (size_t)take(run, 3) % run->side.rings_size;
-    size_t n = 1 + below(run, 64);
-
-    if (n > run->side.rings_size - offset)
-        n = run->side.rings_size - offset;
-    (void)copy(run, run->side.rings + offset, n);
-}
-
-static void write_word(struct run *run)
-{
-    uint32_t lane = below(run, SIDE_LANES);
-    enum side_word word = below(run, SIDE_WORDS);
-    uint64_t n = take(run, 1);
-
-    side_add_to_word(&run->side, lane, word, n < 128 ? n : n < 192 ? n - 192 : take(run, 8));
-}
-
-static void hand_back(struct run *run)
-{
-    struct ep_lane_worker *lane = &run->side.lanes[below(run, SIDE_LANES)];
-    uint64_t block = take(run, 1);
-
-    ep_reclaim_push(&lane->reclaim_tx, block < 128 ? block * EP_PAGE : take(run, 8));
-}
-
 /* --- a run ------------------------------------------------------------------------------ */
 
 static void step(struct run *run)
@@ -560,11 +379,11 @@ static void step(struct run *run)
     case 21: die(run, below(run, 8)); break;
     case 22:
     case 23:
-    case 24: receive(run); break;
-    case 25: write_anything(run); break;
-    case 26: write_word(run); break;
-    case 27: hand_back(run); break;
-    default: send(run); break;
+    case 24: worker_receive(run); break;
+    case 25: worker_write_anything(run); break;
+    case 26: worker_write_word(run); break;
+    case 27: worker_hand_back(run); break;
+    default: worker_send(run); break;
     }
 }
 

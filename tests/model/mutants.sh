@@ -21,16 +21,17 @@ fi
 # ThreadSanitizer of older compilers cannot start where the kernel places libraries too randomly.
 fixed=$(setarch -R true 2>/dev/null && echo 'setarch -R' || true)
 modules='ep_ring ep_bell ep_slab ep_lane ep_seg ep_cpu ep_buf ep_etf'
+ring_tests='ep_ring_test ep_slab_test ep_lane_wake_test ep_lane_edge_test'
 good=0 bad=0
 limit=100
 
-# objects TREE FLAGS: builds the modules as they are and the three tests.
+# objects TREE FLAGS: builds the modules as they are and the tests.
 objects() {
     mkdir -p "$work/$1"
     for m in $modules; do
         "$CC" -std=c17 -g -O2 $2 -I"$root/transport" -c "$root/transport/$m.c" -o "$work/$1/$m.o"
     done
-    for t in ep_ring_test ep_slab_test ep_lane_wake_test; do
+    for t in $ring_tests; do
         "$CXX" -std=c++17 -g -O2 $2 -I"$root/transport" -I"$root/tests/c" -c "$root/tests/c/$t.cc" -o "$work/$1/$t.o"
     done
 }
@@ -85,7 +86,7 @@ tsan=-fsanitize=thread
 objects tsan "$tsan"
 objects plain ''
 
-for t in ep_ring_test ep_slab_test ep_lane_wake_test; do
+for t in $ring_tests; do
     if run tsan "$tsan" $t '*' ep_ring '' && run plain '' $t '*' ep_ring ''; then
         good=$((good + 1))
     else
@@ -115,11 +116,11 @@ mutant 'P1 before the slot is filled' plain '' ep_ring_test '*' ep_ring \
 
 # Wake-ups: what a processor does with weaker orders. x86 delays stores only, behind the loads that follow.
 if [ "$(uname -m)" = x86_64 ]; then
-    mutant 'W1 store only released' plain '' ep_lane_wake_test '*ACall*:*AResponse*Bell*' ep_ring "$(release 'store.*slot->seq' release)"
-    mutant 'W2 store only released' plain '' ep_lane_wake_test '*ACall*:*AResponse*Bell*' ep_bell \
+    mutant 'W1 store only released' plain '' ep_lane_edge_test '*ACall*:*AResponse*Bell*' ep_ring "$(release 'store.*slot->seq' release)"
+    mutant 'W2 store only released' plain '' ep_lane_edge_test '*ACall*:*AResponse*Bell*' ep_bell \
         "$(release 'store.*memory_order_seq_cst' release)"
-    mutant 'S1 store only released' plain '' ep_lane_wake_test '*RoomInTheResponse*Bell*' ep_ring "$(release 'store.*shared_head' release)"
-    mutant 'R1 store only released' plain '' ep_lane_wake_test '*RoomInTheSlab*Bell*' ep_slab "$(release 'store.*tx->tail' release)"
+    mutant 'S1 store only released' plain '' ep_lane_edge_test '*RoomInTheResponse*Bell*' ep_ring "$(release 'store.*shared_head' release)"
+    mutant 'R1 store only released' plain '' ep_lane_edge_test '*RoomInTheSlab*Bell*' ep_slab "$(release 'store.*tx->tail' release)"
 fi
 # A lost wake-up hangs, so the time limit is what ends these.
 wake='*LaneWake*NeverLoses*/Two'

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inbox_worker.h"
+
+#include "ep_etf.h"
+#include "ep_lane.h"
+
+void worker_receive(struct run *run)
+{
+    uint32_t what = below(run, 8);
+    struct ep_lane_worker *lane = &run->side.lanes[what / 2 % SIDE_LANES];
+    struct ep_ring_rx *ring = (what & 1) != 0 ? &lane->urgent : &lane->call;
+    const struct ep_slot *slot;
+
+    if (ep_ring_peek(ring, &slot) != 0)
+        return;
+    if (slot->kind <= EP_KIND_EXEC && slot->kind != EP_KIND_START)
+        run->ids[run->n_ids++ % 8] = slot->call_id;
+    if (run->n_ids > 8)
+        run->n_ids = 8;
+    if ((slot->flags & EP_FLAG_BLOCK) != 0 && (what & 4) == 0)
+        ep_reclaim_push(&lane->reclaim_tx, slot->block);
+    ep_ring_advance(ring);
+    ep_ring_publish_head(ring);
+}
+
+/* The start of a payload; bytes of the input follow, or stand alone. */
+static size_t put_payload(struct run *run, uint8_t *to, size_t size)
+{
+    struct ep_buf buf;
+
+    ep_buf_init(&buf, to, size, size);
+    switch (below(run, 5)) {
+    case 0: ep_etf_put_int(&buf, 7); break;
+    case 1:
+        ep_etf_put_int(&buf, 0);
+        ep_etf_put_binary(&buf, "f", 1);
+        ep_etf_put_list(&buf, 1);
+        ep_etf_put_int(&buf, 1);
+        ep_etf_put_nil(&buf);
+        break;
+    case 2:
+        ep_etf_put_binary(&buf, "KeyError", 8);
+        ep_etf_put_binary(&buf, "k", 1);
+        ep_etf_put_nil(&buf);
+        break;
+    default: break;
+    }
+    size_t length = buf.length;
+    size_t most = below(run, 64);
+    return length + copy(run, to + length, most < size - length ? most : size - length);
+}
+
+static const uint8_t kinds[] = {EP_KIND_RESULT,   EP_KIND_ERROR,      EP_KIND_DROPPED,
+                                EP_KIND_STARTED,  EP_KIND_STOPPED,    EP_KIND_HELLO,
+                                EP_KIND_CALLBACK, EP_KIND_MAINTAINED, EP_KIND_RESULT,
+                                EP_KIND_CALLBACK, EP_KIND_CALLBACK};
+
+/* A message in the next slot of a ring. With lies, any of its fields may be anything. */
+void worker_send(struct run *run)
+{
+    static const uint32_t lengths[] = {193,    300,      5000,     66000,
+                                       200000, 1u << 20, 1u << 30, UINT32_MAX};
+    uint32_t index = below(run, SIDE_LANES);
+    struct ep_lane_worker *lane = &run->side.lanes[index];
+    unsigned how = (unsigned)take(run, 1);
+    struct ep_slot *slot;
+
+    if (ep_ring_reserve(&lane->response, &slot) < 0)
+        return;
+    uint64_t id = some_id(run);
+    ep_slot_begin(slot, kinds[below(run, sizeof(kinds))], 0, 0, id, id >> 1);
+    if ((how & 1) != 0)
+        slot->subject = take(run, 8);
+    if ((how & 2) != 0)
+        slot->aux = (uint8_t)take(run, 1);
+    if (index == 0 || (how & 4) != 0)
+        ep_slot_set_stamp(slot, (how & 8) != 0 ? take(run, 8) : below(run, SIDE_LANES + 1));
+    if ((how & 16) != 0) {
+        uint64_t block = take(run, 1) % (SIDE_SLAB_BYTES / EP_PAGE) * EP_PAGE;
+        (void)put_payload(run, lane->slab_mem + block, 256);
+        slot->length = lengths[below(run, 8)];
+        ep_slot_set_block(slot, (how & 32) != 0 ? take(run, 8) : block);
+    } else {
+        slot->length = (uint32_t)put_payload(run, slot->data, sizeof(slot->data));
+    }
+    if ((how & 64) != 0)
+        slot->kind = (uint8_t)take(run, 1);
+    if ((how & 128) != 0)
+        slot->flags = (uint8_t)take(run, 1);
+    (void)ep_ring_commit(&lane->response);
+}
+
+void worker_write_anything(struct run *run)
+{
+    size_t offset = (size_t)take(run, 3) % run->side.rings_size;
+    size_t n = 1 + below(run, 64);
+
+    if (n > run->side.rings_size - offset)
+        n = run->side.rings_size - offset;
+    (void)copy(run, run->side.rings + offset, n);
+}
+
+void worker_write_word(struct run *run)
+{
+    uint32_t lane = below(run, SIDE_LANES);
+    enum side_word word = below(run, SIDE_WORDS);
+    uint64_t n = take(run, 1);
+
+    side_add_to_word(&run->side, lane, word, n < 128 ? n : n < 192 ? n - 192 : take(run, 8));
+}
+
+void worker_hand_back(struct run *run)
+{
+    struct ep_lane_worker *lane = &run->side.lanes[below(run, SIDE_LANES)];
+    uint64_t block = take(run, 1);
+
+    ep_reclaim_push(&lane->reclaim_tx, block < 128 ? block * EP_PAGE : take(run, 8));
+}
