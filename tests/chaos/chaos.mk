@@ -17,9 +17,11 @@ chaos: chaos-ebin
 	@echo '== chaos: KILLS=$(KILLS) SEED=$(SEED) $(FAULTS)'
 	@KILLS='$(KILLS)' SEED='$(SEED)' FAULTS='$(FAULTS)' $(CHAOS_ERL) -eval 'chaos:main()'
 
-# A worker that ends at named steps, in a tree of its own. PART=4: one case in four, others for another SEED.
+# A worker that ends at named steps, in a tree of its own. PART=4: one case in four, others for another SEED. KINDS="import
+# leave": of these kinds of request only.
 CRASH_LIB := _build/crash_lib/erlang_python
 PART ?= 1
+KINDS ?=
 crash-build: build
 	@scripts/configure.sh _build/cmake_crash -DEP_CRASHPOINTS=ON -DEP_PRIV_DIR=$(CURDIR)/$(CRASH_LIB)/priv
 	cmake --build _build/cmake_crash -j $(JOBS) --target ep_launcher ep_worker py_nif ep_python_files -- --quiet
@@ -27,7 +29,7 @@ crash-build: build
 
 crashpoints: chaos-ebin crash-build
 	@echo '== crash points: PART=$(PART) SEED=$(SEED)'
-	@PART='$(PART)' SEED='$(SEED)' ERL_LIBS=$(CURDIR)/_build/crash_lib $(ERL_STORM) -eval 'chaos_crashpoints:main()'
+	@PART='$(PART)' SEED='$(SEED)' KINDS='$(KINDS)' ERL_LIBS=$(CURDIR)/_build/crash_lib $(ERL_STORM) -eval 'chaos_crashpoints:main()'
 
 # SIGKILL of whole VMs.
 N ?= 10
