@@ -86,6 +86,20 @@ int enif_make_existing_atom_len(ErlNifEnv *env, const char *name, size_t len, ER
     return *atom != 0;
 }
 
+/* New in OTP 26 (NIF 2.17). */
+#if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
+int enif_make_new_atom_len(ErlNifEnv *env, const char *name, size_t len, ERL_NIF_TERM *atom,
+                           ErlNifCharEncoding encoding)
+{
+    (void)env;
+    (void)encoding;
+    if (len > 255)
+        return 0;
+    *atom = intern(name, len, true);
+    return 1;
+}
+#endif
+
 int enif_is_atom(ErlNifEnv *env, ERL_NIF_TERM term)
 {
     (void)env;
