@@ -2,124 +2,9 @@
 #include "fake_erl_term.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <string.h>
 
-/* Atoms, and what looks at whole terms: order, maps, copies, the external format. */
-
-/* --- atoms ---------------------------------------------------------------------------- */
-#define ATOM_BUCKETS 1024u
-#define ATOMS_MAX 65536u
-
-struct atom {
-    struct atom *next;
-    size_t index, size;
-    char name[256]; /* Latin-1 */
-};
-
-static pthread_mutex_t atom_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct atom *atom_buckets[ATOM_BUCKETS];
-static struct atom *atoms[ATOMS_MAX];
-static size_t n_atoms;
-
-static struct atom *find_atom(const char *name, size_t size, unsigned bucket)
-{
-    struct atom *atom = atom_buckets[bucket];
-
-    while (atom != NULL && (atom->size != size || memcmp(atom->name, name, size) != 0))
-        atom = atom->next;
-    return atom;
-}
-
-/* 0: there is none, and may_make is false. */
-static ERL_NIF_TERM intern(const char *name, size_t size, bool may_make)
-{
-    unsigned bucket = 5381;
-
-    fake_must(size < sizeof(((struct atom *)0)->name), "the name of an atom is too long");
-    for (size_t i = 0; i < size; i++)
-        bucket = bucket * 33 + (unsigned char)name[i];
-    bucket %= ATOM_BUCKETS;
-    pthread_mutex_lock(&atom_lock);
-    struct atom *atom = find_atom(name, size, bucket);
-    if (atom == NULL && may_make) {
-        atom = calloc(1, sizeof(*atom));
-        fake_must(atom != NULL && n_atoms < ATOMS_MAX, "the table of atoms is full");
-        memcpy(atom->name, name, size);
-        atom->size = size;
-        atom->index = n_atoms;
-        atom->next = atom_buckets[bucket];
-        atom_buckets[bucket] = atom;
-        atoms[n_atoms++] = atom;
-    }
-    pthread_mutex_unlock(&atom_lock);
-    return atom == NULL ? 0 : (ERL_NIF_TERM)atom->index << 6 | FAKE_TAG_ATOM;
-}
-
-static const struct atom *atom_of(ERL_NIF_TERM term)
-{
-    pthread_mutex_lock(&atom_lock);
-    const struct atom *atom = atoms[term >> 6];
-    pthread_mutex_unlock(&atom_lock);
-    return atom;
-}
-
-ERL_NIF_TERM enif_make_atom_len(ErlNifEnv *env, const char *name, size_t len)
-{
-    (void)env;
-    return len > 255 ? FAKE_BADARG : intern(name, len, true);
-}
-
-ERL_NIF_TERM enif_make_atom(ErlNifEnv *env, const char *name)
-{
-    return enif_make_atom_len(env, name, strlen(name));
-}
-
-int enif_make_existing_atom_len(ErlNifEnv *env, const char *name, size_t len, ERL_NIF_TERM *atom,
-                                ErlNifCharEncoding encoding)
-{
-    (void)env;
-    (void)encoding;
-    if (len > 255)
-        return 0;
-    *atom = intern(name, len, false);
-    return *atom != 0;
-}
-
-/* New in OTP 26 (NIF 2.17). */
-#if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
-int enif_make_new_atom_len(ErlNifEnv *env, const char *name, size_t len, ERL_NIF_TERM *atom,
-                           ErlNifCharEncoding encoding)
-{
-    (void)env;
-    (void)encoding;
-    if (len > 255)
-        return 0;
-    *atom = intern(name, len, true);
-    return 1;
-}
-#endif
-
-int enif_is_atom(ErlNifEnv *env, ERL_NIF_TERM term)
-{
-    (void)env;
-    return fake_is_atom(term);
-}
-
-int enif_get_atom(ErlNifEnv *env, ERL_NIF_TERM term, char *buf, unsigned len,
-                  ErlNifCharEncoding encoding)
-{
-    (void)env;
-    (void)encoding;
-    if (!fake_is_atom(term))
-        return 0;
-    const struct atom *atom = atom_of(term);
-    if (atom->size + 1 > len)
-        return 0;
-    memcpy(buf, atom->name, atom->size);
-    buf[atom->size] = '\0';
-    return (int)atom->size + 1;
-}
+/* What looks at whole terms: order, maps, copies, the external format. */
 
 /* --- order ---------------------------------------------------------------------------- */
 static int order(uint64_t a, uint64_t b)
@@ -351,6 +236,7 @@ ERL_NIF_TERM enif_make_copy(ErlNifEnv *dst_env, ERL_NIF_TERM src_term)
 
 /* Of pids and references, bytes that mean something here only. */
 #define VERSION 131
+#define TAG_ATOM_BYTES 118
 #define TAG_PID_BYTES 103
 #define TAG_REF_BYTES 90
 #define TAG_RESOURCE_BYTES 91
@@ -384,6 +270,13 @@ int enif_term_to_binary(ErlNifEnv *env, ERL_NIF_TERM term, ErlNifBinary *bin)
         return 0;
     if (fake_is_pid(term))
         return give_bytes(TAG_PID_BYTES, head, 0, &term, sizeof(term), bin);
+    if (fake_is_atom(term)) {
+        size_t size;
+        const char *name = fake_atom_name(term, &size);
+        head[0] = (unsigned char)(size >> 8);
+        head[1] = (unsigned char)size;
+        return give_bytes(TAG_ATOM_BYTES, head, 2, name, size, bin);
+    }
     fake_must(fake_is_boxed(term), "enif_term_to_binary() of this kind is not there");
     switch (t->kind) {
     case FAKE_REF:
@@ -572,10 +465,12 @@ static void print_boxed(struct text *text, const struct fake_term *term)
 
 static void print(struct text *text, ERL_NIF_TERM term)
 {
+    size_t size;
+
     if (fake_is_small(term))
         put(text, "%ld", (long)term >> 4);
     else if (fake_is_atom(term))
-        put(text, "%s", atom_of(term)->name);
+        put(text, "%s", fake_atom_name(term, &size));
     else if (fake_is_pid(term))
         put(text, "<%ld>", (long)term >> 6);
     else if (term == FAKE_BADARG)

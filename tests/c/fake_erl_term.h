@@ -128,6 +128,9 @@ struct fake_heap *fake_env_give_heap(ErlNifEnv *env, ERL_NIF_TERM term);
 ErlNifEnv *fake_env_of_heap(struct fake_heap *heap);
 void fake_heap_free(struct fake_heap *heap);
 
+/* In UTF-8. */
+const char *fake_atom_name(ERL_NIF_TERM atom, size_t *ret_size);
+
 /* fake_erl_nif.c */
 struct fake_resource *fake_resource_of(const void *object);
 void *fake_resource_object(struct fake_resource *resource);
