@@ -72,6 +72,8 @@ typedef _Atomic uint8_t ep_atomic_u8;
  * with its question at the first, so that only one that lies comes to the second. */
 #define EP_THREAD_QUESTIONS_MAX 12000u
 #define EP_QUESTIONS_MAX 12500u
+/* Bytes of START: paths, mostly. They fit into the slab of a lane that is new. */
+#define EP_PROLOGUE_MAX (64u << 20)
 /* Bytes of MAINTAINED: a few numbers, or an error; the VM reads it in the reaper. */
 #define EP_MAINTAINED_MAX (64u << 10)
 
@@ -114,6 +116,7 @@ struct ep_slot {
 #define EP_FLAG_ALL 0xFu       /* those that a worker may set */
 #define EP_FLAG_SHARES 0x10u   /* VM only: the request before was made on the worker's CPU */
 #define EP_FLAG_FORCED 0x20u   /* VM only, INTERRUPT: one that waits for an import waits no more */
+#define EP_FLAG_FIRST 0x40u /* VM only, MAINTAIN: the next request of the lane waits for its end */
 
 /* What a message is. Payloads are terms of the external term format without
  * its version byte, one after the other; docs/wire.md lists them. */

@@ -37,6 +37,7 @@
     asker/1,
     question/1,
     inquire/4,
+    inquire_first/4,
     slot_acquire/2,
     slot_claim/2,
     slot_release/1,
@@ -148,7 +149,7 @@ lane_new(_SpinNs, _MaxResultBytes) ->
     ?NOT_LOADED.
 
 %% The prologue is run in the interpreter before its first request, see
-%% py_maintenance:prologue/2.
+%% py_maintenance:prologue/3.
 -spec lane_attach(lane(), host(), pos_integer(), worker | owngil, [{atom(), list()}]) ->
     ok | {error, atom()}.
 lane_attach(_Lane, _Host, _Index, _Mode, _Prologue) ->
@@ -219,6 +220,11 @@ question(_Asker) ->
 %% {error, term()}} comes, if the interpreter ever answers or its process dies.
 -spec inquire(lane(), reference(), atom(), list()) -> ok | {error, atom()}.
 inquire(_Lane, _Tag, _Function, _Args) ->
+    ?NOT_LOADED.
+
+%% The same; requests that the context has not begun wait for the end of the function.
+-spec inquire_first(lane(), reference(), atom(), list()) -> ok | {error, atom()}.
+inquire_first(_Lane, _Tag, _Function, _Args) ->
     ?NOT_LOADED.
 
 -spec call_id(call()) -> non_neg_integer().

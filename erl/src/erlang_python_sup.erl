@@ -29,6 +29,7 @@ init([]) ->
     ok = py_callback:create_table(),
     ok = py_shared_worker:create_table(),
     ok = py_report:create_table(),
+    ok = py_code:create_table(),
     ok = py_pool_registry:create_table(),
     Flags = #{strategy => one_for_one, intensity => 5000, period => 10},
     {ok, {Flags, [

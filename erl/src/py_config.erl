@@ -20,7 +20,9 @@
     kill_after := timeout(),
     python := binary(),
     spin_us := auto | 0..1000,
-    max_result_bytes := pos_integer()
+    max_result_bytes := pos_integer(),
+    %% beside those that are registered for all
+    paths := [binary()]
 }.
 -type context() :: #{
     %% default: worker contexts have a process of their own, owngil contexts share
@@ -30,7 +32,8 @@
     python := binary(),
     spin_us := auto | 0..1000,
     %% of VM heap that one result may need
-    max_result_bytes := pos_integer()
+    max_result_bytes := pos_integer(),
+    paths := [binary()]
 }.
 
 -define(KEYS, [
@@ -43,14 +46,14 @@
     spin_us,
     max_result_bytes,
     max_state_entries,
-    max_atoms
+    max_atoms,
+    paths
 ]).
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
 -define(LACKING_OPTIONS, [
     preload,
     imports,
-    paths,
     none,
     error_text,
     env,
@@ -97,7 +100,7 @@ get(Key) ->
 %% Unknown keys are refused.
 -spec pool_options(map()) -> {ok, pool()} | {error, error()}.
 pool_options(Options) ->
-    Known = [contexts, mode, num_workers, kill_after, python, spin_us, max_result_bytes],
+    Known = [contexts, mode, num_workers, kill_after, python, spin_us, max_result_bytes, paths],
     try
         ok = known_keys(Options, Known),
         Contexts = option(contexts, num_contexts, Options),
@@ -110,7 +113,8 @@ pool_options(Options) ->
             kill_after => option(kill_after, kill_after, Options),
             python => option(python, python, Options),
             spin_us => option(spin_us, spin_us, Options),
-            max_result_bytes => option(max_result_bytes, max_result_bytes, Options)
+            max_result_bytes => option(max_result_bytes, max_result_bytes, Options),
+            paths => check(paths, maps:get(paths, Options, []))
         }}
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
@@ -119,7 +123,7 @@ pool_options(Options) ->
 %% @doc The settings of a single context.
 -spec context_options(map()) -> {ok, context()} | {error, error()}.
 context_options(Options) ->
-    Known = [own_process, preload, kill_after, python, spin_us, max_result_bytes],
+    Known = [own_process, preload, kill_after, python, spin_us, max_result_bytes, paths],
     try
         ok = known_keys(Options, Known),
         {ok, #{
@@ -128,7 +132,8 @@ context_options(Options) ->
             kill_after => option(kill_after, kill_after, Options),
             python => option(python, python, Options),
             spin_us => option(spin_us, spin_us, Options),
-            max_result_bytes => option(max_result_bytes, max_result_bytes, Options)
+            max_result_bytes => option(max_result_bytes, max_result_bytes, Options),
+            paths => check(paths, maps:get(paths, Options, []))
         }}
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
@@ -206,6 +211,7 @@ default(python) -> <<>>;
 default(spin_us) -> auto;
 default(max_result_bytes) -> 1 bsl 30;
 default(max_state_entries) -> infinity;
+default(paths) -> [];
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
 max_atoms(false) ->
@@ -261,6 +267,11 @@ check(max_state_entries, N) ->
     is_integer(N) andalso N >= 0 orelse
         bad(max_state_entries, N, "must be an integer from 0 or infinity"),
     N;
+check(paths, Paths) ->
+    case py_paths:directories(Paths) of
+        {ok, Absolute} -> Absolute;
+        {error, Why} -> bad(paths, Paths, Why)
+    end;
 check(preload, Code) ->
     try
         iolist_to_binary(Code)

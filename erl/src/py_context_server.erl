@@ -282,7 +282,13 @@ attached(Refused, Tries, State = #state{id = Id, lane = Lane, settings = Setting
         {ok, Worker, Place} ->
             Preloads = maps:get(preload, Settings, <<>>) =/= <<>>,
             Member = #{
-                lane => Lane, id => Id, mode => Mode, place => Place, preloads => Preloads, member => member(State)
+                lane => Lane,
+                id => Id,
+                mode => Mode,
+                place => Place,
+                preloads => Preloads,
+                paths => maps:get(paths, Settings, []),
+                member => member(State)
             },
             case py_worker:attach(Worker, Member) of
                 ok -> {ok, Worker};
@@ -313,8 +319,10 @@ shared_worker(Key, Options, Place, Refused) ->
         {error, Reason} -> {error, Reason}
     end.
 
-process_options(Settings) ->
-    maps:with([python, spin_us, kill_after], Settings).
+%% What contexts of one process have in common. Those of mode worker share its interpreter.
+process_options(Settings = #{mode := Mode}) ->
+    Interpreter = case Mode of worker -> [paths]; owngil -> [] end,
+    maps:with([python, spin_us, kill_after | Interpreter], Settings).
 
 start_failure(owngil, Type, Text) ->
     case py_python:info() of

@@ -48,6 +48,8 @@ name(number) -> "N";
 name(number_or_pool) -> "N";
 name(options) -> "Options";
 name(options_or_code) -> "Options";
+name(path) -> "Path";
+name(paths) -> "Paths";
 name(pool) -> "Pool";
 name(ref) -> "Ref";
 name(registered) -> "Module";

@@ -10,9 +10,8 @@
 -include("py_limits.hrl").
 
 -export([memory_stats/0, memory_stats/1, gc/1, gc/2, tracemalloc_start/1, tracemalloc_stop/0]).
--export([prologue/2, forget/0, answer/3]).
+-export([prologue/3, forget/0]).
 
--define(TIMEOUT_MS, 5000).
 %% Frames to trace, while tracing; for contexts that start meanwhile.
 -define(TRACING, py_tracemalloc).
 %% Characters of a context's name in the list of processes.
@@ -64,15 +63,15 @@ tracemalloc_stop() ->
     ok.
 
 %% @doc What an interpreter does as it starts, before its first request: functions and
-%% their arguments.
--spec prologue(pos_integer(), term()) -> [{atom(), list()}].
-prologue(Place, Id) ->
+%% their arguments. Paths: of the pool or context.
+-spec prologue(pos_integer(), term(), [binary()]) -> [{atom(), list()}].
+prologue(Place, Id, Paths) ->
     Trace =
         case persistent_term:get(?TRACING, undefined) of
             undefined -> [];
             Frames -> [{tracemalloc_start, [Frames]}]
         end,
-    [{show_context, [Place, name(Id)]} | Trace].
+    [{show_context, [Place, name(Id)]} | py_code:prologue(Paths)] ++ Trace.
 
 %% As ps shows it: pool and number, for a context of a pool.
 name({Pool, Number}) when is_atom(Pool), is_integer(Number) ->
@@ -108,41 +107,13 @@ one(Ctx, Function, Args) when is_pid(Ctx) ->
 one(_Ctx, _Function, _Args) ->
     py_error_info:refuse(arguments).
 
-%% In a process of its own, so that no late answer reaches the caller.
 ask(Contexts, Function, Args) ->
-    {_Pid, Ref} = spawn_monitor(?MODULE, answer, [Contexts, Function, Args]),
-    receive
-        {'DOWN', Ref, process, _, {answers, Answers}} -> Answers;
-        %% Somebody killed it.
-        {'DOWN', Ref, process, _, _Reason} -> []
-    end.
+    lists:append([
+        taken(Function, Ctx, Lane, Answer)
+     || {Ctx, Lane, Answer} <- py_inquiry:ask(Contexts, beside, Function, Args)
+    ]).
 
-%% @private
--spec answer([{py:context(), ep_nif:lane()}], atom(), list()) -> no_return().
-answer(Contexts, Function, Args) ->
-    exit({answers, collect(Contexts, Function, Args)}).
-
-collect(Contexts, Function, Args) ->
-    Deadline = erlang:monotonic_time(millisecond) + ?TIMEOUT_MS,
-    Tags = maps:from_list([
-        {Tag, Context}
-     || Context = {_Ctx, Lane} <- Contexts,
-        Tag <- [make_ref()],
-        ep_nif:inquire(Lane, Tag, Function, Args) =:= ok
-    ]),
-    await(Function, Tags, Deadline).
-
-await(_Function, Tags, _Deadline) when map_size(Tags) =:= 0 ->
-    [];
-await(Function, Tags, Deadline) ->
-    receive
-        {py_maintained, Tag, Answer} when is_map_key(Tag, Tags) ->
-            {Context, Left} = maps:take(Tag, Tags),
-            taken(Function, Context, Answer) ++ await(Function, Left, Deadline)
-    after max(0, Deadline - erlang:monotonic_time(millisecond)) -> []
-    end.
-
-taken(Function, {Ctx, Lane}, {ok, Answer}) ->
+taken(Function, Ctx, Lane, {ok, Answer}) ->
     case checked(Function, Answer) of
         {ok, Source, Value} ->
             [{Ctx, {Source, Value}}];
@@ -150,7 +121,7 @@ taken(Function, {Ctx, Lane}, {ok, Answer}) ->
             _ = ep_nif:lane_kill(Lane),
             []
     end;
-taken(_Function, _Context, {error, _}) ->
+taken(_Function, _Ctx, _Lane, _NoAnswer) ->
     [].
 
 once(Answers) ->

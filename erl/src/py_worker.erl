@@ -33,6 +33,8 @@
     mode := py:context_mode(),
     place := pos_integer() | any,
     preloads := boolean(),
+    %% of its own, see py_code:prologue/1
+    paths := [binary()],
     member => py_report:member()
 }.
 
@@ -366,9 +368,11 @@ free_place(#{place := Wanted}, #state{options = #{places := N}, tenants = Tenant
 attach_lane(Place, State = #state{phase = ready, host = Host, tenants = Tenants, used = Used}) when
     is_map_key(Place, Tenants)
 ->
-    Tenant = #tenant{wanted = #{lane := Lane, mode := Mode, id := Id}} = maps:get(Place, Tenants),
-    case ep_nif:lane_attach(Lane, Host, Place, Mode, py_maintenance:prologue(Place, Id)) of
+    Tenant = #tenant{wanted = #{lane := Lane, mode := Mode, id := Id, paths := Paths}} = maps:get(Place, Tenants),
+    Change = py_code:change(),
+    case ep_nif:lane_attach(Lane, Host, Place, Mode, py_maintenance:prologue(Place, Id, Paths)) of
         ok ->
+            ok = py_code:catch_up(Lane, Change),
             Attached = Tenant#tenant{used = came_to_something(Lane)},
             State#state{tenants = Tenants#{Place := Attached}, used = [Place | Used]};
         %% The process has just ended, or the context: a message says so.

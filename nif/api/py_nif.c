@@ -187,6 +187,7 @@ static ErlNifFunc functions[] = {
     {"asker", 1, asker_nif, 0},
     {"question", 1, question_nif, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"inquire", 4, inquire_nif, 0},
+    {"inquire_first", 4, inquire_first_nif, 0},
     {"call_id", 1, call_id_nif, 0},
     {"slot_acquire", 2, slot_acquire_nif, 0},
     {"slot_claim", 2, slot_claim_nif, 0},

@@ -53,9 +53,7 @@ PY_NIF(question_nif)
     return ep_answer_question(env, asker);
 }
 
-/* inquire(Lane, Tag, Function, Args) -> ok | {error, Posix}. {py_maintained, Tag,
- * {ok, Term} | {error, Reason}} comes. */
-PY_NIF(inquire_nif)
+static ERL_NIF_TERM inquire(ErlNifEnv *env, const ERL_NIF_TERM argv[], bool is_first)
 {
     struct ep_encoder encoder = {.terms_left = SIZE_MAX, .bytes_left = SIZE_MAX};
     struct ep_fault fault;
@@ -64,7 +62,6 @@ PY_NIF(inquire_nif)
     uint8_t lent[512];
     ErlNifPid self;
 
-    (void)argc;
     if (!enif_get_resource(env, argv[0], ep_lane_type, (void **)&lane))
         return enif_make_badarg(env);
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
@@ -77,7 +74,23 @@ PY_NIF(inquire_nif)
         return enif_make_badarg(env);
     }
     (void)enif_self(env, &self);
-    int rc = ep_inquiry_send(lane, &self, env, argv[1], &buf);
+    int rc = ep_inquiry_send(lane, &self, argv[1], is_first, &buf);
     ep_buf_finish(&buf);
     return rc < 0 ? py_nif_posix_error(env, rc) : am_ok;
+}
+
+/* inquire(Lane, Tag, Function, Args) -> ok | {error, Posix}. {py_maintained, Tag,
+ * {ok, Term} | {error, Reason}} comes. */
+PY_NIF(inquire_nif)
+{
+    (void)argc;
+    return inquire(env, argv, false);
+}
+
+/* inquire_first(Lane, Tag, Function, Args) -> ok | {error, Posix}. The same, and requests that
+ * have not begun wait for its end. */
+PY_NIF(inquire_first_nif)
+{
+    (void)argc;
+    return inquire(env, argv, true);
 }

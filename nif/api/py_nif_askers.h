@@ -12,5 +12,6 @@ PY_NIF(run_callbacks_nif);
 PY_NIF(asker_nif);
 PY_NIF(question_nif);
 PY_NIF(inquire_nif);
+PY_NIF(inquire_first_nif);
 
 #endif

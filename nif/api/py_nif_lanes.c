@@ -73,11 +73,14 @@ PY_NIF(lane_attach_nif)
         || !enif_get_uint(env, argv[2], &index)
         || enif_get_atom(env, argv[3], mode, sizeof(mode), ERL_NIF_LATIN1) == 0)
         return enif_make_badarg(env);
-    ep_buf_init(&prologue, lent, sizeof(lent), sizeof(lent));
-    if (put_prologue(env, argv[4], &prologue) < 0 || prologue.error != 0)
+    ep_buf_init(&prologue, lent, sizeof(lent), EP_PROLOGUE_MAX);
+    if (put_prologue(env, argv[4], &prologue) < 0 || prologue.error != 0) {
+        ep_buf_finish(&prologue);
         return enif_make_badarg(env);
+    }
     bool owngil = strcmp(mode, "owngil") == 0;
     int rc = ep_attach_lane(lane, host, index, owngil ? EP_MODE_OWNGIL : EP_MODE_WORKER, &prologue);
+    ep_buf_finish(&prologue);
     return rc < 0 ? py_nif_posix_error(env, rc) : am_ok;
 }
 

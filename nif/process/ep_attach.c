@@ -8,11 +8,32 @@
 #include "ep_lanes.h"
 #include "ep_note.h"
 #include "ep_outbox.h"
+#include "ep_peer.h"
 #include "ep_wake.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* 0 or a negative errno. Under the producer lock, attached. */
+static int put_payload(struct ep_lane *lane, struct ep_slot *slot, const struct ep_buf *payload)
+{
+    struct ep_lane_vm *shm = &lane->shm;
+    uint64_t block;
+
+    slot->length = (uint32_t)payload->length;
+    if (payload->length <= EP_INLINE_MAX) {
+        if (payload->length > 0)
+            memcpy(slot->data, payload->data, payload->length);
+        return 0;
+    }
+    int rc = ep_slab_alloc(&shm->slab, payload->length, &block);
+    if (rc < 0)
+        return rc;
+    memcpy(shm->slab_mem + block, payload->data, payload->length);
+    ep_slot_set_block(slot, block);
+    return 0;
+}
 
 /* Returns whether there was room. Under the producer lock, attached. */
 static bool send_plain(struct ep_lane *lane, enum ep_kind kind, uint32_t aux,
@@ -23,10 +44,8 @@ static bool send_plain(struct ep_lane *lane, enum ep_kind kind, uint32_t aux,
     if (ep_ring_reserve(&lane->shm.call, &slot) < 0)
         return false;
     ep_slot_begin(slot, kind, 0, (uint8_t)aux, 0, 0);
-    if (payload != NULL && payload->length > 0) {
-        slot->length = (uint32_t)payload->length;
-        memcpy(slot->data, payload->data, payload->length);
-    }
+    if (payload != NULL && put_payload(lane, slot, payload) < 0)
+        return false;
     (void)ep_ring_commit(&lane->shm.call);
     if (ep_bell_must_ring(&lane->shm.park))
         ep_futex_wake(lane->shm.futex);
@@ -77,7 +96,9 @@ int ep_attach_lane(struct ep_lane *lane, struct ep_host *host, uint32_t index, e
         lane->has_own_gil = mode == EP_MODE_OWNGIL;
         lane->changed_ns = ep_clock_ns();
         ep_note_control(host, EP_KIND_LANE_OPEN, index, 0, 0);
-        (void)send_plain(lane, EP_KIND_START, mode, prologue); /* the ring is new */
+        /* The ring is new; without memory for a long prologue the process is of no use. */
+        if (!send_plain(lane, EP_KIND_START, mode, prologue))
+            (void)ep_peer_kill(host, EP_KILL_ASKED);
     }
     pthread_mutex_unlock(&lane->outbox.lock);
     pthread_mutex_unlock(&host->lock);

@@ -75,9 +75,10 @@ int ep_inquiry_receive(struct ep_host *host, const struct ep_msg *msg)
 
 /* index: the number of the lane in that host. */
 static int inquire(struct ep_host *host, const struct ep_lane *lane, uint32_t index,
-                   struct ep_inquiry *inquiry, const struct ep_buf *payload)
+                   struct ep_inquiry *inquiry, bool is_first, const struct ep_buf *payload)
 {
-    struct ep_msg head = {.kind = EP_KIND_MAINTAIN, .aux = index};
+    struct ep_msg head = {
+        .kind = EP_KIND_MAINTAIN, .flags = is_first ? EP_FLAG_FIRST : 0, .aux = index};
 
     pthread_mutex_lock(&host->lock);
     inquiry->id = head.call_id = host->next_inquiry++;
@@ -91,10 +92,9 @@ static int inquire(struct ep_host *host, const struct ep_lane *lane, uint32_t in
     return rc;
 }
 
-int ep_inquiry_send(struct ep_lane *lane, const ErlNifPid *pid, ErlNifEnv *env, ERL_NIF_TERM tag,
+int ep_inquiry_send(struct ep_lane *lane, const ErlNifPid *pid, ERL_NIF_TERM tag, bool is_first,
                     const struct ep_buf *payload)
 {
-    (void)env;
     pthread_mutex_lock(&lane->outbox.lock);
     struct ep_host *host = lane->state == EP_LANE_ATTACHED ? lane->host : NULL;
     uint32_t index = lane->index;
@@ -111,7 +111,7 @@ int ep_inquiry_send(struct ep_lane *lane, const ErlNifPid *pid, ErlNifEnv *env, 
         inquiry->made_ns = ep_clock_ns();
         inquiry->env = enif_alloc_env();
         inquiry->tag = enif_make_copy(inquiry->env, tag);
-        rc = inquire(host, lane, index, inquiry, payload);
+        rc = inquire(host, lane, index, inquiry, is_first, payload);
         if (rc < 0) {
             enif_free_env(inquiry->env);
             enif_free(inquiry);

@@ -15,8 +15,9 @@
 #include "ep_vm.h"
 
 /* Asks about the interpreter of a lane. pid gets {py_maintained, Tag, Answer} when the worker
- * process answers or dies. payload: name of a function, list of arguments. */
-int ep_inquiry_send(struct ep_lane *lane, const ErlNifPid *pid, ErlNifEnv *env, ERL_NIF_TERM tag,
+ * process answers or dies. payload: name of a function, list of arguments. is_first: requests
+ * that the lane has not begun wait for the end of the function. */
+int ep_inquiry_send(struct ep_lane *lane, const ErlNifPid *pid, ERL_NIF_TERM tag, bool is_first,
                     const struct ep_buf *payload);
 
 /* The reaper, under host->lock: the answer of the worker. -EPROTO. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_py_import.h"
 
+#include "ep_py_exception.h"
 #include "ep_py_interrupt.h"
 #include "ep_python.h"
 
@@ -27,6 +28,28 @@ static PyObject *guarded(PyObject *function, PyObject *const *args, Py_ssize_t n
         PyErr_SetNone(PyExc_KeyboardInterrupt);
     }
     return result;
+}
+
+void ep_py_import_explain(PyObject *name)
+{
+    PyObject *exc = ep_py_exception_take(), *done = NULL;
+
+    if (exc == NULL)
+        return;
+    if (PyErr_GivenExceptionMatches(exc, PyExc_ImportError)
+        || PyErr_GivenExceptionMatches(exc, PyExc_SyntaxError)) {
+        PyObject *module = PyImport_ImportModule("erlang._imports");
+        if (module != NULL)
+            done = PyObject_CallMethod(module, "explain", "OO", exc, name);
+        Py_XDECREF(module);
+        if (done == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+            Py_DECREF(exc);
+            return;
+        }
+        PyErr_Clear();
+        Py_XDECREF(done);
+    }
+    ep_py_exception_restore(exc);
 }
 
 static PyMethodDef definition = {"import_guarded", (PyCFunction)(void (*)(void))guarded,

@@ -11,6 +11,7 @@
 #include "ep_py_encode.h"
 #include "ep_py_env.h"
 #include "ep_py_error.h"
+#include "ep_py_import.h"
 #include "ep_py_place.h"
 #include "ep_py_space.h"
 #include "ep_py_target.h"
@@ -281,6 +282,8 @@ static PyObject *find_module(struct ep_py_request *request)
     if (PyUnicode_AsUTF8(name) == NULL)
         return NULL;
     module = PyImport_Import(name);
+    if (module == NULL)
+        ep_py_import_explain(name);
     /* The import may have run other calls of this context. */
     if (module != NULL && ep_py_target_is_of(request->target, request))
         Py_XSETREF(request->target->module, Py_NewRef(module));

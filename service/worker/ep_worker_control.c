@@ -92,7 +92,7 @@ static void *run_lane(void *user)
     ep_worker_loop_run(lane);
     (void)pthread_mutex_lock(&worker->mutex);
     worker->running_lanes--;
-    (void)pthread_cond_signal(&worker->lane_ended);
+    (void)pthread_cond_broadcast(&worker->lane_ended);
     (void)pthread_mutex_unlock(&worker->mutex);
     return NULL;
 }
@@ -137,6 +137,9 @@ static _Noreturn void shut_down(struct ep_worker *worker)
     for (uint32_t i = 1; i < worker->n_lanes; i++)
         interrupt(worker, i, EP_PY_CALL_ANY, 0, false);
     EP_CRASHPOINT("shutdown.interrupted");
+    (void)pthread_mutex_lock(&worker->mutex);
+    (void)pthread_cond_broadcast(&worker->lane_ended);
+    (void)pthread_mutex_unlock(&worker->mutex);
     ep_worker_thread_stop();
     for (;;) {
         for (uint32_t i = 1; i < worker->n_lanes; i++) {

@@ -54,6 +54,9 @@ struct ep_worker_lane {
     ep_atomic_u64 running_env;   /* namespace of the request on top */
     unsigned visitors;           /* maintenance threads; under worker->mutex */
     bool is_leaving;             /* the context ends; under worker->mutex */
+    bool has_started;            /* START was served, well or not; under worker->mutex */
+    ep_atomic_u32 firsts;        /* maintenance that the next request waits for; counted
+                                    down under worker->mutex */
     struct ep_py_channel channel;
     struct ep_py_interrupt interrupt;
     uint8_t *scratch; /* EP_WORKER_SCRATCH_SIZE bytes: where results are encoded */

@@ -29,6 +29,8 @@ static bool start_context(struct ep_worker_lane *lane, const struct ep_slot *slo
     ep_worker_request_take_slot(lane, &lane->shm.call, slot);
     (void)pthread_mutex_lock(&lane->worker->mutex);
     lane->context = context;
+    lane->has_started = true;
+    (void)pthread_cond_broadcast(&lane->worker->lane_ended);
     (void)pthread_mutex_unlock(&lane->worker->mutex);
     reply.what.aux = context == NULL;
     EP_CRASHPOINT("start.before_reply");

@@ -5,7 +5,7 @@
 /*
  * ep_worker_maintain - what the VM asks about a context while requests run in it.
  *
- * Threads  the control thread.
+ * Threads  the control thread, unless said otherwise.
  */
 
 #include "ep_worker.h"
@@ -17,6 +17,10 @@ extern "C" {
 /* Answers MAINTAIN in a thread of its own. */
 void ep_worker_maintain(struct ep_worker *worker, const struct ep_slot *slot,
                         const uint8_t *payload);
+
+/* The lane's thread, detached, when lane->firsts is not 0: waits until what was to come before
+ * the next request has ended, or the process is to end. */
+void ep_worker_maintain_wait(struct ep_worker_lane *lane);
 
 #ifdef __cplusplus
 }

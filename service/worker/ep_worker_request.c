@@ -8,6 +8,7 @@
 #include "ep_py_interrupt.h"
 #include "ep_py_request.h"
 #include "ep_worker_frame.h"
+#include "ep_worker_maintain.h"
 #include "ep_worker_reply.h"
 
 #include <stdatomic.h>
@@ -115,6 +116,14 @@ bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     if (lane->depth == EP_WORKER_DEPTH_MAX)
         return refuse_depth(lane, ring, slot);
 
+    /* Acquire: pairs with the end of the visit. A request on top of another one does not wait:
+     * the visit may wait for what the one below holds, such as the lock of an import. */
+    if (atomic_load_explicit(&lane->firsts, memory_order_acquire) != 0 && lane->top == NULL) {
+        ep_worker_lane_detach(lane);
+        ep_worker_maintain_wait(lane);
+        if (ep_worker_is_stopping(lane->worker))
+            return false;
+    }
     uint64_t sent_ns = (slot->flags & EP_FLAG_TIMED) != 0 ? slot->stamp : 0;
     uint64_t begun_ns = sent_ns != 0 ? ep_clock_ns() : 0;
     if ((slot->flags & EP_FLAG_SHARES) != 0)

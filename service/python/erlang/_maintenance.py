@@ -9,6 +9,8 @@ import os
 
 import _erlang
 
+import erlang._paths as _paths  # not from: that would ask Erlang for the name first
+
 try:
     import tracemalloc
 except ImportError:
@@ -61,6 +63,18 @@ def tracemalloc_stop():
     if tracemalloc is not None:
         tracemalloc.stop()
     return _answer(tracemalloc is not None)
+
+
+def set_paths(paths):
+    """Those of the pool or context, before its first request."""
+    _paths.set_own(paths)
+    return _answer(None)
+
+
+def add_paths(paths):
+    """Those that are registered for all."""
+    _paths.add(paths)
+    return _answer(None)
 
 
 def show_context(lane, name):
