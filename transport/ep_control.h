@@ -12,11 +12,13 @@
  *            and kinds of what it says are checked all the same.
  */
 
+#include <stddef.h>
 #include <stdint.h>
 
-#define EP_CONTROL_VERSION 4u
+#define EP_CONTROL_VERSION 5u
 #define EP_CONTROL_STRING_MAX 4096u
 #define EP_CONTROL_TEXT_MAX (16u << 10)
+#define EP_CONTROL_SETTINGS_MAX (64u << 10)
 
 /* VM to launcher. SPAWN carries the fds of the worker, in the order of enum ep_worker_fd. */
 enum ep_control_request_kind {
@@ -31,7 +33,18 @@ struct ep_control_request {
     char worker_path[EP_CONTROL_STRING_MAX]; /* the program to execute */
     char python_path[EP_CONTROL_STRING_MAX]; /* sys.executable, "" for the default */
     char module_path[EP_CONTROL_STRING_MAX]; /* directory of the package erlang */
+    uint32_t settings_size;
+    /* The message ends behind settings_size bytes of it. Strings, each with its NUL: the working
+     * directory, "" for that of the launcher, then NAME=VALUE to set and NAME to remove a
+     * variable of the environment, in this order. */
+    char settings[EP_CONTROL_SETTINGS_MAX];
 };
+
+/* Bytes of a request with so many of settings. */
+static inline size_t ep_control_request_size(uint32_t settings_size)
+{
+    return offsetof(struct ep_control_request, settings) + settings_size;
+}
 
 /* Launcher to VM. SPAWNED carries one fd: the pidfd of the worker. */
 enum ep_control_event_kind {

@@ -17,7 +17,7 @@
     env_new/1,
     launcher_open/0,
     launcher_join/2,
-    host_start/6,
+    host_start/7,
     host_kill/1,
     host_shutdown/1,
     lane_new/2,
@@ -130,9 +130,10 @@ launcher_open() ->
 launcher_join(_Launcher, _OsPid) ->
     ?NOT_LOADED.
 
--spec host_start(launcher(), pos_integer(), spin_ns(), binary(), binary(), binary()) ->
+%% Settings: see struct ep_control_request.
+-spec host_start(launcher(), pos_integer(), spin_ns(), binary(), binary(), binary(), Settings :: binary()) ->
     {ok, host(), pos_integer()} | {error, atom()}.
-host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath) ->
+host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath, _Settings) ->
     ?NOT_LOADED.
 
 -spec host_kill(host()) -> ok.

@@ -22,7 +22,10 @@
     spin_us := auto | 0..1000,
     max_result_bytes := pos_integer(),
     %% beside those that are registered for all
-    paths := [binary()]
+    paths := [binary()],
+    %% the application's variables come first, so that these win
+    env := [py_surroundings:variable()],
+    cwd := binary()
 }.
 -type context() :: #{
     %% default: worker contexts have a process of their own, owngil contexts share
@@ -33,7 +36,10 @@
     spin_us := auto | 0..1000,
     %% of VM heap that one result may need
     max_result_bytes := pos_integer(),
-    paths := [binary()]
+    paths := [binary()],
+    %% the application's variables come first, so that these win
+    env := [py_surroundings:variable()],
+    cwd := binary()
 }.
 
 -define(KEYS, [
@@ -47,7 +53,9 @@
     max_result_bytes,
     max_state_entries,
     max_atoms,
-    paths
+    paths,
+    env,
+    cwd
 ]).
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
@@ -56,8 +64,6 @@
     imports,
     none,
     error_text,
-    env,
-    cwd,
     max_requests,
     max_rss,
     memory_limit,
@@ -100,7 +106,7 @@ get(Key) ->
 %% Unknown keys are refused.
 -spec pool_options(map()) -> {ok, pool()} | {error, error()}.
 pool_options(Options) ->
-    Known = [contexts, mode, num_workers, kill_after, python, spin_us, max_result_bytes, paths],
+    Known = [contexts, mode, num_workers, kill_after, python, spin_us, max_result_bytes, paths, env, cwd],
     try
         ok = known_keys(Options, Known),
         Contexts = option(contexts, num_contexts, Options),
@@ -114,7 +120,9 @@ pool_options(Options) ->
             python => option(python, python, Options),
             spin_us => option(spin_us, spin_us, Options),
             max_result_bytes => option(max_result_bytes, max_result_bytes, Options),
-            paths => check(paths, maps:get(paths, Options, []))
+            paths => check(paths, maps:get(paths, Options, [])),
+            env => environment_of(Options),
+            cwd => option(cwd, cwd, Options)
         }}
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
@@ -123,7 +131,7 @@ pool_options(Options) ->
 %% @doc The settings of a single context.
 -spec context_options(map()) -> {ok, context()} | {error, error()}.
 context_options(Options) ->
-    Known = [own_process, preload, kill_after, python, spin_us, max_result_bytes, paths],
+    Known = [own_process, preload, kill_after, python, spin_us, max_result_bytes, paths, env, cwd],
     try
         ok = known_keys(Options, Known),
         {ok, #{
@@ -133,7 +141,9 @@ context_options(Options) ->
             python => option(python, python, Options),
             spin_us => option(spin_us, spin_us, Options),
             max_result_bytes => option(max_result_bytes, max_result_bytes, Options),
-            paths => check(paths, maps:get(paths, Options, []))
+            paths => check(paths, maps:get(paths, Options, [])),
+            env => environment_of(Options),
+            cwd => option(cwd, cwd, Options)
         }}
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
@@ -196,6 +206,10 @@ option(Key, EnvKey, Options) ->
         _ -> configured(EnvKey)
     end.
 
+%% A variable of the options wins over one of the application of that name.
+environment_of(Options) ->
+    check(env, configured(env) ++ check(env, maps:get(env, Options, []))).
+
 configured(Key) ->
     case application:get_env(erlang_python, Key) of
         {ok, Value} -> check(Key, Value);
@@ -212,6 +226,8 @@ default(spin_us) -> auto;
 default(max_result_bytes) -> 1 bsl 30;
 default(max_state_entries) -> infinity;
 default(paths) -> [];
+default(env) -> [];
+default(cwd) -> <<>>;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
 max_atoms(false) ->
@@ -268,10 +284,13 @@ check(max_state_entries, N) ->
         bad(max_state_entries, N, "must be an integer from 0 or infinity"),
     N;
 check(paths, Paths) ->
-    case py_paths:directories(Paths) of
-        {ok, Absolute} -> Absolute;
-        {error, Why} -> bad(paths, Paths, Why)
-    end;
+    checked(paths, Paths, py_paths:directories(Paths));
+check(env, Variables) ->
+    checked(env, Variables, py_surroundings:env(Variables));
+check(cwd, <<>>) ->
+    <<>>;
+check(cwd, Path) ->
+    checked(cwd, Path, py_surroundings:cwd(Path));
 check(preload, Code) ->
     try
         iolist_to_binary(Code)
@@ -286,10 +305,10 @@ check(own_process, Own) ->
 check(python, <<>>) ->
     <<>>;
 check(python, Value) ->
-    case py_interpreter:check(Value) of
-        {ok, Executable} -> Executable;
-        {error, Why} -> bad(python, Value, Why)
-    end.
+    checked(python, Value, py_interpreter:check(Value)).
+
+checked(_Key, _Value, {ok, Checked}) -> Checked;
+checked(Key, Value, {error, Why}) -> bad(Key, Value, Why).
 
 -spec bad(atom(), term(), iodata()) -> no_return().
 bad(Key, Value, Why) ->

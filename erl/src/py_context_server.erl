@@ -322,7 +322,7 @@ shared_worker(Key, Options, Place, Refused) ->
 %% What contexts of one process have in common. Those of mode worker share its interpreter.
 process_options(Settings = #{mode := Mode}) ->
     Interpreter = case Mode of worker -> [paths]; owngil -> [] end,
-    maps:with([python, spin_us, kill_after | Interpreter], Settings).
+    maps:with([python, spin_us, kill_after, env, cwd | Interpreter], Settings).
 
 start_failure(owngil, Type, Text) ->
     case py_python:info() of

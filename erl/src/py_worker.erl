@@ -197,7 +197,7 @@ start(Launcher, State = #state{options = Options}) ->
     SpinNs = py_config:worker_spin_ns(SpinUs),
     case
         ep_nif:host_start(
-            Launcher, Places, SpinNs, py_paths:worker(), Python, py_paths:python_modules()
+            Launcher, Places, SpinNs, py_paths:worker(), Python, py_paths:python_modules(), py_surroundings:encode(Options)
         )
     of
         {ok, Host, Id} ->

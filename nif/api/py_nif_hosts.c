@@ -2,6 +2,7 @@
 #include "py_nif_hosts.h"
 
 #include "ep_atoms.h"
+#include "ep_control.h"
 #include "ep_host.h"
 #include "ep_launcher.h"
 #include "ep_note.h"
@@ -58,8 +59,21 @@ PY_NIF(launcher_join_nif)
     return enif_make_tuple2(env, am_ok, enif_make_uint64(env, launcher->id));
 }
 
-/* host_start(Launcher, Contexts, {SpinMinNs, SpinMaxNs}, WorkerPath, PythonPath, ModulePath) ->
- *     {ok, Host, Id} | {error, Posix} */
+/* Strings that each end with a NUL. */
+static bool get_settings(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_host_options *options)
+{
+    ErlNifBinary bin;
+
+    if (!enif_inspect_binary(env, term, &bin) || bin.size > EP_CONTROL_SETTINGS_MAX
+        || (bin.size > 0 && bin.data[bin.size - 1] != 0))
+        return false;
+    options->settings = bin.data;
+    options->settings_size = (uint32_t)bin.size;
+    return true;
+}
+
+/* host_start(Launcher, Contexts, {SpinMinNs, SpinMaxNs}, WorkerPath, PythonPath, ModulePath,
+ *     Settings) -> {ok, Host, Id} | {error, Posix} */
 PY_NIF(host_start_nif)
 {
     struct ep_launcher *launcher;
@@ -76,7 +90,7 @@ PY_NIF(host_start_nif)
         || !py_nif_get_spin(env, argv[2], &options->spin_min_ns, &options->spin_max_ns)
         || !get_path(env, argv[3], options->worker_path)
         || !get_path(env, argv[4], options->python_path)
-        || !get_path(env, argv[5], options->module_path)) {
+        || !get_path(env, argv[5], options->module_path) || !get_settings(env, argv[6], options)) {
         enif_free(options);
         return enif_make_badarg(env);
     }

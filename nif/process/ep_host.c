@@ -143,22 +143,25 @@ static int create_shared(struct ep_host *host, const struct ep_host_options *opt
 static int send_spawn(struct ep_launcher *launcher, struct ep_host *host,
                       const struct ep_host_options *options, int peer_control)
 {
-    static const struct ep_control_request zero;
     int fds[EP_WORKER_FDS] = {host->a.fd, host->b.fd, host->c.fd, host->doorbell, peer_control};
 
     struct ep_control_request *request = enif_alloc(sizeof(*request));
     if (request == NULL)
         return -ENOMEM;
-    *request = zero;
+    memset(request, 0, ep_control_request_size(0));
     request->version = EP_CONTROL_VERSION;
     request->kind = EP_CONTROL_SPAWN;
     request->worker_id = host->id;
     memcpy(request->worker_path, options->worker_path, sizeof(request->worker_path));
     memcpy(request->python_path, options->python_path, sizeof(request->python_path));
     memcpy(request->module_path, options->module_path, sizeof(request->module_path));
-    int rc = launcher->socket < 0
-                 ? -EPIPE
-                 : ep_fdpass_send(launcher->socket, request, sizeof(*request), fds, EP_WORKER_FDS);
+    request->settings_size = options->settings_size;
+    if (options->settings_size > 0)
+        memcpy(request->settings, options->settings, options->settings_size);
+    int rc = launcher->socket < 0 ? -EPIPE
+                                  : ep_fdpass_send(launcher->socket, request,
+                                                   ep_control_request_size(options->settings_size),
+                                                   fds, EP_WORKER_FDS);
     enif_free(request);
     return rc;
 }

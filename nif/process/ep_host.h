@@ -25,6 +25,8 @@ struct ep_host_options {
     char worker_path[4096];
     char python_path[4096];
     char module_path[4096];
+    const uint8_t *settings; /* the caller's; as in struct ep_control_request */
+    uint32_t settings_size;
 };
 
 /* Creates the segments and asks the launcher for a process. The reaper takes

@@ -11,9 +11,19 @@ static bool is_text(const char *text)
     return memchr(text, '\0', EP_CONTROL_STRING_MAX) != NULL;
 }
 
+static bool is_terminated(const struct ep_control_request *request)
+{
+    uint32_t size = request->settings_size;
+
+    return size == 0 || request->settings[size - 1] == '\0';
+}
+
 static bool is_request(const struct ep_control_request *request, ssize_t size)
 {
-    return size == sizeof(*request) && request->version == EP_CONTROL_VERSION
+    return size >= (ssize_t)ep_control_request_size(0)
+           && request->settings_size <= EP_CONTROL_SETTINGS_MAX
+           && size == (ssize_t)ep_control_request_size(request->settings_size)
+           && is_terminated(request) && request->version == EP_CONTROL_VERSION
            && (request->kind == EP_CONTROL_SPAWN || request->kind == EP_CONTROL_KILL)
            && is_text(request->worker_path) && is_text(request->python_path)
            && is_text(request->module_path);
@@ -40,6 +50,6 @@ int ep_launcher_request_receive(int socket, struct ep_control_request *ret_reque
         ep_launcher_request_close_fds(ret_fds);
         return -EPROTO;
     }
-    *ret_request = request;
+    memcpy(ret_request, &request, (size_t)size);
     return 0;
 }

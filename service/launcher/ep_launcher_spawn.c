@@ -115,6 +115,22 @@ static _Noreturn void give_up(const char *what, const char *path, int error)
     _exit(EP_EXIT_NOT_EXECUTED);
 }
 
+static void apply_settings(const struct ep_control_request *request)
+{
+    const char *at = request->settings, *end = at + request->settings_size;
+
+    if (at == end)
+        return;
+    if (at[0] != '\0' && chdir(at) < 0)
+        give_up("cannot enter the configured working directory (cwd) ", at, errno);
+    while ((at += strlen(at) + 1) < end) {
+        /* The request lives until the worker is executed. */
+        int rc = strchr(at, '=') != NULL ? putenv((char *)at) : unsetenv(at);
+        if (rc != 0)
+            give_up("cannot set the configured environment (env) of a worker", "", errno);
+    }
+}
+
 static _Noreturn void become_worker(const struct ep_control_request *request,
                                     const int fds[EP_WORKER_FDS], int error_fd, pid_t launcher)
 {
@@ -133,6 +149,7 @@ static _Noreturn void become_worker(const struct ep_control_request *request,
     int rc = place_fds(fds);
     if (rc < 0)
         give_up("cannot place the descriptors of a worker", "", -rc);
+    apply_settings(request);
     if (putenv(mark) != 0)
         give_up("cannot set the environment of a worker", "", errno);
     (void)execv(request->worker_path, argv);

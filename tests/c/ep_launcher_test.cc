@@ -195,7 +195,7 @@ protected:
     /* Starts a worker whose fds are all the write end of one pipe, and returns
      * the read end. */
     int spawn(uint64_t id, const std::string &command, pid_t *ret_pid, int *ret_pidfd,
-              const char *program = "/bin/sh")
+              const char *program = "/bin/sh", const std::string &settings = "")
     {
         int ends_of_pipe[2];
         ep_control_request request = {};
@@ -208,7 +208,11 @@ protected:
         strcpy(request.worker_path, program);
         strcpy(request.python_path, "-c");
         strcpy(request.module_path, command.c_str());
-        EXPECT_EQ(0, ep_fdpass_send(socket_, &request, sizeof(request), fds, EP_WORKER_FDS));
+        request.settings_size = static_cast<uint32_t>(settings.size());
+        memcpy(request.settings, settings.data(), settings.size());
+        EXPECT_EQ(0,
+                  ep_fdpass_send(socket_, &request, ep_control_request_size(request.settings_size),
+                                 fds, EP_WORKER_FDS));
         close(ends_of_pipe[1]);
         fds_.push_back(ends_of_pipe[0]);
         ep_control_event event = receive(ret_pidfd);
@@ -236,6 +240,18 @@ protected:
     int launcher_pidfd_ = -1;
     std::vector<int> fds_;
 };
+
+TEST_F(LauncherTest, AppliesSettingsBeforeItExecutesTheWorker)
+{
+    pid_t pid;
+    int pidfd;
+    const char settings[] = "/\0EP_TEST_A=1\0EP_TEST_B=a b\0EP_TEST_A\0EP_TEST_B=c=d";
+    int fd = spawn(1, "echo \"$PWD|$EP_TEST_A|$EP_TEST_B\" >&3", &pid, &pidfd, "/bin/sh",
+                   std::string(settings, sizeof(settings)));
+    EXPECT_EQ("/||c=d", read_line(fd));
+    EXPECT_EQ(EP_CONTROL_EXITED, receive().kind);
+    close(pidfd);
+}
 
 TEST_F(LauncherTest, ReportsExitCodesAndSignals)
 {

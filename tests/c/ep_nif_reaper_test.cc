@@ -28,8 +28,8 @@ std::string start_host(Process *owner, const Launcher &launcher)
 {
     Term path = binary("/");
     return owner
-        ->call("host_start",
-               {launcher.term(), integer(1), tuple({integer(0), integer(0)}), path, path, path})
+        ->call("host_start", {launcher.term(), integer(1), tuple({integer(0), integer(0)}), path,
+                              path, path, binary("")})
         .text();
 }
 
@@ -59,8 +59,9 @@ TEST(ReaperTest, TellsTheOwnerOfAWorkerThatCouldNotBeForked)
     Launcher launcher;
     Process owner;
     Term path = binary("/");
-    Term started = owner.call("host_start", {launcher.term(), integer(1),
-                                             tuple({integer(0), integer(0)}), path, path, path});
+    Term started =
+        owner.call("host_start", {launcher.term(), integer(1), tuple({integer(0), integer(0)}),
+                                  path, path, path, binary("")});
     int fds[EP_FDPASS_MAX];
     ep_control_request request = launcher.take(fds);
     for (int fd : fds)

@@ -96,7 +96,8 @@ public:
         ep_control_request request;
         pollfd readable = {socket_, POLLIN, 0};
         must(poll(&readable, 1, 20000) == 1, "no request to spawn");
-        must(ep_fdpass_receive(socket_, &request, sizeof(request), fds) == sizeof(request),
+        must(ep_fdpass_receive(socket_, &request, sizeof(request), fds)
+                 == static_cast<ssize_t>(ep_control_request_size(0)),
              "a request to spawn");
         return request;
     }
@@ -155,9 +156,9 @@ public:
     explicit Worker(Launcher *launcher, uint32_t contexts = 1) : launcher_(launcher)
     {
         Term path = binary("/");
-        Term started =
-            owner_.call("host_start", {launcher->term(), integer(contexts),
-                                       tuple({integer(0), integer(0)}), path, path, path});
+        Term started = owner_.call("host_start",
+                                   {launcher->term(), integer(contexts),
+                                    tuple({integer(0), integer(0)}), path, path, path, binary("")});
         must(started.is("ok"), "host_start()");
         host_ = started[1];
         id_ = started[2].number();

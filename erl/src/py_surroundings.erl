@@ -1,0 +1,82 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @private What a worker process gets from its launcher before it is executed: the keys `env' and
+%% `cwd'.
+-module(py_surroundings).
+
+-export([env/1, cwd/1, encode/1]).
+
+-export_type([variable/0]).
+
+%% false: it is removed.
+-type variable() :: {Name :: binary(), Value :: binary() | false}.
+
+%% See EP_CONTROL_SETTINGS_MAX; the working directory takes some of it.
+-define(BYTES_MAX, 60000).
+-define(PATH_MAX, 4000).
+%% By which the launcher finds what a worker process has started.
+-define(OURS, [<<"EP_LAUNCHER_MARK">>]).
+
+%% @doc Checks the value of the key `env'.
+-spec env(term()) -> {ok, [variable()]} | {error, iodata()}.
+env(Variables) when length(Variables) >= 0 ->
+    env(Variables, []);
+env(_) ->
+    {error, "must be a list of {Name, Value}, with false as the value of a variable that is to be removed"}.
+
+env([], Acc) ->
+    case lists:sum([byte_size(variable(Variable)) || Variable <- Acc]) of
+        Bytes when Bytes > ?BYTES_MAX -> {error, io_lib:format("takes more than ~b bytes", [?BYTES_MAX])};
+        _ -> {ok, lists:reverse(Acc)}
+    end;
+env([{Name, Value} | Rest], Acc) ->
+    case {text(Name), value(Value)} of
+        {N, V} when N =:= error; V =:= error ->
+            {error, io_lib:format("~0tP: name and value must be text in UTF-8 without NUL, or the value false", [{Name, Value}, 12])};
+        {N, V} ->
+            case {N =:= <<>> orelse binary:match(N, <<"=">>) =/= nomatch, lists:member(N, ?OURS)} of
+                {true, _} -> {error, io_lib:format("~0tP is no name of a variable", [Name, 12])};
+                {_, true} -> {error, [N, " belongs to the library"]};
+                _ -> env(Rest, [{N, V} | Acc])
+            end
+    end;
+env([Other | _], _Acc) ->
+    {error, io_lib:format("~0tP is not {Name, Value}", [Other, 12])}.
+
+value(false) -> false;
+value(Value) -> text(Value).
+
+text(Value) ->
+    case py_error_role:is_text(Value) andalso unicode:characters_to_binary(py_text:binary(Value)) of
+        Text when is_binary(Text) ->
+            case binary:match(Text, <<0>>) of
+                nomatch -> Text;
+                _ -> error
+            end;
+        _ ->
+            error
+    end.
+
+%% @doc Checks the value of the key `cwd'.
+-spec cwd(term()) -> {ok, binary()} | {error, iodata()}.
+cwd(Value) ->
+    case py_paths:directory(Value) of
+        {ok, Path} when byte_size(Path) > ?PATH_MAX -> {error, "is too long for a path"};
+        {ok, Path} ->
+            case filelib:is_dir(Path) of
+                true -> {ok, Path};
+                false -> {error, ["there is no directory ", Path]}
+            end;
+        {error, Why} -> {error, Why}
+    end.
+
+%% @doc For {@link ep_nif:host_start/7}. A variable may come twice; the later one counts.
+-spec encode(#{env => [variable()], cwd => binary(), _ => _}) -> binary().
+encode(Options) ->
+    case {maps:get(cwd, Options, <<>>), maps:get(env, Options, [])} of
+        {<<>>, []} -> <<>>;
+        {Cwd, Env} -> iolist_to_binary([Cwd, 0 | [variable(Variable) || Variable <- Env]])
+    end.
+
+variable({Name, false}) -> <<Name/binary, 0>>;
+variable({Name, Value}) -> <<Name/binary, "=", Value/binary, 0>>.
