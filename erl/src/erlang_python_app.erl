@@ -19,12 +19,15 @@ start_checked() ->
     ok = ep_nif:set_max_atoms(py_config:max_atoms()),
     ok = py_semaphore:set_max_concurrent(py_config:get(max_concurrent)),
     case erlang_python_sup:start_link() of
-        {ok, Sup} -> start_pool(Sup, py_code:add_paths(py_config:get(paths)));
+        {ok, Sup} ->
+            %% The contexts begin with what is registered.
+            ok = py_code:add_paths(py_config:get(paths)),
+            ok = py_code:import(py_config:get(imports)),
+            start_pool(Sup);
         {error, Reason} -> {error, Reason}
     end.
 
-%% Its contexts begin with what is registered.
-start_pool(Sup, ok) ->
+start_pool(Sup) ->
     case py_context_router:start() of
         {ok, _Contexts} ->
             {ok, Sup};

@@ -23,7 +23,7 @@
 -export([state_fetch/1, state_store/2, state_incr/1, state_incr/2, state_decr/1, state_decr/2]).
 -export([state_remove/1, state_keys/0, state_clear/0, get_local_env/1]).
 -export([stats/0, memory_stats/0, memory_stats/1, gc/0, gc/1, gc/2]).
--export([tracemalloc_start/0, tracemalloc_start/1, tracemalloc_stop/0]).
+-export([tracemalloc_start/0, tracemalloc_start/1, tracemalloc_stop/0, reload/1]).
 -export([version/0, execution_mode/0, subinterp_supported/0]).
 
 -export_type([text/0, result/0, context/0, context_mode/0, pool_name/0, target/0, opts/0]).
@@ -460,6 +460,17 @@ tracemalloc_start(Frames) ->
 -spec tracemalloc_stop() -> ok.
 tracemalloc_stop() ->
     ?CHECKED(py_maintenance:tracemalloc_stop(), []).
+
+%% @doc Loads a module that has changed on disk anew (importlib.reload), in every interpreter of
+%% every pool that has loaded it. The next request of each context runs the new code; a request
+%% that runs goes on with the functions that it has. Names that other modules have taken from it
+%% (`from m import f') stay the old ones, until those modules are reloaded too.
+%%
+%% The exceptions of those contexts that could not reload it, which go on with the old code; or
+%% `timeout' if one did not within five seconds, and then will before its next request.
+-spec reload(text()) -> ok | {error, [{context(), {atom() | binary(), string()} | timeout}]}.
+reload(Module) ->
+    ?CHECKED(py_code:reload(py_text:utf8(Module)), [{module, Module}]).
 
 %% --- internal -------------------------------------------------------------------------
 

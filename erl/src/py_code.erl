@@ -1,6 +1,7 @@
 %% SPDX-License-Identifier: Apache-2.0
 
-%% @private What every interpreter of the node is to find: paths that are registered for all.
+%% @private What every interpreter of the node is to have: paths and modules that are registered
+%% for all.
 %%
 %% The truth lies in a table that the top supervisor owns, so a registration outlives every
 %% process. Interpreters that run are told; those that start begin with what the table holds.
@@ -10,13 +11,17 @@
 -module(py_code).
 
 -export([create_table/0, add_paths/1, paths/0, is_path/1, clear_paths/0]).
+-export([import/1, imports/0, is_import/1, clear_imports/0, import_into/4]).
 -export([prologue/1, change/0, catch_up/2]).
+-export([reload/1]).
 
--export_type([change/0]).
+-export_type([change/0, wanted/0]).
 
+%% Of the paths: modules are imported by the contexts, after their start.
 -type change() :: non_neg_integer().
+-type wanted() :: {Module :: binary(), Function :: binary() | all}.
 
-%% {{path, Path}, Number}, and {change, change()}.
+%% {{path, Path}, Number}, {{import, wanted()}, Number}, and {change, change()}.
 -define(TABLE, ?MODULE).
 
 -spec create_table() -> ok.
@@ -48,6 +53,55 @@ clear_paths() ->
     true = ets:match_delete(?TABLE, {{path, '_'}, '_'}),
     ok.
 
+%% @doc Imports the modules in every interpreter that runs, and in those that start. What fails is
+%% logged; so it will where a call needs the module.
+-spec import([wanted()]) -> ok.
+import(Wanted) ->
+    _ = [ets:insert_new(?TABLE, {{import, W}, erlang:unique_integer([monotonic])}) || W <- Wanted],
+    Answers = py_inquiry:ask(py_context_table:all(), beside, import_all, [to_python(Wanted)]),
+    lists:foreach(fun({Ctx, Lane, Answer}) -> imported(Ctx, Lane, Answer) end, Answers).
+
+%% @doc In the order in which they were registered.
+-spec imports() -> [wanted()].
+imports() ->
+    Rows = ets:select(?TABLE, [{{{import, '$1'}, '$2'}, [], [{{'$2', '$1'}}]}]),
+    [Wanted || {_Number, Wanted} <- lists:sort(Rows)].
+
+-spec is_import({binary(), binary() | all | '_'}) -> boolean().
+is_import({Module, '_'}) ->
+    ets:match(?TABLE, {{import, {Module, '_'}}, '_'}, 1) =/= '$end_of_table';
+is_import(Wanted) ->
+    ets:member(?TABLE, {import, Wanted}).
+
+%% @doc Interpreters that run keep them.
+-spec clear_imports() -> ok.
+clear_imports() ->
+    true = ets:match_delete(?TABLE, {{import, '_'}, '_'}),
+    ok.
+
+%% @doc Of a context that has started: the registered modules, and those of its pool. Waits for
+%% them, but not for ever.
+-spec import_into(py:context(), ep_nif:lane(), [wanted()], timeout()) -> ok.
+import_into(Ctx, Lane, Own, Timeout) ->
+    case lists:usort(Own ++ imports()) of
+        [] ->
+            ok;
+        Wanted ->
+            Answers = py_inquiry:ask([{Ctx, Lane}], beside, import_all, [to_python(Wanted)], Timeout),
+            lists:foreach(fun({C, L, Answer}) -> imported(C, L, Answer) end, Answers)
+    end.
+
+%% @doc Loads the module anew wherever it is loaded. Its functions are the new ones in the next
+%% request of every context.
+-spec reload(binary()) -> ok | {error, [{py:context(), term()}]}.
+reload(Module) ->
+    Number = erlang:unique_integer([monotonic, positive]),
+    Answers = py_inquiry:ask(py_context_table:all(), first, reload, [Module, Number]),
+    case [{Ctx, Reason} || {Ctx, Lane, Answer} <- Answers, {error, Reason} <- [reloaded(Lane, Answer)]] of
+        [] -> ok;
+        Failures -> {error, lists:sort(Failures)}
+    end.
+
 %% @doc What an interpreter begins with, see {@link py_maintenance:prologue/3}. Own: paths of its
 %% pool or context, which come first.
 -spec prologue([binary()]) -> [{atom(), list()}].
@@ -72,6 +126,42 @@ catch_up(Lane, Change) ->
     end.
 
 %% Internal
+
+to_python(Wanted) ->
+    [{Module, case Function of all -> none; _ -> Function end} || {Module, Function} <- Wanted].
+
+imported(Ctx, Lane, {ok, {_Process, _Interpreter, Failures}}) when length(Failures) >= 0 ->
+    case lists:all(fun is_failure/1, Failures) of
+        true -> lists:foreach(fun({M, Type, Text}) -> py_report:import_failed(Ctx, M, Type, Text) end, Failures);
+        false -> no_sense(Lane)
+    end;
+imported(Ctx, _Lane, timeout) ->
+    py_report:import_slow(Ctx);
+%% Its process has ended, and the next one imports again.
+imported(_Ctx, _Lane, {error, _}) ->
+    ok;
+imported(_Ctx, Lane, {ok, _}) ->
+    no_sense(Lane).
+
+is_failure({Module, Type, Text}) -> is_binary(Module) andalso is_binary(Type) andalso is_binary(Text);
+is_failure(_) -> false.
+
+reloaded(_Lane, timeout) ->
+    {error, timeout};
+reloaded(_Lane, {ok, {_Process, _Interpreter, IsLoaded}}) when is_boolean(IsLoaded) ->
+    ok;
+%% An exception. Anything else: the context or its process has ended.
+reloaded(_Lane, {error, {Type, Text}}) ->
+    {error, {Type, Text}};
+reloaded(_Lane, {error, _}) ->
+    ok;
+reloaded(Lane, {ok, _}) ->
+    no_sense(Lane).
+
+%% A worker process that says what no one asked is ended.
+no_sense(Lane) ->
+    _ = ep_nif:lane_kill(Lane),
+    ok.
 
 tell() ->
     _ = ets:update_counter(?TABLE, change, 1),

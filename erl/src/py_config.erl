@@ -10,7 +10,7 @@
 -export([check/0, warn_of_unknown/0, get/1, pool_options/1, context_options/1, context_mode/0, max_atoms/0]).
 -export([spin_ns/1, worker_spin_ns/1]).
 
--export_type([error/0, pool/0, context/0]).
+-export_type([error/0, pool/0, context/0, preload/0]).
 
 -type error() :: {bad_config, Key :: atom(), Value :: term(), Why :: binary()}.
 -type pool() :: #{
@@ -25,12 +25,16 @@
     paths := [binary()],
     %% the application's variables come first, so that these win
     env := [py_surroundings:variable()],
-    cwd := binary()
+    cwd := binary(),
+    %% the same
+    imports := [py_code:wanted()],
+    preload := [preload()]
 }.
+%% What a context does before any request: imports a module, runs code.
+-type preload() :: {load, Module :: binary()} | {code, binary()}.
 -type context() :: #{
     %% default: worker contexts have a process of their own, owngil contexts share
     own_process := boolean() | default,
-    preload := binary(),
     kill_after := timeout(),
     python := binary(),
     spin_us := auto | 0..1000,
@@ -39,9 +43,15 @@
     paths := [binary()],
     %% the application's variables come first, so that these win
     env := [py_surroundings:variable()],
-    cwd := binary()
+    cwd := binary(),
+    imports := [py_code:wanted()],
+    preload := [preload()]
 }.
 
+%% Of pools and of single contexts.
+-define(SHARED_OPTIONS, [
+    kill_after, python, spin_us, max_result_bytes, paths, imports, preload, env, cwd
+]).
 -define(KEYS, [
     num_contexts,
     context_mode,
@@ -55,13 +65,13 @@
     max_atoms,
     paths,
     env,
-    cwd
+    cwd,
+    imports,
+    preload
 ]).
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
 -define(LACKING_OPTIONS, [
-    preload,
-    imports,
     none,
     error_text,
     max_requests,
@@ -106,23 +116,17 @@ get(Key) ->
 %% Unknown keys are refused.
 -spec pool_options(map()) -> {ok, pool()} | {error, error()}.
 pool_options(Options) ->
-    Known = [contexts, mode, num_workers, kill_after, python, spin_us, max_result_bytes, paths, env, cwd],
+    Known = [contexts, mode, num_workers | ?SHARED_OPTIONS],
     try
         ok = known_keys(Options, Known),
         Contexts = option(contexts, num_contexts, Options),
         Mode = option(mode, context_mode, Options),
         Workers = workers(option(num_workers, num_workers, Options), Mode, Contexts),
-        {ok, #{
+        {ok, (shared_options(Options))#{
             contexts => Contexts,
             mode => Mode,
             num_workers => min(Workers, Contexts),
-            kill_after => option(kill_after, kill_after, Options),
-            python => option(python, python, Options),
-            spin_us => option(spin_us, spin_us, Options),
-            max_result_bytes => option(max_result_bytes, max_result_bytes, Options),
-            paths => check(paths, maps:get(paths, Options, [])),
-            env => environment_of(Options),
-            cwd => option(cwd, cwd, Options)
+            preload => option(preload, preload, Options)
         }}
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
@@ -131,19 +135,12 @@ pool_options(Options) ->
 %% @doc The settings of a single context.
 -spec context_options(map()) -> {ok, context()} | {error, error()}.
 context_options(Options) ->
-    Known = [own_process, preload, kill_after, python, spin_us, max_result_bytes, paths, env, cwd],
+    Known = [own_process | ?SHARED_OPTIONS],
     try
         ok = known_keys(Options, Known),
-        {ok, #{
+        {ok, (shared_options(Options))#{
             own_process => check(own_process, maps:get(own_process, Options, default)),
-            preload => check(preload, maps:get(preload, Options, <<>>)),
-            kill_after => option(kill_after, kill_after, Options),
-            python => option(python, python, Options),
-            spin_us => option(spin_us, spin_us, Options),
-            max_result_bytes => option(max_result_bytes, max_result_bytes, Options),
-            paths => check(paths, maps:get(paths, Options, [])),
-            env => environment_of(Options),
-            cwd => option(cwd, cwd, Options)
+            preload => preload_of_context(Options)
         }}
     catch
         throw:{bad_config, _, _, _} = Bad -> {error, Bad}
@@ -193,6 +190,30 @@ known_keys(Options, Known) when is_map(Options) ->
 known_keys(_Options, _Known) ->
     py_error_info:refuse(arguments).
 
+shared_options(Options) ->
+    #{
+        kill_after => option(kill_after, kill_after, Options),
+        python => option(python, python, Options),
+        spin_us => option(spin_us, spin_us, Options),
+        max_result_bytes => option(max_result_bytes, max_result_bytes, Options),
+        paths => check(paths, maps:get(paths, Options, [])),
+        imports => check(imports, maps:get(imports, Options, [])),
+        env => environment_of(Options),
+        cwd => option(cwd, cwd, Options)
+    }.
+
+%% Code, or modules like those of a pool.
+preload_of_context(#{preload := Preload}) when Preload =/= [] ->
+    try iolist_to_binary(Preload) of
+        <<>> -> [];
+        Code -> [{code, Code}]
+    catch
+        error:badarg when is_list(Preload) -> check(preload, Preload);
+        error:badarg -> bad(preload, Preload, "must be Python code as iodata, or a list of modules, atoms")
+    end;
+preload_of_context(Options) ->
+    option(preload, preload, Options).
+
 -spec lacking({atom(), term()}) -> no_return().
 lacking({Key, Value}) ->
     bad(Key, Value, "this version of erlang_python does not have it").
@@ -227,6 +248,8 @@ default(max_result_bytes) -> 1 bsl 30;
 default(max_state_entries) -> infinity;
 default(paths) -> [];
 default(env) -> [];
+default(imports) -> [];
+default(preload) -> [];
 default(cwd) -> <<>>;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
@@ -291,12 +314,13 @@ check(cwd, <<>>) ->
     <<>>;
 check(cwd, Path) ->
     checked(cwd, Path, py_surroundings:cwd(Path));
-check(preload, Code) ->
-    try
-        iolist_to_binary(Code)
-    catch
-        error:badarg -> bad(preload, Code, "must be Python code as iodata")
-    end;
+check(preload, Modules) ->
+    is_list(Modules) andalso length(Modules) >= 0 andalso lists:all(fun is_atom/1, Modules) orelse
+        bad(preload, Modules, "must be a list of modules, atoms"),
+    [{load, atom_to_binary(Module)} || Module <- Modules];
+check(imports, Imports) ->
+    is_list(Imports) andalso length(Imports) >= 0 orelse bad(imports, Imports, "must be a list of modules"),
+    [import(Import, Imports) || Import <- Imports];
 check(own_process, default) ->
     default;
 check(own_process, Own) ->
@@ -309,6 +333,18 @@ check(python, Value) ->
 
 checked(_Key, _Value, {ok, Checked}) -> Checked;
 checked(Key, Value, {error, Why}) -> bad(Key, Value, Why).
+
+import({Module, Function}, Imports) ->
+    {import_name(Module, Imports), import_name(Function, Imports)};
+import(Module, Imports) ->
+    {import_name(Module, Imports), all}.
+
+import_name(Name, Imports) ->
+    case py_error_role:is_text(Name) andalso unicode:characters_to_binary(py_text:binary(Name)) of
+        <<"__main__">> -> bad(imports, Imports, "__main__ cannot be imported");
+        Text when is_binary(Text), Text =/= <<>> -> Text;
+        _ -> bad(imports, Imports, "must be a list of modules, or of {Module, Function}, as text in UTF-8")
+    end.
 
 -spec bad(atom(), term(), iodata()) -> no_return().
 bad(Key, Value, Why) ->

@@ -25,6 +25,8 @@
 -define(START_TIMEOUT_MS, 60000).
 -define(LAST_TIMEOUT_MS, 5000).
 -define(STOP_TIMEOUT_MS, 5000).
+%% How long a start waits for imports that need not succeed.
+-define(IMPORTS_MS, 10000).
 %% A place that cannot be had now is asked for again.
 -define(BACKOFF_MIN_MS, 10).
 -define(BACKOFF_MAX_MS, 200).
@@ -137,9 +139,27 @@ stop(_) ->
     py_error_info:refuse(arguments).
 
 %% @private The process that runs the preload code of a context.
--spec run_preload(py_context_router:route(), binary(), py_options:options()) -> no_return().
-run_preload(Route, Code, Options) ->
-    exit({preloaded, py_request:exec(Route, Code, Options)}).
+-spec run_preload(py_context_router:route(), [py_config:preload()], [py_code:wanted()]) -> no_return().
+run_preload(Route = {Ctx, Lane, _}, Steps, Imports) ->
+    case run_steps(Route, Steps) of
+        ok -> exit({preloaded, py_code:import_into(Ctx, Lane, Imports, ?IMPORTS_MS)});
+        {error, Reason} -> exit({preloaded, {error, Reason}})
+    end.
+
+run_steps(_Route, []) ->
+    ok;
+run_steps(Route, [Step | Rest]) ->
+    %% No slot: who starts a context may hold the last one.
+    Options = maps:put(slot, none, ?PLAIN(infinity)),
+    case run_step(Route, Step, Options) of
+        {error, Reason} -> {error, Reason};
+        _ -> run_steps(Route, Rest)
+    end.
+
+run_step(Route, {load, Module}, Options) ->
+    py_request:call(Route, <<"erlang._imports">>, <<"load">>, [Module], #{}, Options);
+run_step(Route, {code, Code}, Options) ->
+    py_request:exec(Route, Code, Options).
 
 %% gen_server
 
@@ -280,7 +300,7 @@ attached(Refused, Tries, State = #state{id = Id, lane = Lane, settings = Setting
     #{mode := Mode} = Settings,
     case find_worker(State, Refused) of
         {ok, Worker, Place} ->
-            Preloads = maps:get(preload, Settings, <<>>) =/= <<>>,
+            Preloads = length(preload_steps(Settings)),
             Member = #{
                 lane => Lane,
                 id => Id,
@@ -332,17 +352,23 @@ start_failure(owngil, Type, Text) ->
 start_failure(worker, Type, Text) ->
     {start_failed, {Type, Text}}.
 
-%% Runs the preload code after each start of the Python thread, in a process of its
-%% own: this one must go on hearing of calls that were given up, and may be stopped.
-%% After a restart, requests that come before this is sent are served before it.
-preload(State = #state{lane = Lane, settings = #{preload := Code}}) when Code =/= <<>> ->
-    Route = {self(), Lane, undefined},
-    %% No slot: who starts a context may hold the last one.
-    Options = maps:put(slot, none, ?PLAIN(infinity)),
-    {_Pid, Ref} = spawn_monitor(?MODULE, run_preload, [Route, Code, Options]),
-    State#state{preload = Ref};
-preload(State) ->
-    started(State).
+%% What is to be done after each start of the Python thread, in a process of its own: this one
+%% must go on hearing of calls that were given up, and may be stopped. After a restart, requests
+%% that come before this is sent are served before it.
+preload(State = #state{lane = Lane, settings = Settings}) ->
+    Imports = maps:get(imports, Settings, []),
+    case {preload_steps(Settings), Imports ++ py_code:imports()} of
+        {[], []} ->
+            started(State);
+        {Steps, _} ->
+            {_Pid, Ref} = spawn_monitor(?MODULE, run_preload, [{self(), Lane, undefined}, Steps, Imports]),
+            State#state{preload = Ref}
+    end.
+
+%% Modules first: the code may use them.
+preload_steps(Settings) ->
+    {Modules, Code} = lists:partition(fun({How, _}) -> How =:= load end, maps:get(preload, Settings, [])),
+    Modules ++ [{code, C} || C <- [py_preload:get_code()], C =/= undefined] ++ Code.
 
 preloaded(ok, State) ->
     started(State);

@@ -51,6 +51,7 @@ name(options_or_code) -> "Options";
 name(path) -> "Path";
 name(paths) -> "Paths";
 name(pool) -> "Pool";
+name(python_code) -> "Code";
 name(ref) -> "Ref";
 name(registered) -> "Module";
 name(size) -> "Size";

@@ -12,6 +12,8 @@
 %% | launcher_ended   | warning        | each time                                               |
 %% | context_ended    | warning        | for each context of a pool that has to be replaced      |
 %% | preload_failed   | warning        | for each start of the context                           |
+%% | import_failed    | warning        | once a minute for a module and a reason                 |
+%% | import_slow      | warning        | once a minute for a context                             |
 %% | unknown_key      | warning        | for each key of the application environment             |
 %%
 %% The one other event is logged by py_async, which users give the level `debug' to see it: what
@@ -22,7 +24,7 @@
 -include("ep_nif.hrl").
 
 -export([create_table/0, died/1, stuck/4, start_failed/3, started_again/1, launcher_ended/1]).
--export([context_ended/3, preload_failed/3, unknown_key/2]).
+-export([context_ended/3, preload_failed/3, import_failed/4, import_slow/1, unknown_key/2]).
 
 -export_type([death/0, member/0, ran/0]).
 
@@ -119,6 +121,22 @@ context_ended(Pool, Number, Reason) ->
 -spec preload_failed(Id :: term(), Type :: atom(), Text :: term()) -> ok.
 preload_failed(Id, Type, Text) ->
     ?LOG_WARNING("the preload code of context ~p failed: ~ts: ~tp", [Id, Type, Text], meta(#{})).
+
+%% @doc A module of the registered imports cannot be imported.
+-spec import_failed(pid(), Module :: binary(), Type :: binary(), Text :: binary()) -> ok.
+import_failed(Ctx, Module, Type, Text) ->
+    is_due({import, {Module, Type, Text}}) andalso
+        ?LOG_WARNING("the import of the Python module ~ts failed: ~ts: ~ts; calls of it will fail likewise",
+                     [Module, Type, Text], meta(#{context => Ctx, module => Module})),
+    ok.
+
+%% @doc Imports take longer than anybody waits for them.
+-spec import_slow(pid()) -> ok.
+import_slow(Ctx) ->
+    is_due({import, Ctx}) andalso
+        ?LOG_WARNING("the registered imports still run in context ~p; it takes requests meanwhile, and those that need "
+                     "the modules wait", [Ctx], meta(#{context => Ctx})),
+    ok.
 
 %% @doc Nothing reads a key of the application environment.
 -spec unknown_key(atom(), Hint :: string()) -> ok.

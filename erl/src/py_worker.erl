@@ -25,14 +25,14 @@
     kill_after := timeout(),
     _ => _
 }.
-%% id: of the context. place: the number in the process that is wanted, if it is free. preloads: whether the
-%% context makes a request of its own after each start.
+%% id: of the context. place: the number in the process that is wanted, if it is free. preloads: how many
+%% requests of its own the context makes after each start.
 -type tenant() :: #{
     lane := ep_nif:lane(),
     id := term(),
     mode := py:context_mode(),
     place := pos_integer() | any,
-    preloads := boolean(),
+    preloads := non_neg_integer(),
     %% of its own, see py_code:prologue/1
     paths := [binary()],
     member => py_report:member()
@@ -299,7 +299,7 @@ how(_Reason, #state{tenants = Tenants}) ->
     end.
 
 was_used(#tenant{wanted = #{lane := Lane, preloads := Preloads}, used = Used}) ->
-    came_to_something(Lane) > Used + length([preload || Preloads]).
+    came_to_something(Lane) > Used + Preloads.
 
 came_to_something(Lane) ->
     #{calls := Calls, errors := Errors} = Stats = ep_nif:lane_stats(Lane),

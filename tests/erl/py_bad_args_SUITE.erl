@@ -207,6 +207,7 @@ memory() ->
         {py, gc, [ctx]},
         {py, gc, [ctx, generation]},
         {py, tracemalloc_start, [frames]},
+        {py, reload, [module]},
         {py_context, interrupt, [ctx]}
     ].
 

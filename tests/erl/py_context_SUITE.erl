@@ -245,7 +245,9 @@ refuses_preload_code_that_fails(Config) ->
     {error, {preload_failed, {'SystemExit', "3"}}} = Start("raise SystemExit(3)"),
     {error, {worker_died, #{reason := 7}}} = Start("import os; os._exit(7)"),
     {error, {bad_config, preload, 5, _}} = Start(5),
-    {error, {bad_config, preload, [json], _}} = Start([json]),
+    {error, {bad_config, preload, [1000], _}} = Start([1000]),
+    {error, {bad_config, preload, [json, 1], _}} = Start([json, 1]),
+    {error, {preload_failed, {'ModuleNotFoundError', _}}} = Start([json, ep_no_such_module]),
     {links, Links} = process_info(self(), links),
     [] = [Ctx || Ctx <- Links, is_pid(Ctx), py_context_table:info(Ctx) =/= noproc].
 

@@ -9,7 +9,8 @@ import os
 
 import _erlang
 
-import erlang._paths as _paths  # not from: that would ask Erlang for the name first
+import erlang._imports as _imports  # not from: that would ask Erlang for the name first
+import erlang._paths as _paths
 
 try:
     import tracemalloc
@@ -75,6 +76,14 @@ def add_paths(paths):
     """Those that are registered for all."""
     _paths.add(paths)
     return _answer(None)
+
+
+def import_all(wanted):
+    return _answer(_imports.load_all(wanted))
+
+
+def reload(module, number):
+    return _answer(_imports.load_again(module, number))
 
 
 def show_context(lane, name):
