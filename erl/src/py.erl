@@ -24,6 +24,7 @@
 -export([state_remove/1, state_keys/0, state_clear/0, get_local_env/1]).
 -export([stats/0, memory_stats/0, memory_stats/1, gc/0, gc/1, gc/2]).
 -export([tracemalloc_start/0, tracemalloc_start/1, tracemalloc_stop/0, reload/1]).
+-export([ensure_venv/2, ensure_venv/3, activate_venv/1, deactivate_venv/0, venv_info/0]).
 -export([version/0, execution_mode/0, subinterp_supported/0]).
 
 -export_type([text/0, result/0, context/0, context_mode/0, pool_name/0, target/0, opts/0]).
@@ -471,6 +472,29 @@ tracemalloc_stop() ->
 -spec reload(text()) -> ok | {error, [{context(), {atom() | binary(), string()} | timeout}]}.
 reload(Module) ->
     ?CHECKED(py_code:reload(py_text:utf8(Module)), [{module, Module}]).
+
+%% @doc Makes a virtual environment if there is none at that path, installs a requirements file into
+%% it, or the project of a `pyproject.toml' in editable form, and activates it.
+-spec ensure_venv(text(), text()) -> ok | {error, py_venv:error()}.
+ensure_venv(Path, File) ->
+    ?CHECKED(py_venv:ensure(Path, File, []), [{venv, Path}, {requirements, File}]).
+
+-spec ensure_venv(text(), text(), [py_venv:option()]) -> ok | {error, py_venv:error()}.
+ensure_venv(Path, File, Options) ->
+    ?CHECKED(py_venv:ensure(Path, File, Options), [{venv, Path}, {requirements, File}, {venv_options, Options}]).
+
+%% @doc Puts the packages of a virtual environment before all others, in every interpreter.
+-spec activate_venv(text()) -> ok | {error, py_venv:error()}.
+activate_venv(Path) ->
+    ?CHECKED(py_venv:activate(Path), [{venv, Path}]).
+
+-spec deactivate_venv() -> ok.
+deactivate_venv() ->
+    ?CHECKED(py_venv:deactivate(), []).
+
+-spec venv_info() -> {ok, #{binary() => boolean() | binary() | [binary()]}}.
+venv_info() ->
+    ?CHECKED(py_venv:info(), []).
 
 %% --- internal -------------------------------------------------------------------------
 

@@ -13,16 +13,21 @@
 -export([create_table/0, add_paths/1, paths/0, is_path/1, clear_paths/0]).
 -export([import/1, imports/0, is_import/1, clear_imports/0, import_into/4]).
 -export([prologue/1, change/0, catch_up/2]).
+-export([set_venv/1, venv/0, where/0]).
 -export([reload/1]).
 
--export_type([change/0, wanted/0]).
+-export_type([change/0, wanted/0, venv/0]).
 
-%% Of the paths: modules are imported by the contexts, after their start.
+%% number: of its activation; packages may have come since the one before.
+-type venv() :: #{path := binary(), site_packages := binary(), number := pos_integer()}.
+%% Of paths and the virtual environment: modules are imported by the contexts, after their start.
 -type change() :: non_neg_integer().
 -type wanted() :: {Module :: binary(), Function :: binary() | all}.
 
-%% {{path, Path}, Number}, {{import, wanted()}, Number}, and {change, change()}.
+%% {{path, Path}, Number}, {{import, wanted()}, Number}, {venv, venv()} and {change, change()}.
 -define(TABLE, ?MODULE).
+%% One that answers is enough; some may be busy.
+-define(ASKED, 8).
 
 -spec create_table() -> ok.
 create_table() ->
@@ -52,6 +57,31 @@ is_path(Path) ->
 clear_paths() ->
     true = ets:match_delete(?TABLE, {{path, '_'}, '_'}),
     ok.
+
+%% @doc When this returns each context has it before its next request.
+-spec set_venv(venv() | undefined) -> ok.
+set_venv(undefined) ->
+    true = ets:delete(?TABLE, venv),
+    tell();
+set_venv(Venv) ->
+    true = ets:insert(?TABLE, {venv, Venv}),
+    tell().
+
+-spec venv() -> venv() | undefined.
+venv() ->
+    case ets:lookup(?TABLE, venv) of
+        [{venv, Venv}] -> Venv;
+        [] -> undefined
+    end.
+
+%% @doc The program of a Python that runs, and its sys.path.
+-spec where() -> {ok, Executable :: binary(), SysPath :: [binary()]} | {error, timeout}.
+where() ->
+    Answers = py_inquiry:ask(lists:sublist(lists:sort(py_context_table:all()), ?ASKED), beside, where, []),
+    case [{E, Path} || {_, _, {ok, {_, _, {E, Path}}}} <- Answers, is_binary(E), length(Path) >= 0, lists:all(fun is_binary/1, Path)] of
+        [{Executable, SysPath} | _] -> {ok, Executable, SysPath};
+        [] -> {error, timeout}
+    end.
 
 %% @doc Imports the modules in every interpreter that runs, and in those that start. What fails is
 %% logged; so it will where a call needs the module.
@@ -106,7 +136,11 @@ reload(Module) ->
 %% pool or context, which come first.
 -spec prologue([binary()]) -> [{atom(), list()}].
 prologue(Own) ->
-    [{set_paths, [Own]} || Own =/= []] ++ [{add_paths, [Paths]} || Paths <- [paths()], Paths =/= []].
+    [{set_paths, [Own]} || Own =/= []] ++
+        case whole() of
+            [_, none, []] -> [];
+            Whole -> [{register, Whole}]
+        end.
 
 %% @doc The number of the last registration.
 -spec change() -> change().
@@ -121,7 +155,7 @@ catch_up(Lane, Change) ->
             ok;
         _ ->
             %% Nobody waits for the answer. An error: the process has ended, and so on.
-            _ = ep_nif:inquire_first(Lane, make_ref(), add_paths, [paths()]),
+            _ = ep_nif:inquire_first(Lane, make_ref(), register, whole()),
             ok
     end.
 
@@ -165,5 +199,13 @@ no_sense(Lane) ->
 
 tell() ->
     _ = ets:update_counter(?TABLE, change, 1),
-    _ = py_inquiry:ask(py_context_table:all(), first, add_paths, [paths()]),
+    _ = py_inquiry:ask(py_context_table:all(), first, register, whole()),
     ok.
+
+%% The number first: what is read after it is not older.
+whole() ->
+    Change = change(),
+    case venv() of
+        undefined -> [Change, none, paths()];
+        #{site_packages := Site, number := Number} -> [Change, {Number, Site}, paths()]
+    end.

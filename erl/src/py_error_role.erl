@@ -58,6 +58,9 @@ name(size) -> "Size";
 name(target) -> "Target";
 name(timeout) -> "Timeout";
 name(timeout_or_options) -> "Options";
+name(venv) -> "Path";
+name(requirements) -> "ReqFile";
+name(venv_options) -> "Options";
 name(_Any) -> "Term".
 
 %% @doc A sentence without its subject, or none.

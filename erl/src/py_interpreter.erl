@@ -5,7 +5,7 @@
 %% or its extension modules would not load.
 -module(py_interpreter).
 
--export([check/1, is_venv/1, look/2]).
+-export([check/1, is_venv/1, look/2, venv_version/1]).
 
 -define(TIMEOUT_MS, 20000).
 -define(ASK, "import sys; print('%d.%d' % sys.version_info[:2] + ' free-threaded' * ('t' in getattr(sys, 'abiflags', '')))").
@@ -48,7 +48,7 @@ look(Executable, WasVenv) ->
     end.
 
 look_at_version(Executable, Found) ->
-    case {Found, built_version()} of
+    case {Found, maps:get(version, py_python:built())} of
         {unknown, _} -> ok;
         {Built, Built} -> ok;
         {_, Built} ->
@@ -59,9 +59,10 @@ look_at_version(Executable, Found) ->
 venv_config(Executable) ->
     filename:join(filename:dirname(filename:dirname(Executable)), "pyvenv.cfg").
 
-%% venv writes version, virtualenv and uv write version_info.
+%% @doc The version that a pyvenv.cfg tells: venv writes version, virtualenv and uv write version_info.
+-spec venv_version(binary()) -> binary() | unknown.
 venv_version(Text) ->
-    case re:run(Text, "^version(?:_info)? *= *(\\d+\\.\\d+)", [multiline, {capture, all_but_first, list}]) of
+    case re:run(Text, "^version(?:_info)? *= *(\\d+\\.\\d+)", [multiline, {capture, all_but_first, binary}]) of
         {match, [Version]} -> Version;
         nomatch -> unknown
     end.

@@ -6,6 +6,7 @@ Each answer begins with the process and the interpreter, so that one which sever
 
 import gc
 import os
+import sys
 
 import _erlang
 
@@ -25,6 +26,10 @@ except ImportError:
         import _xxsubinterpreters as _interpreters
     except ImportError:
         _interpreters = None
+
+
+# Bytes of paths in an answer.
+_ANSWER = 50000
 
 
 def _interpreter():
@@ -72,10 +77,21 @@ def set_paths(paths):
     return _answer(None)
 
 
-def add_paths(paths):
-    """Those that are registered for all."""
-    _paths.add(paths)
+def register(change, activation, paths):
+    _paths.register(change, activation, paths)
     return _answer(None)
+
+
+def where():
+    """The program that this Python belongs to, and where it looks for modules, as far as an answer holds it."""
+    entries, left = [], _ANSWER
+    for entry in sys.path:
+        if isinstance(entry, str):
+            text = entry.encode("utf-8", "surrogateescape")
+            left -= len(text) + 8
+            if left > 0:
+                entries.append(text)
+    return _answer((sys.executable, entries))
 
 
 def import_all(wanted):

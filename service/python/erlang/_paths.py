@@ -5,10 +5,15 @@ virtual environment, then the paths of the pool or context, then those that are 
 import _imp
 import importlib
 import sys
+import threading
 
 _venv = []
 _own = []
 _shared = []
+# Changes come in threads of their own, and not always in their order.
+_lock = threading.Lock()
+_change = 0
+_activation = None
 
 
 def _arrange(gone=()):
@@ -28,15 +33,36 @@ def _extend(known, paths):
     known.extend(path for path in dict.fromkeys(paths) if path not in set(known))
 
 
+def _enter_venv(directory):
+    """Its site-packages, and what the .pth files in it name, in the order of Python's own start."""
+    import site
+
+    n = len(sys.path)
+    # Whatever is known already: its place is another one now.
+    site.addsitedir(directory, set())
+    return [directory] + [entry for entry in sys.path[n:] if entry != directory]
+
+
 def set_own(paths):
-    _extend(_own, paths)
-    _arrange()
+    with _lock:
+        _extend(_own, paths)
+        _arrange()
 
 
-def add(paths):
-    """All that are registered, in their order. Those that are not any more stay."""
-    _extend(_shared, paths)
-    _arrange()
+def register(change, activation, paths):
+    """What holds for every interpreter since that change: the virtual environment, its number and its site-packages, or
+    None; all paths in their order. Paths that are not registered any more stay."""
+    global _change, _activation, _venv
+
+    with _lock:
+        gone = []
+        _extend(_shared, paths)
+        if change > _change:
+            _change = change
+            if activation != _activation:
+                gone, _activation = _venv, activation
+                _venv = [] if activation is None else _enter_venv(activation[1])
+        _arrange(gone)
 
 
 def searched():
