@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @private Starts the application: checks the configuration before anything
-%% else, and is up when the contexts of the default pool accept requests.
+%% else, and is up when the contexts of the configured pools accept requests.
 -module(erlang_python_app).
 -behaviour(application).
 
@@ -23,13 +23,13 @@ start_checked() ->
             %% The contexts begin with what is registered.
             ok = py_code:add_paths(py_config:get(paths)),
             ok = py_code:import(py_config:get(imports)),
-            start_pool(Sup);
+            start_pools(Sup);
         {error, Reason} -> {error, Reason}
     end.
 
-start_pool(Sup) ->
-    case py_context_router:start() of
-        {ok, _Contexts} ->
+start_pools(Sup) ->
+    case start_pools(py_context_router:start(), py_config:pools()) of
+        ok ->
             {ok, Sup};
         {error, Reason} ->
             unlink(Sup),
@@ -39,6 +39,10 @@ start_pool(Sup) ->
                 {'DOWN', Ref, process, Sup, _} -> {error, Reason}
             end
     end.
+
+start_pools({ok, _Contexts}, []) -> ok;
+start_pools({ok, _Contexts}, [{Pool, Settings} | Rest]) -> start_pools(py_pool:start(Pool, Settings), Rest);
+start_pools({error, Reason}, _) -> {error, Reason}.
 
 -spec stop(term()) -> ok.
 stop(_State) ->

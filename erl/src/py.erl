@@ -145,15 +145,17 @@ eval(Code) ->
             )
     end.
 
-%% @doc With local variables; or on a given context.
+%% @doc With local variables; or on a given context or pool.
 -spec eval
     (text(), map()) -> result();
-    (context(), text()) -> result().
+    (target(), text()) -> result().
 eval(Ctx, Code) when is_pid(Ctx) ->
     case ?IS_NAME(Code) andalso py_direct:route(Ctx) of
         Route when is_tuple(Route) -> py_request:plain_eval(Route, Code, infinity);
         _ -> ?RUN_CHECKED(eval_on(Ctx, Code, #{}, infinity), [{ctx, Ctx}, {code, Code}])
     end;
+eval(Pool, Code) when ?IS_POOL(Pool, Code) ->
+    ?RUN_CHECKED(eval_on(Pool, Code, #{}, ?DEFAULT_MS), [{target, Pool}, {code, Code}]);
 eval(Code, Locals) ->
     ?CHECKED_THEN(
         implicit_eval(Code, Locals, ?DEFAULT_MS),
@@ -162,12 +164,14 @@ eval(Code, Locals) ->
         [{code, Code}, {locals_or_code, Locals}]
     ).
 
-%% @doc With a timeout or options; or on a given context with local variables.
+%% @doc With a timeout or options; or on a given context or pool with local variables.
 -spec eval
     (text(), map(), timeout() | opts()) -> result();
-    (context(), text(), map()) -> result().
-eval(Ctx, Code, Locals) when is_pid(Ctx) ->
-    ?RUN_CHECKED(eval_on(Ctx, Code, Locals, infinity), [{ctx, Ctx}, {code, Code}, {locals, Locals}]);
+    (target(), text(), map()) -> result().
+eval(Target, Code, Locals) when is_pid(Target); ?IS_POOL(Target, Code) ->
+    ?RUN_CHECKED(eval_on(Target, Code, Locals, default_timeout(Target)), [
+        {role(Target), Target}, {code, Code}, {locals, Locals}
+    ]);
 eval(Code, Locals, Options) ->
     ?CHECKED_THEN(
         implicit_eval(Code, Locals, Options),
@@ -176,11 +180,11 @@ eval(Code, Locals, Options) ->
         [{code, Code}, {locals_or_code, Locals}, {timeout_or_options, Options}]
     ).
 
-%% @doc On a given context, with local variables and a timeout or options.
--spec eval(context(), text(), map(), timeout() | opts()) -> result().
-eval(Ctx, Code, Locals, Options) ->
-    ?RUN_CHECKED(eval_on(Ctx, Code, Locals, Options), [
-        {ctx, Ctx}, {code, Code}, {locals, Locals}, {timeout_or_options, Options}
+%% @doc On a given context or pool, with local variables and a timeout or options.
+-spec eval(target(), text(), map(), timeout() | opts()) -> result().
+eval(Target, Code, Locals, Options) ->
+    ?RUN_CHECKED(eval_on(Target, Code, Locals, Options), [
+        {role(Target), Target}, {code, Code}, {locals, Locals}, {timeout_or_options, Options}
     ]).
 
 %% @doc Executes Python statements in the namespace of the calling process.
@@ -193,12 +197,12 @@ exec(Code) ->
         [{code, Code}]
     ).
 
-%% @doc With options; or on a given context.
+%% @doc With options; or on a given context or pool.
 -spec exec
     (text(), opts()) -> ok | {error, term()};
-    (context(), text()) -> ok | {error, term()}.
-exec(Ctx, Code) when is_pid(Ctx) ->
-    ?RUN_CHECKED(exec_on(Ctx, Code, #{}), [{ctx, Ctx}, {code, Code}]);
+    (target(), text()) -> ok | {error, term()}.
+exec(Target, Code) when is_pid(Target); ?IS_POOL(Target, Code) ->
+    ?RUN_CHECKED(exec_on(Target, Code, #{}), [{role(Target), Target}, {code, Code}]);
 exec(Code, Options) ->
     ?CHECKED_THEN(
         implicit_exec(Code, Options),
@@ -207,10 +211,10 @@ exec(Code, Options) ->
         [{code, Code}, {options_or_code, Options}]
     ).
 
-%% @doc On a given context, with options.
--spec exec(context(), text(), opts()) -> ok | {error, term()}.
-exec(Ctx, Code, Options) ->
-    ?RUN_CHECKED(exec_on(Ctx, Code, Options), [{ctx, Ctx}, {code, Code}, {options, Options}]).
+%% @doc On a given context or pool, with options.
+-spec exec(target(), text(), opts()) -> ok | {error, term()}.
+exec(Target, Code, Options) ->
+    ?RUN_CHECKED(exec_on(Target, Code, Options), [{role(Target), Target}, {code, Code}, {options, Options}]).
 
 %% @doc Runs several calls at once, item i on context `((i - 1) rem N) + 1', with 30
 %% seconds for each. The results are in the order of the items.
@@ -534,10 +538,10 @@ implicit_eval(Code, Locals, Options) when is_map(Locals) ->
 implicit_eval(_, _, _) ->
     py_error_info:refuse(arguments).
 
-eval_on(Ctx, Code, Locals, Options) when is_map(Locals) ->
-    Checked = py_options:call(Options, infinity),
+eval_on(Target, Code, Locals, Options) when is_map(Locals) ->
+    Checked = py_options:call(Options, default_timeout(Target)),
     ok = py_text:check(Code),
-    case on_context(Ctx) of
+    case py_context_router:target(Target) of
         noproc -> fun noproc/0;
         Route -> fun() -> py_request:eval(Route, Code, Locals, Checked) end
     end;
@@ -551,10 +555,10 @@ implicit_exec(Code, Options) when is_map(Options) ->
 implicit_exec(_, _) ->
     py_error_info:refuse(arguments).
 
-exec_on(Ctx, Code, Options) when is_map(Options) ->
+exec_on(Target, Code, Options) when is_map(Options) ->
     Checked = py_options:exec(Options),
     ok = py_text:check(Code),
-    case on_context(Ctx) of
+    case py_context_router:target(Target) of
         noproc -> fun noproc/0;
         Route -> fun() -> py_request:exec(Route, Code, Checked) end
     end;
@@ -565,6 +569,9 @@ noproc() -> {error, {context_died, noproc}}.
 
 on_context(Ctx) when is_pid(Ctx) -> py_context_router:target(Ctx);
 on_context(_) -> py_error_info:refuse(arguments).
+
+role(Pool) when is_atom(Pool) -> target;
+role(_Ctx) -> ctx.
 
 to_await(Ref, Timeout) when is_reference(Ref), not is_map(Timeout) ->
     Checked = py_options:timeout(Timeout),

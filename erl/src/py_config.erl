@@ -7,7 +7,7 @@
 -include("ep_nif.hrl").
 -include("py_limits.hrl").
 
--export([check/0, warn_of_unknown/0, get/1, pool_options/1, context_options/1, context_mode/0, max_atoms/0]).
+-export([check/0, warn_of_unknown/0, get/1, pools/0, pool_options/1, context_options/1, context_mode/0, max_atoms/0]).
 -export([spin_ns/1, worker_spin_ns/1]).
 
 -export_type([error/0, pool/0, context/0, preload/0]).
@@ -17,6 +17,10 @@
     contexts := pos_integer(),
     mode := py:context_mode(),
     num_workers := pos_integer(),
+    %% modules and functions whose calls go to the pool while it runs
+    register := [py_pool_names:name()],
+    %% the process that the pool lives and dies with
+    owner => pid(),
     kill_after := timeout(),
     python := binary(),
     spin_us := auto | 0..1000,
@@ -67,7 +71,8 @@
     env,
     cwd,
     imports,
-    preload
+    preload,
+    pools
 ]).
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
@@ -82,7 +87,7 @@
     event_loop,
     output
 ]).
--define(LACKING, [pools, max_shared_bytes, event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
+-define(LACKING, [max_shared_bytes, event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
 %% OTP's own.
 -define(FOREIGN, [included_applications]).
 
@@ -112,11 +117,16 @@ get(Key) ->
         throw:{bad_config, _, _, Why} -> py_error_info:refuse({general, ["bad configuration: ", Why]})
     end.
 
+%% @doc The pools that start with the application, beside pool `default'.
+-spec pools() -> [{py:pool_name(), pool()}].
+pools() ->
+    ?MODULE:get(pools).
+
 %% @doc The settings of a pool: options win over the application environment.
 %% Unknown keys are refused.
 -spec pool_options(map()) -> {ok, pool()} | {error, error()}.
 pool_options(Options) ->
-    Known = [contexts, mode, num_workers | ?SHARED_OPTIONS],
+    Known = [contexts, mode, num_workers, register | ?SHARED_OPTIONS],
     try
         ok = known_keys(Options, Known),
         Contexts = option(contexts, num_contexts, Options),
@@ -126,6 +136,7 @@ pool_options(Options) ->
             contexts => Contexts,
             mode => Mode,
             num_workers => min(Workers, Contexts),
+            register => check(register, maps:get(register, Options, [])),
             preload => option(preload, preload, Options)
         }}
     catch
@@ -250,6 +261,7 @@ default(paths) -> [];
 default(env) -> [];
 default(imports) -> [];
 default(preload) -> [];
+default(pools) -> [];
 default(cwd) -> <<>>;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
@@ -318,6 +330,17 @@ check(preload, Modules) ->
     is_list(Modules) andalso length(Modules) >= 0 andalso lists:all(fun is_atom/1, Modules) orelse
         bad(preload, Modules, "must be a list of modules, atoms"),
     [{load, atom_to_binary(Module)} || Module <- Modules];
+check(register, Names) ->
+    is_list(Names) andalso length(Names) >= 0 orelse bad(register, Names, "must be a list of modules"),
+    [registered(Name, Names) || Name <- Names];
+check(pools, Pools) ->
+    is_list(Pools) andalso length(Pools) >= 0 orelse bad(pools, Pools, "must be a list of {Pool, Options}"),
+    Checked = [pool(Pool) || Pool <- Pools],
+    Names = [Name || {Name, _} <- Checked],
+    case Names -- lists:usort(Names) of
+        [] -> Checked;
+        [Twice | _] -> bad(pools, Pools, [atom_to_binary(Twice), " is there twice"])
+    end;
 check(imports, Imports) ->
     is_list(Imports) andalso length(Imports) >= 0 orelse bad(imports, Imports, "must be a list of modules"),
     [import(Import, Imports) || Import <- Imports];
@@ -333,6 +356,28 @@ check(python, Value) ->
 
 checked(_Key, _Value, {ok, Checked}) -> Checked;
 checked(Key, Value, {error, Why}) -> bad(Key, Value, Why).
+
+registered(Name, Names) ->
+    Texts = case Name of {Module, Function} -> [Module, Function]; Module -> [Module] end,
+    lists:all(fun py_error_role:is_text/1, Texts) orelse
+        bad(register, Names, "must be a list of modules, or of {Module, Function}, as text"),
+    list_to_tuple(Texts).
+
+%% What is wrong with an option is said of the key that is in the configuration.
+pool({default, Options}) ->
+    bad(pools, {default, Options}, "pool default has keys of its own, such as num_contexts and context_mode");
+pool({Name, Options}) when is_atom(Name), is_map(Options) ->
+    try pool_options(maps:merge(#{mode => worker}, Options)) of
+        {ok, Settings} -> {Name, Settings};
+        {error, {bad_config, _Key, _Value, Why}} -> bad(pools, {Name, Options}, [atom_to_binary(Name), ": ", Why])
+    catch
+        error:{py_refused, _} ->
+            bad(pools, {Name, Options}, [
+                atom_to_binary(Name), ": an option is unknown; the options are those of py_context_router:start/1, and register"
+            ])
+    end;
+pool(Other) ->
+    bad(pools, Other, "must be a list of {Pool, Options}, an atom and a map").
 
 import({Module, Function}, Imports) ->
     {import_name(Module, Imports), import_name(Function, Imports)};

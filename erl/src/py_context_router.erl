@@ -15,7 +15,7 @@
 -include("py_misuse.hrl").
 
 -export([start/0, start/1, stop/0, is_started/0]).
--export([start_pool/2, start_pool/3, stop_pool/1, pool_started/1]).
+-export([start_pool/2, start_pool/3, child_spec/2, stop_pool/1, pool_started/1]).
 -export([get_context/0, get_context/1, num_contexts/0, num_contexts/1, contexts/0, contexts/1]).
 -export([bind_context/1, bind_context/2, unbind_context/0, unbind_context/1]).
 -export([register_pool/2, register_pool/3, unregister_pool/1, unregister_pool/2]).
@@ -39,8 +39,8 @@
 start() ->
     ?CHECKED(start_default(#{}), []).
 
-%% @doc With `contexts', `mode', `num_workers', `kill_after', `python', `spin_us',
-%% `max_result_bytes'.
+%% @doc With `contexts', `mode', `register', and the keys of the configuration that pools have. A
+%% pool that runs with other options keeps them; a warning says so.
 -spec start(map()) -> {ok, [py:context()]} | {error, term()}.
 start(Options) ->
     ?CHECKED(start_default(Options), [{options, Options}]).
@@ -72,23 +72,47 @@ start_sized(Pool, Size, Mode) when Mode =:= worker; Mode =:= owngil ->
 start_sized(_Pool, _Size, #{contexts := _}) ->
     py_error_info:refuse({mode_or_options, ["has the option contexts, which is Size here"]});
 start_sized(Pool, Size, Options) when is_atom(Pool), is_integer(Size), Size > 0, is_map(Options) ->
-    start_checked(Pool, maps:merge(defaults(Pool), Options#{contexts => Size}));
+    start_checked(Pool, Options#{contexts => Size});
 start_sized(_, _, _) ->
     py_error_info:refuse(arguments).
 
-start_default(Options) ->
-    start_checked(default, Options).
+start_default(Options) when is_map(Options) ->
+    start_checked(default, Options);
+start_default(_Options) ->
+    py_error_info:refuse(arguments).
 
 start_checked(Pool, Options) ->
     ok = py_error_info:ensure_started(),
-    case py_config:pool_options(Options) of
-        {ok, Settings} -> py_pool:start(Pool, Settings);
-        {error, Reason} -> {error, Reason}
+    case py_config:pool_options(maps:merge(defaults(Pool), Options)) of
+        {ok, Settings} ->
+            Runs = py_pool_registry:settings(Pool),
+            ok = say_other_options(Pool, Runs, maps:with(maps:keys(Options), Settings)),
+            py_pool:start(Pool, Settings);
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+%% Options that are not given are those of the pool that runs.
+say_other_options(_Pool, none, _Wanted) ->
+    ok;
+say_other_options(Pool, Runs, Wanted) ->
+    case [Key || {Key, Value} <- lists:sort(maps:to_list(Wanted)), maps:get(Key, Runs) =/= Value] of
+        [] -> ok;
+        Keys -> py_report:runs_otherwise(Pool, Keys)
     end.
 
 %% The configured mode is that of pool `default'.
 defaults(default) -> #{};
 defaults(_Pool) -> #{mode => worker}.
+
+%% @doc A child specification of a pool for a supervisor of your own: the pool starts and ends with
+%% it. Options: those of {@link start/1}. A pool of that name that runs already is the error
+%% `{already_started, Pid}'.
+-spec child_spec(py:pool_name(), map()) -> supervisor:child_spec().
+child_spec(Pool, Options) when is_atom(Pool), is_map(Options) ->
+    py_pool_owner:child_spec(Pool, maps:merge(defaults(Pool), Options));
+child_spec(Pool, Options) ->
+    ?BADARG(arguments, [{pool, Pool}, {options, Options}]).
 
 %% @doc Stops a pool; requests on its contexts get `{error, {context_died, shutdown}}'.
 %% Registrations to it stay: until it runs again, such calls raise `badarg'.

@@ -22,3 +22,6 @@
 %% Frames that tracemalloc keeps.
 -define(MAX_FRAMES, 65535).
 -define(MAX_FRAMES_TEXT, "65535").
+
+%% A pool's name and code: what comes second cannot be locals or options.
+-define(IS_POOL(Pool, Code), is_atom(Pool), (is_atom(Code) orelse is_binary(Code) orelse is_list(Code))).

@@ -26,6 +26,8 @@
     name :: py:pool_name(),
     settings :: py_config:pool(),
     status :: py_pool_registry:status(),
+    %% a monitor of the process that the pool ends with, if there is one
+    owner = [] :: [reference()],
     %% also those that are to be replaced, so that their callers get an answer
     members = #{} :: #{Number :: pos_integer() => py_pool_registry:member()},
     missing = [] :: [Number :: pos_integer()],
@@ -97,7 +99,8 @@ init({Name, Settings, Status}) ->
     process_flag(trap_exit, true),
     case py_pool_registry:claim(Name) of
         ok ->
-            {ok, #state{name = Name, settings = Settings, status = Status}, {continue, start}};
+            Owner = [monitor(process, Pid) || #{owner := Pid} <- [Settings]],
+            {ok, #state{name = Name, settings = Settings, status = Status, owner = Owner}, {continue, start}};
         {already_started, Pid} ->
             {stop, {shutdown, {already_started, Pid}}}
     end.
@@ -132,6 +135,10 @@ handle_cast(Request, _State) ->
     error({unexpected, Request}).
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
+handle_info({'DOWN', Ref, process, _, _}, State = #state{name = Name, owner = [Ref]}) ->
+    %% As everybody stops a pool, so that it does not come back.
+    _ = spawn(?MODULE, stop, [Name]),
+    {noreply, State#state{owner = []}};
 handle_info({'DOWN', _, process, Pid, Reason}, State) ->
     ended(Pid, Reason, State);
 handle_info({timeout, Timer, fill}, State = #state{timer = Timer}) ->

@@ -11,7 +11,7 @@
 -behaviour(gen_server).
 
 -export([start_link/0, create_table/0, forget/0]).
--export([add/2, retire/1, server/1, register/2, unregister/1]).
+-export([add/2, retire/1, server/1, settings/1, register/2, unregister/1]).
 -export([claim/1, publish/2, ended/1]).
 -export([table/0, members/1, lookup/2, registrations/0, refuse_stopped/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
@@ -75,6 +75,17 @@ server(Pool) ->
     case ask({server, Pool}) of
         not_started -> none;
         Answer -> Answer
+    end.
+
+%% @doc What the pool was started with.
+-spec settings(py:pool_name()) -> py_config:pool() | none.
+settings(Pool) ->
+    try find(Pool) of
+        {Settings, _Status, _Members} -> Settings;
+        none -> none
+    catch
+        %% The application has ended.
+        error:badarg -> none
     end.
 
 %% @doc By the process of a pool, before anything else: there is one for each pool.
@@ -240,9 +251,11 @@ handle_call({server, Pool}, _From, State) ->
 handle_call({publish, Pool, Members}, {Pid, _}, State) ->
     %% One that is ending must not speak for its successor.
     case {find(Pool), server(Pool, State)} of
-        {{_, Status, _}, {ok, Pid}} when Status =/= stopping ->
+        {{Settings, Status, _}, {ok, Pid}} when Status =/= stopping ->
             true = ets:update_element(?TABLE, {pool, Pool}, {3, running}),
-            {reply, set_members(Pool, Members), State};
+            ok = set_members(Pool, Members),
+            ok = case Status of starting -> enter_names(Pool, Settings); running -> ok end,
+            {reply, ok, State};
         _ ->
             {reply, ok, State}
     end;
@@ -328,6 +341,7 @@ down(Pool, _Reason, State = #state{servers = Servers}) ->
     end.
 
 removed(Pool, State = #state{servers = Servers}) ->
+    ok = leave_names(Pool, find(Pool)),
     ok = write_members(Pool, {}),
     true = ets:delete(?TABLE, {pool, Pool}),
     true = ets:delete(?TABLE, {server, Pool}),
@@ -354,6 +368,19 @@ write_members(Pool, {}) ->
     ok;
 write_members(Pool, Members) ->
     persistent_term:put(?MEMBERS(Pool), Members).
+
+%% Those that the pool was started with come and go with it.
+enter_names(_Pool, #{register := []}) ->
+    ok;
+enter_names(Pool, #{register := Names}) ->
+    true = ets:insert(?TABLE, [{{name, py_pool_names:key(Name)}, Name, Pool} || Name <- Names]),
+    write_names().
+
+leave_names(Pool, {#{register := Names = [_ | _]}, _Status, _Members}) ->
+    _ = [ets:match_delete(?TABLE, {{name, py_pool_names:key(Name)}, '_', Pool}) || Name <- Names],
+    write_names();
+leave_names(_Pool, _) ->
+    ok.
 
 write_names() ->
     {Members, Former} = table(),

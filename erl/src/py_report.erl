@@ -14,6 +14,7 @@
 %% | preload_failed   | warning        | for each start of the context                           |
 %% | import_failed    | warning        | once a minute for a module and a reason                 |
 %% | import_slow      | warning        | once a minute for a context                             |
+%% | runs_otherwise   | warning        | for each start of a pool that runs with other options   |
 %% | unknown_key      | warning        | for each key of the application environment             |
 %%
 %% The one other event is logged by py_async, which users give the level `debug' to see it: what
@@ -25,6 +26,7 @@
 
 -export([create_table/0, died/1, stuck/4, start_failed/3, started_again/1, launcher_ended/1]).
 -export([context_ended/3, preload_failed/3, import_failed/4, import_slow/1, unknown_key/2]).
+-export([runs_otherwise/2]).
 
 -export_type([death/0, member/0, ran/0]).
 
@@ -137,6 +139,12 @@ import_slow(Ctx) ->
         ?LOG_WARNING("the registered imports still run in context ~p; it takes requests meanwhile, and those that need "
                      "the modules wait", [Ctx], meta(#{context => Ctx})),
     ok.
+
+%% @doc Who starts a pool that runs gets it as it is.
+-spec runs_otherwise(py:pool_name(), [atom()]) -> ok.
+runs_otherwise(Pool, Keys) ->
+    ?LOG_WARNING("pool ~tp runs already, and with other options (~ts) than it was to be started with; it is left as it is",
+                 [Pool, lists:join(", ", [atom_to_list(Key) || Key <- Keys])], meta(#{pool => Pool})).
 
 %% @doc Nothing reads a key of the application environment.
 -spec unknown_key(atom(), Hint :: string()) -> ok.

@@ -327,7 +327,8 @@ covers_every_exported_function(_Config) ->
             {place, 1}, {start_member, 3}, {await_started, 1}, {await_or_stop, 1}, {run_preload, 3},
             {init, 1}, {handle_call, 3}, {handle_cast, 2}, {handle_info, 2}, {terminate, 2}
         ],
-        py_context_router => [{bound, 0}, {route, 2}, {target, 1}],
+        %% Options are looked at when the pool starts.
+        py_context_router => [{child_spec, 2}, {bound, 0}, {route, 2}, {target, 1}],
         py_context_sup => [{start_link, 0}, {start_member, 3}, {init, 1}],
         py_callback => [{create_table, 0}, {set, 2}, {run, 2}, {failure, 3}],
         py_semaphore => [],

@@ -243,10 +243,12 @@ a_reload_is_not_lost_by_workers_that_die_meanwhile(Config) ->
             ok = version(Config, Module, N),
             OsPids = [Pid || Ctx <- contexts(), {ok, Pid} <- [py:call(Ctx, os, getpid, [])]],
             Killer = py_test:spawn_caller(fun() -> py_test:kill(lists:nth(N rem length(OsPids) + 1, OsPids)) end),
-            ok = py:reload(Module),
-            [{ok, N} = eventually(Ctx, Module) || Ctx <- contexts()],
+            Reloaded = py:reload(Module),
+            During = [eventually(Ctx, Module) || Ctx <- contexts()],
             ok = py_test:result_of(Killer),
-            [{ok, N} = eventually(Ctx, Module) || Ctx <- contexts()]
+            After = [eventually(Ctx, Module) || Ctx <- contexts()],
+            Good = [{ok, N} || _ <- contexts()],
+            ?assertEqual({N, ok, Good, Good}, {N, Reloaded, During, After})
         end
      || N <- lists:seq(1, ?ROUNDS)
     ],
