@@ -34,6 +34,7 @@ cases() ->
         an_environment_comes_before_everything_and_goes_again,
         an_environment_is_there_after_a_crash_and_for_contexts_that_start_later,
         an_environment_is_there_although_the_context_was_busy,
+        a_request_waits_for_what_is_being_registered,
         activating_again_finds_what_came_meanwhile
     ].
 
@@ -159,6 +160,40 @@ an_environment_is_there_although_the_context_was_busy(Config) ->
     [ok = py_fixture:let_go(H) || H <- Held],
     [{ok, <<"venv">>} = py_test:result_of(W) || W <- Waiting],
     ok.
+
+%% Activating takes as long as the code in a .pth file takes.
+a_request_waits_for_what_is_being_registered(Config) ->
+    Mark = py_test:marker(Config, "pth"),
+    Go = <<Mark/binary, ".go">>,
+    Blocks = [
+        "import os, time, ep_probe\nep_probe.mark('", Mark, "')\n",
+        "while not os.path.exists('", Go, "'): time.sleep(0.005)\n"
+    ],
+    Venv = bare_venv(Config, [{"ep_blocks.py", Blocks}, {"ep.pth", "import ep_blocks\n"}]),
+    Activation = py_test:spawn_caller(fun() -> py:activate_venv(Venv) end),
+    ok = py_test:wait_until(fun() -> filelib:is_file(Mark) andalso length(py_test:marks(Mark)) =:= interpreters() end),
+    %% Its place is the first one only at the end.
+    First = fun(Ctx) -> py:eval(Ctx, "__import__('sys').path[0]") end,
+    Waiting = [py_test:spawn_caller(fun() -> First(Ctx) end) || Ctx <- contexts()],
+    ok = py_test:wait_until(fun() -> lists:all(fun({Pid, _}) -> waits_or_is_done(Pid) end, Waiting) end),
+    ok = file:write_file(Go, <<>>),
+    Site = unicode:characters_to_binary(site(Venv)),
+    [{ok, Site} = py_test:result_of(W) || W <- Waiting],
+    ok = py_test:result_of(Activation).
+
+waits_or_is_done(Pid) ->
+    case process_info(Pid, current_function) of
+        {current_function, {py_request, receive_done, _}} -> true;
+        undefined -> true;
+        _ -> false
+    end.
+
+%% Contexts of mode worker in one process share one.
+interpreters() ->
+    case py:execution_mode() of
+        owngil -> 2;
+        worker -> length(lists:usort([maps:get(os_pid, C) || C <- maps:get(contexts, py:stats())]))
+    end.
 
 activating_again_finds_what_came_meanwhile(Config) ->
     Extra = fresh(Config, "extra"),
