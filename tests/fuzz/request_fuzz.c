@@ -57,9 +57,12 @@ static int next_fd(void)
 /* 16-bit offset, length, bytes; until the input ends. Returns the size of the message. */
 static size_t spoil(struct ep_control_request *request, const uint8_t *data, size_t size)
 {
-    size_t length = sizeof(*request);
+    static const char settings[] = "/\0A=1\0B";
+    size_t length = SIZE_MAX;
     uint8_t *bytes = (uint8_t *)request;
 
+    request->settings_size = sizeof(settings);
+    memcpy(request->settings, settings, sizeof(settings));
     while (size >= 3) {
         size_t at = ((size_t)data[0] << 8 | data[1]) % sizeof(*request), n = data[2];
         data += 3;
@@ -75,7 +78,9 @@ static size_t spoil(struct ep_control_request *request, const uint8_t *data, siz
         data += n;
         size -= n;
     }
-    return length;
+    if (length == SIZE_MAX && request->settings_size <= EP_CONTROL_SETTINGS_MAX)
+        length = ep_control_request_size(request->settings_size);
+    return length == SIZE_MAX ? sizeof(*request) : length;
 }
 
 static void check_request(const struct ep_control_request *request, int fds[EP_FDPASS_MAX],
@@ -86,6 +91,8 @@ static void check_request(const struct ep_control_request *request, int fds[EP_F
     check(strlen(request->worker_path) < EP_CONTROL_STRING_MAX
           && strlen(request->python_path) < EP_CONTROL_STRING_MAX
           && strlen(request->module_path) < EP_CONTROL_STRING_MAX);
+    check(request->settings_size <= EP_CONTROL_SETTINGS_MAX);
+    check(request->settings_size == 0 || request->settings[request->settings_size - 1] == '\0');
     for (int i = 0; i < EP_FDPASS_MAX; i++)
         check(i < n_fds ? (fcntl(fds[i], F_GETFD) & FD_CLOEXEC) != 0 : fds[i] < 0);
     ep_launcher_request_close_fds(fds);
