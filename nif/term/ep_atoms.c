@@ -59,38 +59,69 @@ static int to_latin1(const uint8_t *utf8, size_t size, char latin1[256])
 }
 #endif
 
+#ifdef EP_HAVE_UTF8_ATOMS
+static bool find_atom(ErlNifEnv *env, const uint8_t *utf8, size_t size, ERL_NIF_TERM *ret_atom)
+{
+    return size <= 1020
+           && enif_make_existing_atom_len(env, (const char *)utf8, size, ret_atom, ERL_NIF_UTF8);
+}
+
+static bool make_atom(ErlNifEnv *env, const uint8_t *utf8, size_t size, ERL_NIF_TERM *ret_atom)
+{
+    return size <= 1020
+           && enif_make_new_atom_len(env, (const char *)utf8, size, ret_atom, ERL_NIF_UTF8);
+}
+#else
+/* In the external format, for names beyond Latin-1: ATOM_UTF8, built by us. */
+static bool read_atom(ErlNifEnv *env, const uint8_t *utf8, size_t size, ErlNifBinaryToTerm options,
+                      ERL_NIF_TERM *ret_atom)
+{
+    uint8_t bytes[1024] = {131, 118, (uint8_t)(size >> 8), (uint8_t)size};
+
+    if (size > 1020)
+        return false;
+    memcpy(bytes + 4, utf8, size);
+    return enif_binary_to_term(env, bytes, size + 4, ret_atom, options) != 0
+           && enif_is_atom(env, *ret_atom);
+}
+
+static bool find_atom(ErlNifEnv *env, const uint8_t *utf8, size_t size, ERL_NIF_TERM *ret_atom)
+{
+    char name[256];
+    int n = size > 510 ? -1 : to_latin1(utf8, size, name);
+
+    if (n > 255)
+        return false;
+    return n >= 0 ? enif_make_existing_atom_len(env, name, (size_t)n, ret_atom, ERL_NIF_LATIN1) != 0
+                  : read_atom(env, utf8, size, ERL_NIF_BIN2TERM_SAFE, ret_atom);
+}
+
+static bool make_atom(ErlNifEnv *env, const uint8_t *utf8, size_t size, ERL_NIF_TERM *ret_atom)
+{
+    char name[256];
+    int n = size > 510 ? -1 : to_latin1(utf8, size, name);
+
+    if (n < 0)
+        return read_atom(env, utf8, size, 0, ret_atom);
+    if (n > 255)
+        return false;
+    *ret_atom = enif_make_atom_len(env, name, (size_t)n);
+    return enif_is_atom(env, *ret_atom);
+}
+#endif
+
 bool ep_atom_from_worker(struct ep_vm *vm, ErlNifEnv *env, const uint8_t *utf8, size_t size,
                          ERL_NIF_TERM *ret_atom)
 {
-#ifdef EP_HAVE_UTF8_ATOMS
-    const char *name = (const char *)utf8;
-    size_t length = size;
-    ErlNifCharEncoding encoding = ERL_NIF_UTF8;
-    if (size > 1020)
-        return false;
-#else
-    char name[256];
-    int n = size > 510 ? -1 : to_latin1(utf8, size, name);
-    if (n < 0 || n > 255)
-        return false;
-    size_t length = (size_t)n;
-    ErlNifCharEncoding encoding = ERL_NIF_LATIN1;
-#endif
-
-    if (enif_make_existing_atom_len(env, name, length, ret_atom, encoding))
+    if (find_atom(env, utf8, size, ret_atom))
         return true;
     /* Relaxed: a budget, not an order. */
     if (atomic_fetch_add_explicit(&vm->atoms_made, 1, memory_order_relaxed)
-        >= atomic_load_explicit(&vm->max_atoms, memory_order_relaxed)) {
-        atomic_fetch_sub_explicit(&vm->atoms_made, 1, memory_order_relaxed);
-        return false;
-    }
-#ifdef EP_HAVE_UTF8_ATOMS
-    return enif_make_new_atom_len(env, name, length, ret_atom, encoding) != 0;
-#else
-    *ret_atom = enif_make_atom_len(env, name, length);
-    return enif_is_atom(env, *ret_atom);
-#endif
+            < atomic_load_explicit(&vm->max_atoms, memory_order_relaxed)
+        && make_atom(env, utf8, size, ret_atom))
+        return true;
+    atomic_fetch_sub_explicit(&vm->atoms_made, 1, memory_order_relaxed);
+    return false;
 }
 
 static int read_name(ErlNifEnv *env, ERL_NIF_TERM atom, uint8_t name[1024], size_t *ret_size)
