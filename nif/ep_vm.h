@@ -20,7 +20,8 @@
  *   lane->returns.lock    the ring that hands blocks back
  *   slots.lock            who waits for a slot
  *   host->reclaim, vm->runner_lock   nothing is locked after these
- * None is ever held while Python runs or while a term is converted.
+ * None is ever held while Python runs, or while a term is converted; but for the short ones of
+ * SENDs, see ep_letter.h.
  *
  * Threads  scheduler threads enter through NIFs; one reaper thread per VM.
  */
@@ -38,7 +39,7 @@
 
 /* Bump when a structure that outlives an instance of the library changes: a lane, its calls, or
  * one below. No hot upgrade then. */
-#define EP_VM_VERSION 10u
+#define EP_VM_VERSION 11u
 
 struct ep_lane;
 struct ep_call;
@@ -105,6 +106,14 @@ struct ep_host {
     _Atomic int64_t os_pid;
     _Atomic int kill_pidfd; /* pidfd, for ep_peer_kill(); -1 until spawned */
     _Atomic int kill_reason;
+
+    _Atomic uint64_t letter_paid;    /* by its SENDs so far, see ep_letter.h */
+    _Atomic uint64_t letter_limit;   /* of that */
+    ErlNifEnv *letter_env;           /* as that of a lane; under lock */
+    _Atomic uint64_t letter_seed;    /* of the choice of samples */
+    _Atomic uint64_t letter_sampled; /* ErlNifPid: a process that got a SEND lately; 0: none */
+    uint64_t watched_until_ns;       /* the reaper's: looks for SENDs without a ring; 0: no */
+    uint64_t watched_ns;             /* the reaper's: when it looked last */
 };
 
 /* A launcher process. */
@@ -155,9 +164,11 @@ struct ep_vm {
 
     struct ep_slots slots;
     uint64_t names_epoch; /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
-    pthread_mutex_t runner_lock; /* the last of all locks; for the three below */
+    pthread_mutex_t runner_lock; /* the last of all locks; for the five below */
     ErlNifPid callback_runner;   /* gets the callbacks of Python threads */
     bool has_callback_runner;
+    ErlNifPid carrier; /* gets the SENDs to processes of other nodes */
+    bool has_carrier;
     struct ep_asker *orphans; /* kept: callbacks that found it dead */
     _Atomic uint64_t nested_serial;
     _Atomic uint32_t spinners;

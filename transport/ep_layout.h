@@ -47,7 +47,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 7u
+#define EP_LAYOUT_VERSION 8u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -77,8 +77,25 @@ typedef _Atomic uint8_t ep_atomic_u8;
 /* Bytes of MAINTAINED: a few numbers, or an error; the VM reads it in the reaper. */
 #define EP_MAINTAINED_MAX (64u << 10)
 
-/* What a CALLBACK asks: a registered function, whether there is one, or the shared state.
- * ep_nif.hrl has the same numbers, and load() of the NIF compares. */
+/* Bytes of a SEND: what the VM converts wherever it finds it, under its locks. A longer message
+ * is asked for, EP_QUESTION_DELIVER. */
+#define EP_SEND_MAX (16u << 10)
+/* What a SEND costs of the credit that the VM gives, besides its bytes. */
+#define EP_SEND_COST 512u
+/* The credit of a grant. */
+#define EP_SEND_GRANT (UINT64_C(1) << 20)
+/* The worker rings for a SEND that finds so many before it unrung, or the last ring for one so
+ * long ago. What it does not ring for, the VM finds: it looks every EP_SEND_LOOK_MS until
+ * EP_SEND_WATCH_NS after each such ring, which is longer. */
+#define EP_SEND_UNRUNG_MAX 64u
+#define EP_SEND_QUIET_NS UINT64_C(2000000)
+#define EP_SEND_WATCH_NS UINT64_C(4000000)
+#define EP_SEND_LOOK_MS 1
+/* What the worker adds to the eventfd when it rings for a SEND; else it adds 1. */
+#define EP_DOORBELL_SEND (UINT64_C(1) << 32)
+
+/* What a CALLBACK asks: a registered function, whether there is one, the shared state, or what
+ * has to do with processes. ep_nif.hrl has the same numbers, and load() of the NIF compares. */
 enum ep_question {
     EP_QUESTION_CALL = 0,
     EP_QUESTION_IS_REGISTERED = 1,
@@ -89,6 +106,10 @@ enum ep_question {
     EP_QUESTION_STATE_DELETE = 6,
     EP_QUESTION_STATE_KEYS = 7,
     EP_QUESTION_STATE_CLEAR = 8,
+    EP_QUESTION_WHEREIS = 9,
+    EP_QUESTION_ATOM = 10,
+    EP_QUESTION_RECEIVER = 11, /* how a process is, and credit for SENDs */
+    EP_QUESTION_DELIVER = 12,  /* a message that is longer than EP_SEND_MAX */
 };
 
 /* One message, in either direction. What every message needs and a payload of up
@@ -147,6 +168,7 @@ enum ep_kind {
     EP_KIND_HELLO = 37,      /* control lane: the worker accepts lanes */
     EP_KIND_CALLBACK = 38,   /* Python calls Erlang and waits; subject: its number */
     EP_KIND_MAINTAINED = 39, /* control lane: answers MAINTAIN; aux: 1 if it failed */
+    EP_KIND_SEND = 40,       /* a message to an Erlang process, on any lane at any time */
 };
 
 enum ep_mode { EP_MODE_WORKER = 0, EP_MODE_OWNGIL = 1 };
@@ -160,7 +182,7 @@ enum ep_error {
 };
 
 /* The numbers of questions, see docs/wire.md. */
-#define EP_QUESTION_MAX 8
+#define EP_QUESTION_MAX 12
 
 /* How a callback went. */
 enum ep_answer {

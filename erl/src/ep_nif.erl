@@ -38,6 +38,12 @@
     question/1,
     inquire/4,
     inquire_first/4,
+    letter_grant/2,
+    letter_sample/1,
+    letter_waits/2,
+    letter_send/2,
+    carry_letters/0,
+    make_atom/1,
     slot_acquire/2,
     slot_claim/2,
     slot_release/1,
@@ -226,6 +232,39 @@ inquire(_Lane, _Tag, _Function, _Args) ->
 %% The same; requests that the context has not begun wait for the end of the function.
 -spec inquire_first(lane(), reference(), atom(), list()) -> ok | {error, atom()}.
 inquire_first(_Lane, _Tag, _Function, _Args) ->
+    ?NOT_LOADED.
+
+%% Gives the worker process credit to send messages: of one grant, or, to a receiver that is
+%% full, for one message. Returns the limit of what its messages may cost (ep_letter.h).
+-spec letter_grant(lane() | asker(), IsFull :: boolean()) -> non_neg_integer().
+letter_grant(_Target, _IsFull) ->
+    ?NOT_LOADED.
+
+%% A process that the worker process has sent a message to lately, picked by chance.
+-spec letter_sample(lane() | asker()) -> pid() | undefined.
+letter_sample(_Target) ->
+    ?NOT_LOADED.
+
+%% Whether the process waits for a request of the lane.
+-spec letter_waits(lane() | asker(), pid()) -> boolean().
+letter_waits(_Target, _Pid) ->
+    ?NOT_LOADED.
+
+%% Sends in order with the messages that Python sends without asking. false: the process is
+%% not alive.
+-spec letter_send(pid(), term()) -> boolean().
+letter_send(_Pid, _Term) ->
+    ?NOT_LOADED.
+
+%% The calling process gets {py_letter, Pid, Term} for each message to another node.
+-spec carry_letters() -> ok.
+carry_letters() ->
+    ?NOT_LOADED.
+
+%% Makes the atom of that name, counted as one that Python makes. false: it may not, or there
+%% is no such atom.
+-spec make_atom(binary()) -> boolean().
+make_atom(_Name) ->
     ?NOT_LOADED.
 
 -spec call_id(call()) -> non_neg_integer().

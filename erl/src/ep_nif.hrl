@@ -31,6 +31,10 @@
 -define(QUESTION_STATE_DELETE, 6).
 -define(QUESTION_STATE_KEYS, 7).
 -define(QUESTION_STATE_CLEAR, 8).
+-define(QUESTION_WHEREIS, 9).
+-define(QUESTION_ATOM, 10).
+-define(QUESTION_RECEIVER, 11).
+-define(QUESTION_DELIVER, 12).
 
 -define(SHARED_NUMBERS, [
     {flag_traceback, ?FLAG_TRACEBACK},
@@ -48,5 +52,9 @@
     {question_state_decr, ?QUESTION_STATE_DECR},
     {question_state_delete, ?QUESTION_STATE_DELETE},
     {question_state_keys, ?QUESTION_STATE_KEYS},
-    {question_state_clear, ?QUESTION_STATE_CLEAR}
+    {question_state_clear, ?QUESTION_STATE_CLEAR},
+    {question_whereis, ?QUESTION_WHEREIS},
+    {question_atom, ?QUESTION_ATOM},
+    {question_receiver, ?QUESTION_RECEIVER},
+    {question_deliver, ?QUESTION_DELIVER}
 ]).

@@ -27,6 +27,7 @@ init([]) ->
     ok = py_context_table:create_table(),
     ok = py_state:create_table(),
     ok = py_callback:create_table(),
+    ok = py_letter_carrier:create_table(),
     ok = py_shared_worker:create_table(),
     ok = py_report:create_table(),
     ok = py_code:create_table(),
@@ -34,6 +35,7 @@ init([]) ->
     Flags = #{strategy => one_for_one, intensity => 5000, period => 10},
     {ok, {Flags, [
         child(py_callback_runner, worker, 5000),
+        child(py_letter_carrier, worker, 5000),
         child(py_launcher, worker, 5000),
         child(py_worker_sup, supervisor, infinity),
         child(py_shared_worker, worker, 5000),

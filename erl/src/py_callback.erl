@@ -8,7 +8,7 @@
 
 -export([register/2, unregister/1, lookup/1, execute/2]).
 %% Internal
--export([create_table/0, set/2, run/2, refused/0, failure/3]).
+-export([create_table/0, set/2, run/3, refused/0, failure/3]).
 
 -export_type([callback/0]).
 
@@ -79,10 +79,13 @@ failure(Class, Reason, Stack) ->
 
 %% @private What Python asks, and how to answer: {@link ep_nif:answer/4}. A worker may send
 %% anything; no question raises here.
--spec run(Question :: term(), term()) -> {value | failed | raise, term()}.
-run(Question, Arguments) ->
+-spec run(ep_nif:lane() | ep_nif:asker(), Question :: term(), term()) -> {value | failed | raise, term()}.
+run(Target, Question, Arguments) ->
     try
-        answer(Question, Arguments)
+        case Question =:= ?QUESTION_RECEIVER orelse Question =:= ?QUESTION_DELIVER of
+            true -> py_letter:answer(Target, Question, Arguments);
+            false -> answer(Question, Arguments)
+        end
     catch
         _Class:_Reason -> refused()
     end.
@@ -124,7 +127,21 @@ answer(?QUESTION_STATE_KEYS, []) ->
     {value, py_state:keys()};
 answer(?QUESTION_STATE_CLEAR, []) ->
     ok = py_state:clear(),
-    {value, none}.
+    {value, none};
+answer(?QUESTION_WHEREIS, [Name]) when is_binary(Name) ->
+    {value, find_process(Name)};
+answer(?QUESTION_ATOM, [Name]) when is_binary(Name) ->
+    {value, ep_nif:make_atom(Name)}.
+
+%% Makes no atom.
+find_process(Name) ->
+    try whereis(binary_to_existing_atom(Name)) of
+        Pid when is_pid(Pid) -> Pid;
+        %% A port is no process.
+        _ -> none
+    catch
+        error:_ -> none
+    end.
 
 insert(Name, Callback) ->
     try ets:insert(?TABLE, {Name, Callback}) of

@@ -69,7 +69,7 @@ run(Asker) ->
 
 ask(Asker, Question, Arguments) ->
     try
-        py_nesting:for_thread(Asker, fun() -> py_callback:run(Question, Arguments) end)
+        py_nesting:for_thread(Asker, fun() -> py_callback:run(Asker, Question, Arguments) end)
     catch
         %% Its context has ended.
         error:_ -> py_callback:refused()

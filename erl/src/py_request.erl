@@ -245,10 +245,10 @@ run_callback(Call, Number, Question, Arguments, Run) ->
     go(answer(Call, Number, Answer), Timed).
 
 %% Shared state and the like run no code of the user.
-ask(Question, Arguments, _Run) when Question =/= ?QUESTION_CALL ->
-    py_callback:run(Question, Arguments);
-ask(Question, Arguments, #run{route = Route, timeout = Timeout, deadline = Deadline}) ->
-    py_nesting:within(Route, Timeout, Deadline, fun() -> py_callback:run(Question, Arguments) end).
+ask(Question, Arguments, #run{route = {_, Lane, _}}) when Question =/= ?QUESTION_CALL ->
+    py_callback:run(Lane, Question, Arguments);
+ask(Question, Arguments, #run{route = Route = {_, Lane, _}, timeout = Timeout, deadline = Deadline}) ->
+    py_nesting:within(Route, Timeout, Deadline, fun() -> py_callback:run(Lane, Question, Arguments) end).
 
 %% If the deadline has passed meanwhile, that says so.
 answer(Call, Number, {How, Term}) ->

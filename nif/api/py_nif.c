@@ -23,6 +23,7 @@
 #include "py_nif_envs.h"
 #include "py_nif_hosts.h"
 #include "py_nif_lanes.h"
+#include "py_nif_letters.h"
 #include "py_nif_numbers.h"
 #include "py_nif_slots.h"
 #include "py_nif_vm.h"
@@ -188,6 +189,12 @@ static ErlNifFunc functions[] = {
     {"question", 1, question_nif, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"inquire", 4, inquire_nif, 0},
     {"inquire_first", 4, inquire_first_nif, 0},
+    {"letter_grant", 2, letter_grant_nif, 0},
+    {"letter_sample", 1, letter_sample_nif, 0},
+    {"letter_waits", 2, letter_waits_nif, 0},
+    {"letter_send", 2, letter_send_nif, 0},
+    {"carry_letters", 0, carry_letters_nif, 0},
+    {"make_atom", 1, make_atom_nif, 0},
     {"call_id", 1, call_id_nif, 0},
     {"slot_acquire", 2, slot_acquire_nif, 0},
     {"slot_claim", 2, slot_claim_nif, 0},

@@ -25,6 +25,10 @@ ERL_NIF_TERM py_nif_shared_numbers(ErlNifEnv *env)
         {"question_state_delete", EP_QUESTION_STATE_DELETE},
         {"question_state_keys", EP_QUESTION_STATE_KEYS},
         {"question_state_clear", EP_QUESTION_STATE_CLEAR},
+        {"question_whereis", EP_QUESTION_WHEREIS},
+        {"question_atom", EP_QUESTION_ATOM},
+        {"question_receiver", EP_QUESTION_RECEIVER},
+        {"question_deliver", EP_QUESTION_DELIVER},
     };
     ERL_NIF_TERM pairs[sizeof(shared) / sizeof(shared[0])];
 

@@ -5,6 +5,7 @@
 #include "ep_calls.h"
 #include "ep_etf.h"
 #include "ep_lanes.h"
+#include "ep_letter.h"
 #include "ep_outbox.h"
 #include "ep_peer.h"
 #include "ep_wake.h"
@@ -74,7 +75,8 @@ static int check(struct ep_lane *lane, const struct ep_msg *msg)
 {
     const uint8_t *unused;
 
-    if (msg->kind != EP_KIND_STARTED && msg->kind != EP_KIND_STOPPED && !is_reply(msg->kind))
+    if (!is_reply(msg->kind) && msg->kind != EP_KIND_STARTED && msg->kind != EP_KIND_STOPPED
+        && msg->kind != EP_KIND_SEND)
         return -EPROTO;
     if (msg->kind == EP_KIND_ERROR && msg->aux > EP_ERROR_MAX)
         return -EPROTO;
@@ -102,12 +104,29 @@ static int take_own(struct ep_lane *lane, struct ep_call *call, struct ep_reply 
     return 1;
 }
 
-/* STARTED or STOPPED, or what comes from a closed lane: STOPPED, or the reply to a call that
+/* A SEND, which needs no call. -EAGAIN: the batch is over, for its SENDs were long. */
+static int take_letter(struct ep_lane *lane, const struct ep_msg *msg)
+{
+    int rc = ep_letter_deliver(lane->host, &lane->shm, msg, lane->max_result_words,
+                               &lane->inbox.letter_env);
+
+    ep_call_release_block(lane, lane->host, msg);
+    lane->inbox.letter_bytes += msg->length;
+    if (rc < 0 || lane->inbox.letter_bytes < EP_LETTER_BATCH)
+        return rc;
+    lane->inbox.letter_bytes = 0;
+    return -EAGAIN;
+}
+
+/* STARTED or STOPPED, or what comes from a closed lane: STOPPED, SEND, or the reply to a call that
  * failed when the context ended. */
 static int handle_rest(struct ep_lane *lane, ErlNifEnv *caller_env, const struct ep_msg *msg)
 {
     bool is_notice = msg->kind == EP_KIND_STARTED || msg->kind == EP_KIND_STOPPED;
 
+    if (msg->kind == EP_KIND_SEND)
+        return take_letter(lane, msg);
+    ep_call_release_block(lane, lane->host, msg);
     if (!is_notice && lane->inbox.late == 0)
         return -EPROTO;
     if (!is_notice) {
@@ -169,12 +188,10 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *
     const struct ep_msg *msg = &reply->msg;
     struct ep_host *host = lane->host;
 
-    if (lane->inbox.closed || msg->kind == EP_KIND_STARTED || msg->kind == EP_KIND_STOPPED) {
-        ep_call_release_block(lane, host, msg);
+    if (lane->inbox.closed || msg->kind == EP_KIND_STARTED || msg->kind == EP_KIND_STOPPED)
         return handle_rest(lane, caller_env, msg);
-    }
-    if (call == NULL || !ep_call_is_in_ring(call))
-        return -EPROTO; /* nobody has asked */
+    if (call == NULL || !ep_call_is_in_ring(call)) /* nobody has asked */
+        return msg->kind == EP_KIND_SEND ? take_letter(lane, msg) : -EPROTO;
     enum question question =
         msg->kind == EP_KIND_CALLBACK ? judge_question(call) : QUESTION_DELIVER;
     if (question != QUESTION_DELIVER) {
@@ -229,8 +246,11 @@ int ep_inbox_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *
         if (ep_bell_must_ring(&lane->shm.space)) /* S1 */
             ep_futex_wake(lane->shm.futex);
     }
-    if (rc < 0)
-        (void)ep_peer_kill(lane->host, EP_KILL_VIOLATION);
+    if (rc >= 0)
+        return rc;
+    if (rc == -EAGAIN) /* of a SEND */
+        return 0;
+    (void)ep_peer_kill(lane->host, EP_KILL_VIOLATION);
     return rc;
 }
 

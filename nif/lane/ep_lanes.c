@@ -57,6 +57,8 @@ void ep_lane_destroy(ErlNifEnv *env, void *object)
     ep_lane_vm_finish(&lane->shm);
     if (lane->reason_env != NULL)
         enif_free_env(lane->reason_env);
+    if (lane->inbox.letter_env != NULL)
+        enif_free_env(lane->inbox.letter_env);
     free(lane->outbox.drops);
     pthread_mutex_destroy(&lane->outbox.lock);
     pthread_mutex_destroy(&lane->returns.lock);

@@ -62,6 +62,8 @@ struct ep_inbox {
     uint64_t polled_at;       /* response position that callers have seen */
     uint64_t polled_ns;       /* since then */
     _Atomic bool is_still;    /* a caller waited in vain, and nothing has come since; a hint */
+    ErlNifEnv *letter_env;    /* where SENDs become messages; NULL: there was none */
+    size_t letter_bytes;      /* of SENDs since a batch ended for their sake */
 };
 
 /* Blocks on their way back to the worker. By whoever holds the lock. */

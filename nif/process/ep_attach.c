@@ -264,11 +264,16 @@ static void fail_taken(struct ep_lane *lane, struct ep_reply *reply)
     }
 }
 
-/* Takes all that a dead worker had published: no more than its ring holds. */
+/* Takes all that a dead worker had published: no more than its ring holds, in batches that
+ * long SENDs make shorter. */
 static void drain_dead(struct ep_lane *lane)
 {
-    for (uint32_t n = 0; n <= EP_RESPONSE_SLOTS / EP_INBOX_BATCH; n++)
+    uint64_t end = lane->shm.response.head + EP_RESPONSE_SLOTS, last;
+
+    do {
+        last = lane->shm.response.head;
         (void)ep_inbox_drain(lane, NULL, NULL, NULL);
+    } while (lane->shm.response.head != last && lane->shm.response.head < end);
 }
 
 static void detach(struct ep_lane *lane)

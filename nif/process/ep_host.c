@@ -12,6 +12,7 @@
 #include "ep_inbox.h"
 #include "ep_inquiry.h"
 #include "ep_lanes.h"
+#include "ep_letter.h"
 #include "ep_note.h"
 #include "ep_peer.h"
 #include "ep_ran.h"
@@ -56,6 +57,8 @@ void ep_host_destroy(ErlNifEnv *env, void *object)
     enif_free(host->words);
     if (host->end != NULL)
         enif_free_env(host->end);
+    if (host->letter_env != NULL)
+        enif_free_env(host->letter_env);
     pthread_mutex_destroy(&host->lock);
     pthread_mutex_destroy(&host->reclaim);
 }
@@ -230,6 +233,7 @@ int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPi
     host->id = vm->next_id++;
     host->next = vm->hosts;
     vm->hosts = host;
+    ep_letter_init(host);
     write_epoch(host);
     enif_keep_resource(host);
     pthread_mutex_unlock(&vm->lock);
@@ -286,26 +290,64 @@ static int report_ready(struct ep_host *host, const struct ep_msg *msg)
     return 0;
 }
 
+/* A SEND of a thread that is no lane's. */
+static int take_letter(struct ep_host *host, const struct ep_msg *msg)
+{
+    int rc = ep_letter_deliver(host, &host->control_lane, msg, 0, &host->letter_env);
+
+    ep_peer_release_payload(host, msg);
+    return rc;
+}
+
+static int handle_control(struct ep_host *host, const struct ep_msg *msg)
+{
+    switch (msg->kind) {
+    case EP_KIND_HELLO: return report_ready(host, msg);
+    case EP_KIND_SEND: return take_letter(host, msg);
+    default: return ep_asker_receive(host, msg);
+    }
+}
+
 /* One batch. Returns whether there may be more. */
 static bool drain_control(struct ep_host *host)
 {
     struct ep_lane_vm *lane = &host->control_lane;
     const struct ep_slot *slot;
     struct ep_msg msg;
+    size_t letter_bytes = 0;
     int rc = 0;
 
     ep_bell_rearm(&lane->response_bell);
-    for (unsigned n = 0; n < EP_INBOX_BATCH && rc == 0; n++) {
+    for (unsigned n = 0; n < EP_INBOX_BATCH && letter_bytes < EP_LETTER_BATCH && rc == 0; n++) {
         rc = ep_ring_copy(&lane->response, &msg);
         if (rc < 0)
             break;
         ep_ring_advance(&lane->response);
+        rc = handle_control(host, &msg);
+        /* After it was delivered: a request waits for the SENDs of its threads. */
         ep_ring_publish_head(&lane->response);
-        rc = msg.kind == EP_KIND_HELLO ? report_ready(host, &msg) : ep_asker_receive(host, &msg);
+        letter_bytes += msg.kind == EP_KIND_SEND ? msg.length : 0;
     }
     if (rc == -EPROTO)
         (void)ep_peer_kill(host, EP_KILL_VIOLATION);
     return rc == 0 && ep_ring_peek(&lane->response, &slot) == 0;
+}
+
+/* Delivers the SENDs that a dead process had published; nobody waits for the rest. Under
+ * host->lock. */
+static void drain_dead(struct ep_host *host)
+{
+    struct ep_ring_rx *ring = &host->control_lane.response;
+    struct ep_msg msg;
+    int rc = 0;
+
+    for (unsigned n = 0; n < EP_RESPONSE_SLOTS && rc == 0; n++) {
+        rc = ep_ring_copy(ring, &msg);
+        if (rc < 0)
+            break;
+        ep_ring_advance(ring);
+        rc = msg.kind == EP_KIND_SEND ? take_letter(host, &msg) : 0;
+    }
 }
 
 /* The lane has ended and sent its last message. Under host->lock. */
@@ -388,6 +430,7 @@ void ep_host_end_calls(struct ep_host *host)
     host->end = enif_alloc_env();
     host->ran = enif_make_list(host->end, 0);
     pthread_mutex_lock(&host->lock);
+    drain_dead(host);
     host->dead = true;
     memcpy(lanes, host->lanes, sizeof(lanes));
     memset(host->lanes, 0, sizeof(host->lanes));

@@ -31,9 +31,10 @@ enum source { SOURCE_WAKE, SOURCE_DOORBELL, SOURCE_PIDFD, SOURCE_LAUNCHER };
 #define NOTES_AGAIN_MS 2
 #define ADD_AGAIN_MS 20
 
-static void drain_eventfd(int fd)
+/* Returns what was in it. */
+static uint64_t drain_eventfd(int fd)
 {
-    uint64_t value;
+    uint64_t value = 0;
     struct iovec iov = {.iov_base = &value, .iov_len = sizeof(value)};
 
     /* Never a plain read: a worker shares the open file and could have cleared
@@ -41,7 +42,28 @@ static void drain_eventfd(int fd)
     ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
     if (n < 0 && (errno == EOPNOTSUPP || errno == EINVAL))
         n = read(fd, &value, sizeof(value));
-    (void)n;
+    return n == sizeof(value) ? value : 0;
+}
+
+/* Drains one host, which is the reaper's alone to do. */
+static void drain(struct ep_host *host)
+{
+    host->watched_ns = ep_clock_ns();
+    host->notes_wait = ep_host_drain(host);
+}
+
+/* Whether the host is to be looked at although it has not rung, see EP_SEND_WATCH_NS. */
+static bool is_due(struct ep_host *host)
+{
+    if (host->watched_until_ns == 0)
+        return false;
+    uint64_t now = ep_clock_ns();
+    if (now - host->watched_ns < EP_SEND_LOOK_MS * UINT64_C(1000000))
+        return false;
+    /* The last look is after the end. */
+    if (now >= host->watched_until_ns)
+        host->watched_until_ns = 0;
+    return true;
 }
 
 static struct ep_launcher *find_launcher(struct ep_vm *vm, uint64_t id)
@@ -158,14 +180,15 @@ static void handle(struct ep_vm *vm, uint64_t tag)
     struct ep_launcher *launcher;
 
     switch ((enum source)(tag & 3)) {
-    case SOURCE_WAKE: drain_eventfd(vm->wake_fd); break;
+    case SOURCE_WAKE: (void)drain_eventfd(vm->wake_fd); break;
     case SOURCE_DOORBELL:
         host = ep_host_find(vm, id);
         if (host == NULL)
             break;
         atomic_fetch_add_explicit(&vm->doorbells, 1, memory_order_relaxed);
-        drain_eventfd(host->doorbell);
-        host->notes_wait = ep_host_drain(host);
+        if (drain_eventfd(host->doorbell) >= EP_DOORBELL_SEND)
+            host->watched_until_ns = ep_clock_ns() + EP_SEND_WATCH_NS;
+        drain(host);
         break;
     case SOURCE_PIDFD:
         host = ep_host_find(vm, id);
@@ -231,10 +254,14 @@ static int go_round(struct ep_vm *vm)
 
     for (struct ep_host *host = ep_host_next(vm, NULL); host != NULL;
          host = ep_host_next(vm, host)) {
-        if (!atomic_load_explicit(&host->wants_round, memory_order_relaxed) && !host->notes_wait)
-            continue;
-        atomic_store(&host->wants_round, false);
-        host->notes_wait = ep_host_drain(host);
+        bool wants = atomic_load_explicit(&host->wants_round, memory_order_relaxed)
+                     || host->notes_wait || is_due(host);
+        if (wants) {
+            atomic_store(&host->wants_round, false);
+            drain(host);
+        }
+        if (host->watched_until_ns != 0)
+            timeout = earlier(timeout, EP_SEND_LOOK_MS);
         if (host->notes_wait)
             timeout = earlier(timeout, NOTES_AGAIN_MS);
         if (atomic_load(&host->wants_round))

@@ -91,7 +91,14 @@ static int question(ErlNifEnv *env, struct ep_vm *vm, struct ep_etf_cursor *curs
         || number.integer > EP_QUESTION_MAX)
         return -EPROTO;
     ret_terms[0] = enif_make_int64(env, number.integer);
-    if (number.integer != 0)
+    if (number.integer == EP_QUESTION_DELIVER) {
+        rc = decode_list(vm, env, cursor, source, &ret_terms[1]);
+        /* Our own measure of what is to be delivered. */
+        if (rc == 0)
+            ret_terms[1] = enif_make_tuple2(env, enif_make_uint64(env, source->size), ret_terms[1]);
+        return rc;
+    }
+    if (number.integer != EP_QUESTION_CALL)
         return decode_list(vm, env, cursor, source, &ret_terms[1]);
     /* 0 is a call; see py_callback.erl. */
     rc = ep_term_decode(vm, env, cursor, source, &name);

@@ -170,21 +170,57 @@ static PyObject *ask(struct ep_py_codec *codec, struct ep_py_channel *channel,
     return value;
 }
 
+int ep_py_callback_put(struct ep_py_codec *codec, struct ep_buf *buf, PyObject *value,
+                       const char *root)
+{
+    if (ep_py_encode(codec, buf, value) == 0)
+        return 0;
+    say_place(&codec->place, root);
+    return -1;
+}
+
+/* The way to Erlang from here; NULL, with an exception. */
+static struct ep_py_channel *find_channel(void)
+{
+    struct ep_py_channel *channel = ep_py_channel_here();
+
+    if (channel != NULL && !ep_py_fork_is_child())
+        return channel;
+    PyErr_SetString(PyExc_RuntimeError, "a forked process has no way to Erlang");
+    return NULL;
+}
+
+static void init_codec(struct ep_py_codec *codec, PyObject *module)
+{
+    codec->types = *(const struct ep_py_types *)PyModule_GetState(module);
+    ep_py_place_clear(&codec->place);
+}
+
+PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question)
+{
+    struct ep_py_channel *channel = find_channel();
+    struct ep_py_codec codec;
+
+    if (channel == NULL)
+        return NULL;
+    if (question->error != 0)
+        return PyErr_NoMemory();
+    init_codec(&codec, module);
+    return ask(&codec, channel, question);
+}
+
 PyObject *ep_py_callback_ask(PyObject *module, enum ep_question question, PyObject *name,
                              PyObject *const *args, Py_ssize_t n_args)
 {
-    struct ep_py_channel *channel = ep_py_channel_here();
+    struct ep_py_channel *channel = find_channel();
     struct ep_py_codec codec;
     struct ep_buf buf;
     uint8_t lent[512];
     PyObject *value = NULL;
 
-    if (ep_py_fork_is_child() || channel == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "a forked process has no way to Erlang");
+    if (channel == NULL)
         return NULL;
-    }
-    codec.types = *(const struct ep_py_types *)PyModule_GetState(module);
-    ep_py_place_clear(&codec.place);
+    init_codec(&codec, module);
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     ep_etf_put_int(&buf, question);
     if (name != NULL && ep_py_encode(&codec, &buf, name) < 0)

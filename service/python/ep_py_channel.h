@@ -39,6 +39,11 @@ struct ep_py_channel {
      * process ends.  -ENOMEM, -EMSGSIZE: no room for the question. */
     int (*ask)(struct ep_py_channel *channel, const struct ep_buf *question,
                struct ep_py_outcome *ret_outcome);
+    /* Whether a SEND of the thread goes this way: also while a question waits. */
+    bool (*is_used)(const struct ep_py_channel *channel);
+    /* Sends a message to an Erlang process; attached before and after. -ECANCELED: the process
+     * ends. */
+    int (*send)(struct ep_py_channel *channel, const struct ep_buf *letter);
     void (*release)(struct ep_py_channel *channel, struct ep_py_outcome *outcome);
 };
 
@@ -51,6 +56,9 @@ void ep_py_channel_set_shared(struct ep_py_channel *channel, const ep_atomic_u64
 
 /* The one that a question of the calling thread takes. NULL: there is none. */
 struct ep_py_channel *ep_py_channel_here(void);
+
+/* The one that its messages to Erlang processes take, so that they stay in order. */
+struct ep_py_channel *ep_py_channel_for_letters(void);
 
 /* The word that changes with the names of callbacks; 0 before there is one. */
 uint64_t ep_py_channel_names_epoch(void);

@@ -4,6 +4,7 @@
 #include "ep_buf.h"
 #include "ep_etf.h"
 #include "ep_layout.h"
+#include "ep_py_atom.h"
 #include "ep_py_codec.h"
 #include "ep_py_handle.h"
 #include "ep_py_place.h"
@@ -180,6 +181,17 @@ static int encode_handle(struct encoder *e, PyObject *value, enum ep_handle_kind
     const struct ep_py_handle *handle = (const struct ep_py_handle *)value;
 
     ep_etf_put_handle(e->buf, kind, handle->data, (size_t)Py_SIZE(value), handle->seal);
+    return check(e);
+}
+
+static int encode_atom(struct encoder *e, PyObject *value)
+{
+    Py_ssize_t size;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(ep_py_atom_name(value), &size);
+
+    if (utf8 == NULL)
+        return -1;
+    ep_etf_put_atom(e->buf, utf8, (size_t)size);
     return check(e);
 }
 
@@ -529,6 +541,8 @@ static int encode_subclass(struct encoder *e, PyObject *value, unsigned depth)
         return encode_handle(e, value, EP_HANDLE_PID);
     if (type == e->codec->types.ref)
         return encode_handle(e, value, EP_HANDLE_REF);
+    if (type == e->codec->types.atom)
+        return encode_atom(e, value);
     if (PyUnicode_Check(value))
         return encode_str(e, value);
     if (PyLong_Check(value))

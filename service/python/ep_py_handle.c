@@ -23,6 +23,9 @@ PyObject *ep_py_handle_new(PyTypeObject *type, const struct ep_etf_token *token)
     if (handle == NULL)
         return NULL;
     handle->hash = hash_bytes(token->data, token->count);
+    handle->said_ns = 0;
+    handle->said = 0;
+    handle->sent = 0;
     memcpy(handle->seal, token->seal, sizeof(handle->seal));
     memcpy(handle->data, token->data, token->count);
     return (PyObject *)handle;

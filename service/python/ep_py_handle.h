@@ -7,11 +7,17 @@
  */
 
 #include "ep_etf.h"
+#include "ep_layout.h"
 #include "ep_python.h"
 
 struct ep_py_handle {
     PyObject_VAR_HEAD /* ob_size: bytes of data */
         Py_hash_t hash;
+    /* Of a Pid: what the VM said of the process, and when, see ep_py_letter.c. Another thread
+     * may write them at the same time. */
+    ep_atomic_u64 said_ns;
+    ep_atomic_u32 sent; /* messages since then */
+    ep_atomic_u8 said;
     uint8_t seal[EP_ETF_SEAL_SIZE];
     uint8_t data[];
 };
@@ -19,6 +25,8 @@ struct ep_py_handle {
 struct ep_py_types {
     PyTypeObject *pid;
     PyTypeObject *ref;
+    PyTypeObject *atom;
+    PyObject *atoms; /* dict: each erlang.Atom under its name */
 };
 
 /* Adds the types to a module. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_py_module.h"
 
+#include "ep_py_atom.h"
 #include "ep_py_callback.h"
 #include "ep_py_channel.h"
 #include "ep_py_fork.h"
 #include "ep_py_handle.h"
 #include "ep_py_interrupt.h"
+#include "ep_py_letter.h"
 #include "ep_py_strike.h"
 #include "ep_py_title.h"
 #include "ep_python.h"
@@ -48,7 +50,11 @@ static bool check_count(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssi
 {
     if (n >= least && n <= most)
         return true;
-    PyErr_Format(PyExc_TypeError, "%s() takes %zd to %zd arguments, not %zd", name, least, most, n);
+    if (least == most)
+        PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments, not %zd", name, most, n);
+    else
+        PyErr_Format(PyExc_TypeError, "%s() takes %zd to %zd arguments, not %zd", name, least, most,
+                     n);
     return false;
 }
 
@@ -95,6 +101,22 @@ static PyObject *state_clear(PyObject *module, PyObject *unused)
     return ep_py_callback_ask(module, EP_QUESTION_STATE_CLEAR, NULL, NULL, 0);
 }
 
+static PyObject *send(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    return check_count("send", n, 2, 2) ? ep_py_letter_send(module, args[0], args[1]) : NULL;
+}
+
+static PyObject *reply(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    PyObject *none =
+        check_count("reply", n, 2, 2) ? ep_py_letter_send(module, args[0], args[1]) : NULL;
+
+    if (none == NULL)
+        return NULL;
+    Py_DECREF(none);
+    Py_RETURN_TRUE;
+}
+
 #define FASTCALL(f) ((PyCFunction)(void (*)(void))(f))
 
 static PyMethodDef methods[] = {
@@ -116,6 +138,14 @@ static PyMethodDef methods[] = {
     {"state_delete", state_delete, METH_O, "state_delete(key)\n--\n\nRemove a key."},
     {"state_keys", state_keys, METH_NOARGS, "state_keys()\n--\n\nAll keys, in any order."},
     {"state_clear", state_clear, METH_NOARGS, "state_clear()\n--\n\nRemove all keys."},
+    {"send", FASTCALL(send), METH_FASTCALL,
+     "send(pid, term)\n--\n\nSend a message to an Erlang process; ProcessError if it is dead."},
+    {"reply", FASTCALL(reply), METH_FASTCALL,
+     "reply(pid, term)\n--\n\nSend an answer to an Erlang process; as send(), returns True."},
+    {"whereis", ep_py_letter_whereis, METH_O,
+     "whereis(name)\n--\n\nThe Pid of the process registered under that name, or None."},
+    {"atom", ep_py_atom_make, METH_O,
+     "atom(name)\n--\n\nThe atom of that name: what Erlang gets is no binary."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -123,7 +153,9 @@ static PyMethodDef methods[] = {
 
 static int module_exec(PyObject *module)
 {
-    return ep_py_handle_add_types(module, PyModule_GetState(module));
+    struct ep_py_types *types = PyModule_GetState(module);
+
+    return ep_py_handle_add_types(module, types) < 0 ? -1 : ep_py_atom_add_type(module, types);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -132,6 +164,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(types->pid);
     Py_VISIT(types->ref);
+    Py_VISIT(types->atom);
+    Py_VISIT(types->atoms);
     return 0;
 }
 
@@ -141,6 +175,8 @@ static int module_clear(PyObject *module)
 
     Py_CLEAR(types->pid);
     Py_CLEAR(types->ref);
+    Py_CLEAR(types->atoms);
+    Py_CLEAR(types->atom);
     return 0;
 }
 

@@ -1,23 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_worker.h"
 
+#include "ep_cpu.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
-void ep_worker_ring_doorbell(struct ep_worker *worker, struct ep_lane_worker *lane)
+static void write_doorbell(const struct ep_worker *worker, uint64_t value)
 {
-    uint64_t one = 1;
-
-    if (!ep_bell_must_ring(&lane->response_bell))
-        return;
-    while (write(worker->doorbell, &one, sizeof(one)) < 0) {
+    while (write(worker->doorbell, &value, sizeof(value)) < 0) {
         if (errno == EAGAIN)
             return; /* so full that nobody can overlook it */
         if (errno != EINTR)
             ep_worker_die(EP_EXIT_FDS_LOST, "Python code closed the doorbell");
     }
+}
+
+void ep_worker_ring_doorbell(struct ep_worker *worker, struct ep_lane_worker *lane)
+{
+    if (ep_bell_must_ring(&lane->response_bell))
+        write_doorbell(worker, 1);
+}
+
+void ep_worker_ring_for_letter(struct ep_worker *worker, struct ep_lane_worker *lane,
+                               struct ep_worker_quiet *quiet)
+{
+    quiet->unrung++;
+    uint64_t now = ep_clock_ns();
+    if (quiet->unrung < EP_SEND_UNRUNG_MAX && now - quiet->rung_ns < EP_SEND_QUIET_NS)
+        return;
+    if (!ep_bell_must_ring(&lane->response_bell))
+        return; /* somebody looks at the ring */
+    quiet->unrung = 0;
+    quiet->rung_ns = now;
+    write_doorbell(worker, EP_DOORBELL_SEND);
 }
 
 bool ep_worker_is_stopping(const struct ep_worker *w)

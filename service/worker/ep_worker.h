@@ -42,6 +42,7 @@ struct ep_worker {
     int control;                                /* a pipe that ends with the VM */
     struct ep_lane_worker control_lane;         /* lane 0 */
     struct ep_worker_lane *lanes[EP_LANES_MAX]; /* written under mutex, never replaced */
+    ep_atomic_u64 letters_until;                /* see ep_worker_note_settle() */
     ep_atomic_u32 is_stopping;                  /* SHUTDOWN was received ... */
     uint64_t threads_until_ns; /* ... before, then constant: see ep_py_context_run_exit() */
     pthread_mutex_t mutex;
@@ -49,8 +50,18 @@ struct ep_worker {
     unsigned running_lanes; /* under mutex */
 };
 
+/* SENDs of one lane for which the doorbell was not rung, see EP_SEND_QUIET_NS. */
+struct ep_worker_quiet {
+    uint64_t rung_ns;
+    uint32_t unrung;
+};
+
 /* Tells the VM that the lane has something published, if it wants to know. */
 void ep_worker_ring_doorbell(struct ep_worker *worker, struct ep_lane_worker *lane);
+
+/* The same after a SEND, for which it is seldom needed. */
+void ep_worker_ring_for_letter(struct ep_worker *worker, struct ep_lane_worker *lane,
+                               struct ep_worker_quiet *quiet);
 
 bool ep_worker_is_stopping(const struct ep_worker *worker);
 

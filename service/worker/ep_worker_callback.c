@@ -136,8 +136,37 @@ static bool is_open(const struct ep_py_channel *channel)
     return top != NULL && !top->is_waiting;
 }
 
+/* --- messages to Erlang processes --------------------------------------------------- */
+
+/* Without a request nobody may be looking at this lane. */
+static bool is_used(const struct ep_py_channel *channel)
+{
+    return lane_of((struct ep_py_channel *)channel)->top != NULL;
+}
+
+/* A reply that belongs to no call. */
+static int send_letter(struct ep_py_channel *channel, const struct ep_buf *letter)
+{
+    struct ep_worker_lane *lane = lane_of(channel);
+    struct ep_worker_reply message = {
+        .what = {.kind = EP_KIND_SEND}, .buf = *letter, /* lent: ending it frees nothing */
+    };
+
+    EP_CRASHPOINT("letter.before");
+    bool ok = ep_worker_reply_publish(lane, &message);
+    EP_CRASHPOINT("letter.published");
+    if (ok)
+        ep_worker_ring_for_letter(lane->worker, &lane->shm, &lane->quiet);
+    ep_worker_lane_attach(lane);
+    return ok ? 0 : -ECANCELED;
+}
+
 void ep_worker_callback_init(struct ep_worker_lane *lane)
 {
-    lane->channel = (struct ep_py_channel){.is_open = is_open, .ask = ask, .release = release};
+    lane->channel = (struct ep_py_channel){.is_open = is_open,
+                                           .ask = ask,
+                                           .is_used = is_used,
+                                           .send = send_letter,
+                                           .release = release};
     ep_py_channel_set(&lane->channel);
 }

@@ -57,6 +57,7 @@ struct ep_worker_lane {
     bool has_started;            /* START was served, well or not; under worker->mutex */
     ep_atomic_u32 firsts;        /* maintenance that the next request waits for; counted
                                     down under worker->mutex */
+    struct ep_worker_quiet quiet;
     struct ep_py_channel channel;
     struct ep_py_interrupt interrupt;
     uint8_t *scratch; /* EP_WORKER_SCRATCH_SIZE bytes: where results are encoded */

@@ -5,6 +5,7 @@
 #include "ep_crashpoint.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -12,7 +13,11 @@
  * slab are for hundreds of them; no bell is worth it. */
 #define FULL_PAUSE_NS 1000000
 
+/* The same of a request that waits for the SENDs of its threads. */
+#define SETTLE_PAUSE_NS 50000
+
 static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER; /* response ring and slab */
+static struct ep_worker_quiet quiet;                        /* under it */
 
 /* -EAGAIN: no room at the moment. Under the lock. */
 static int try_send(struct ep_worker *worker, const struct ep_worker_note *note)
@@ -41,11 +46,48 @@ static int try_send(struct ep_worker *worker, const struct ep_worker_note *note)
         memcpy(slot->data, note->payload->data, length);
     }
     EP_CRASHPOINT("control.before_commit");
-    (void)ep_ring_commit(&control->response);
+    uint64_t position = ep_ring_commit(&control->response);
     EP_CRASHPOINT("control.committed");
-    ep_worker_ring_doorbell(worker, control);
+    if (note->kind == EP_KIND_SEND) {
+        atomic_store_explicit(&worker->letters_until, position + 1, memory_order_relaxed);
+        ep_worker_ring_for_letter(worker, control, &quiet);
+    } else {
+        ep_worker_ring_doorbell(worker, control);
+    }
     EP_CRASHPOINT("control.rung");
     return 0;
+}
+
+int ep_worker_note_try(struct ep_worker *worker, const struct ep_worker_note *note)
+{
+    if (pthread_mutex_trylock(&sending) != 0)
+        return -EAGAIN;
+    int rc = try_send(worker, note);
+    (void)pthread_mutex_unlock(&sending);
+    return rc;
+}
+
+/* Whether the VM has taken the messages before that position. */
+static bool is_taken(struct ep_worker *worker, uint64_t position)
+{
+    (void)pthread_mutex_lock(&sending);
+    bool is = (int64_t)(ep_ring_taken(&worker->control_lane.response) - position) >= 0;
+    /* It may be looked at without a ring only later. */
+    if (!is)
+        ep_worker_ring_doorbell(worker, &worker->control_lane);
+    else if (atomic_load_explicit(&worker->letters_until, memory_order_relaxed) == position)
+        atomic_store_explicit(&worker->letters_until, 0, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&sending);
+    return is;
+}
+
+void ep_worker_note_settle(struct ep_worker *worker)
+{
+    struct timespec pause = {.tv_nsec = SETTLE_PAUSE_NS};
+    uint64_t position = atomic_load_explicit(&worker->letters_until, memory_order_relaxed);
+
+    while (position != 0 && !is_taken(worker, position) && !ep_worker_is_stopping(worker))
+        (void)nanosleep(&pause, NULL);
 }
 
 bool ep_worker_note_send(struct ep_worker *worker, const struct ep_worker_note *note)

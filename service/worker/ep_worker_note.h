@@ -26,6 +26,13 @@ struct ep_worker_note {
 /* Sends it. False: it cannot be sent. */
 bool ep_worker_note_send(struct ep_worker *worker, const struct ep_worker_note *note);
 
+/* The same without waiting, so also with the GIL. -EAGAIN: another thread is at it, or there is
+ * no room. */
+int ep_worker_note_try(struct ep_worker *worker, const struct ep_worker_note *note);
+
+/* Waits until the VM has delivered the SENDs of the control lane so far. */
+void ep_worker_note_settle(struct ep_worker *worker);
+
 #ifdef __cplusplus
 }
 #endif

@@ -93,7 +93,7 @@ static void end_buf(struct ep_worker_lane *lane, struct ep_worker_reply *reply)
         lane->is_scratch_used = false;
 }
 
-bool ep_worker_reply_commit(struct ep_worker_lane *lane, struct ep_worker_reply *reply)
+bool ep_worker_reply_publish(struct ep_worker_lane *lane, struct ep_worker_reply *reply)
 {
     struct ep_slot *slot = NULL;
 
@@ -122,9 +122,16 @@ bool ep_worker_reply_commit(struct ep_worker_lane *lane, struct ep_worker_reply 
     EP_CRASHPOINT("reply.before_commit");
     (void)ep_ring_commit(&lane->shm.response);
     EP_CRASHPOINT("reply.committed");
+    end_buf(lane, reply);
+    return true;
+}
+
+bool ep_worker_reply_commit(struct ep_worker_lane *lane, struct ep_worker_reply *reply)
+{
+    if (!ep_worker_reply_publish(lane, reply))
+        return false;
     ep_worker_ring_doorbell(lane->worker, &lane->shm);
     EP_CRASHPOINT("reply.rung");
-    end_buf(lane, reply);
     return true;
 }
 

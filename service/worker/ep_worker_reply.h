@@ -38,6 +38,9 @@ void ep_worker_reply_begin(struct ep_worker_lane *lane, struct ep_worker_reply *
 /* Publishes the reply and ends its buffer. False on SHUTDOWN. */
 bool ep_worker_reply_commit(struct ep_worker_lane *lane, struct ep_worker_reply *reply);
 
+/* The same without the doorbell. */
+bool ep_worker_reply_publish(struct ep_worker_lane *lane, struct ep_worker_reply *reply);
+
 /* A reply without payload. */
 bool ep_worker_reply_plain(struct ep_worker_lane *lane, uint64_t call_id, uint16_t kind);
 

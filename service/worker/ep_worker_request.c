@@ -9,6 +9,7 @@
 #include "ep_py_request.h"
 #include "ep_worker_frame.h"
 #include "ep_worker_maintain.h"
+#include "ep_worker_note.h"
 #include "ep_worker_reply.h"
 
 #include <stdatomic.h>
@@ -98,6 +99,13 @@ static void run(struct ep_worker_lane *lane, struct ep_py_request *request,
     ep_py_fork_end_child();
 }
 
+/* Messages of a request's threads arrive before its result. */
+static void settle(struct ep_worker_lane *lane)
+{
+    ep_worker_lane_detach(lane);
+    ep_worker_note_settle(lane->worker);
+}
+
 bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
                              const struct ep_slot *slot)
 {
@@ -168,6 +176,9 @@ bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *rin
         reply.has_stamp = true;
         reply.stamp = stamp_of(sent_ns, begun_ns);
     }
+    /* Relaxed: what its threads have sent, they sent before it could end. */
+    if (atomic_load_explicit(&lane->worker->letters_until, memory_order_relaxed) != 0)
+        settle(lane);
     bool ok = ep_worker_reply_commit(lane, &reply);
     EP_CRASHPOINT("request.replied");
     ep_worker_lane_attach(lane);

@@ -294,6 +294,22 @@ static void release(struct ep_py_channel *channel, struct ep_py_outcome *outcome
     free((void *)(uintptr_t)outcome->block);
 }
 
+/* A message to an Erlang process. */
+static int send_letter(struct ep_py_channel *channel, const struct ep_buf *letter)
+{
+    struct ep_worker_note note = {.kind = EP_KIND_SEND, .payload = letter};
+
+    (void)channel;
+    EP_CRASHPOINT("thread.before_letter");
+    int rc = ep_worker_note_try(the_worker, &note);
+    if (rc == 0)
+        return 0;
+    void *thread = ep_py_context_detach_thread();
+    bool ok = ep_worker_note_send(the_worker, &note);
+    ep_py_context_attach_thread(thread);
+    return ok ? 0 : -ECANCELED;
+}
+
 static bool is_open(const struct ep_py_channel *channel)
 {
     (void)channel;
@@ -302,7 +318,11 @@ static bool is_open(const struct ep_py_channel *channel)
 
 void ep_worker_thread_init(struct ep_worker *worker)
 {
-    static struct ep_py_channel channel = {.is_open = is_open, .ask = ask, .release = release};
+    static struct ep_py_channel channel = {.is_open = is_open,
+                                           .ask = ask,
+                                           .is_used = is_open,
+                                           .send = send_letter,
+                                           .release = release};
     const uint8_t *epoch = (const uint8_t *)worker->a.mem + EP_NAMES_EPOCH_OFFSET;
 
     the_worker = worker;

@@ -29,7 +29,7 @@ uint64_t PageUp(uint64_t n)
 
 TEST(LayoutTest, HasTheHeaderThatTheWireSays)
 {
-    EXPECT_EQ(EP_LAYOUT_VERSION, 7u);
+    EXPECT_EQ(EP_LAYOUT_VERSION, 8u);
     EXPECT_EQ(std::memcmp(&(const uint64_t &)EP_LAYOUT_MAGIC, "epyper01", 8), 0);
     EXPECT_EQ(sizeof(ep_layout_header), 64u);
     EXPECT_EQ(offsetof(ep_layout_header, magic), 0u);
@@ -89,6 +89,7 @@ TEST(LayoutTest, NumbersItsMessagesAsTheWireSays)
     EXPECT_EQ(EP_KIND_HELLO, 37);
     EXPECT_EQ(EP_KIND_CALLBACK, 38);
     EXPECT_EQ(EP_KIND_MAINTAINED, 39);
+    EXPECT_EQ(EP_KIND_SEND, 40);
     EXPECT_EQ(EP_ERROR_EXCEPTION, 0);
     EXPECT_EQ(EP_ERROR_STOP_ITERATION, 1);
     EXPECT_EQ(EP_ERROR_INTERRUPTED, 2);

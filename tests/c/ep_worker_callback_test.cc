@@ -57,7 +57,7 @@ TEST_F(WorkerCallbackTest, AsksAboutSharedState)
     };
     for (const auto &[code, text] : cases)
         EXPECT_EQ("\"yes\"", answered(begin_eval(code), text, binary("yes"))) << code;
-    EXPECT_EQ("error: \"TypeError\" \"state_set() takes 2 to 2 arguments, not 1\" nil",
+    EXPECT_EQ("error: \"TypeError\" \"state_set() takes 2 arguments, not 1\" nil",
               vm_->eval("erlang.state_set('k')"));
 }
 

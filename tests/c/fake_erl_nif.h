@@ -8,7 +8,7 @@
  * Atoms, small integers and pids are words; every other term is memory of its own, which
  * belongs to an environment: sanitizers see a use after the environment has ended, and a
  * leak. Misuse that the VM would not survive ends the program: a term of one environment
- * in a term of another, a message without the caller's environment from a scheduler.
+ * in a term of another.
  *
  * Processes  are numbers with a mailbox. A test is their code: it calls NIFs in an
  *            environment of theirs, takes their messages and ends them.

@@ -58,7 +58,7 @@ main() ->
 %% KINDS="import leave" in the environment: these only.
 kinds() ->
     Kinds = [
-        call, eval, exec, cast, import, nested, threads, big_argument, big_result, big_answer,
+        call, eval, exec, cast, import, nested, threads, letters, big_argument, big_result, big_answer,
         overdue, overdue_spinning, overdue_callback, maintain, env_drop, start, stop, leave
     ],
     case os:getenv("KINDS", "") of
@@ -255,6 +255,10 @@ is_right({Kind, _, _, Action}, #result{outcome = Outcome, id = Id}, Seen, Fired,
         (Outcome =:= {error, timeout} orelse is_death(Outcome, Action, Fired) andalso is_started(Outcome, Seen));
 is_right({_, _, _, stop}, #result{outcome = Outcome, id = Id}, _Seen, Fired, Run) ->
     begun(Id, Run) =< 1 andalso (is_ok(Outcome) orelse Fired =/= 0 andalso Outcome =:= {error, timeout});
+%% How often the sender asks about its receiver depends on the time.
+is_right({letters, _, _, Action}, #result{outcome = Outcome, id = Id}, Seen, Fired, Run) ->
+    begun(Id, Run) =< 1 andalso
+        (is_ok(Outcome) orelse is_death(Outcome, Action, Fired) andalso is_started(Outcome, Seen));
 is_right({_, _, _, Action}, Result = #result{outcome = Outcome, id = Id}, Seen, Fired, Run) ->
     #{committed := Committed} = Seen,
     Begun = begun(Id, Run),
@@ -344,6 +348,14 @@ request(big_answer, Run, Budget) ->
 request(threads, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(threads, Id, [1], Run, Budget)};
+request(letters, Run, Budget) ->
+    %% Another process reads: a request that is out of time may send still.
+    Id = id(),
+    Reader = spawn(fun() -> read_letters([]) end),
+    Outcome = on(letters, Id, [Reader], Run, Budget),
+    Reader ! {got, self()},
+    Got = receive {got, Reader, Letters} -> Letters end,
+    #result{id = Id, outcome = with_letters(Outcome, Got)};
 request(big_argument, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(take, Id, [{bytes, binary:copy(<<16#FE>>, 1 bsl 20)}], Run, Budget)};
@@ -390,4 +402,20 @@ request(leave, #run{mode = Mode}, _Budget) ->
     case py_context_router:start_pool(leave, 2, Options) of
         {ok, _} -> #result{outcome = py_context_router:stop_pool(leave)};
         {error, _} -> #result{outcome = ok}
+    end.
+
+read_letters(Letters) ->
+    receive
+        {got, Parent} -> Parent ! {got, self(), lists:reverse(Letters)};
+        {_From, _N} = Letter -> read_letters([Letter | Letters])
+    end.
+
+%% With a result all of them are there before it; else the first ones of each thread.
+with_letters(Outcome, Got) ->
+    Counts = [{From, [N || {Who, N} <- Got, Who =:= From]} || From <- [<<"lane">>, <<"thread">>]],
+    Ordered = lists:all(fun({_, Ns}) -> Ns =:= lists:seq(1, length(Ns)) end, Counts),
+    case is_ok(Outcome) of
+        _ when not Ordered -> {letters, Got};
+        true when length(Got) =/= 6 -> {letters_lost, Got};
+        _ -> Outcome
     end.

@@ -101,14 +101,14 @@ answers_any_question(_Config) ->
     ],
     [
         begin
-            {How, _Term} = py_callback:run(Question, Argument),
+            {How, _Term} = py_callback:run(make_ref(), Question, Argument),
             ?assert(lists:member(How, [value, failed, raise]))
         end
      || Question <- Questions, Argument <- Arguments
     ],
-    ?assertMatch({raise, {'RuntimeError', _}}, py_callback:run(9, [])),
-    ?assertMatch({raise, {'RuntimeError', _}}, py_callback:run(0, [])),
-    ?assertMatch({raise, {'RuntimeError', _}}, py_callback:run(2, [a, b])).
+    ?assertMatch({raise, {'RuntimeError', _}}, py_callback:run(make_ref(), 99, [])),
+    ?assertMatch({raise, {'RuntimeError', _}}, py_callback:run(make_ref(), 0, [])),
+    ?assertMatch({raise, {'RuntimeError', _}}, py_callback:run(make_ref(), 2, [a, b])).
 
 %% A stack that a program made itself need not be one.
 gives_the_slot_back_when_an_answer_cannot_be_sent(_Config) ->

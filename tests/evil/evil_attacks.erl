@@ -22,10 +22,10 @@
 ]).
 -define(TARGETS, [own, held, asked, later, ended, in_ring, in_queue, unknown, closed]).
 %% EVIL_KINDS of evil_message.h: the kind of the message is the seed modulo that.
--define(KINDS, 11).
+-define(KINDS, 12).
 %% Those that nothing has asked for at that moment, or that are not a worker's to send:
-%% STARTED, STOPPED, HELLO, MAINTAINED, CALL, SHUTDOWN, ANSWER.
--define(UNASKED, [3, 4, 5, 7, 8, 9, 10]).
+%% STARTED, STOPPED, HELLO, MAINTAINED, CALL, SHUTDOWN, ANSWER; SEND, for which there is no credit.
+-define(UNASKED, [3, 4, 5, 7, 8, 9, 10, 11]).
 
 %% @doc Name, targets, lanes, time of its own in ms, and what has to come of it: `ends', the
 %% worker is ended for breaking the protocol; `any', it is enough that nobody suffers.

@@ -11,11 +11,13 @@
 static const uint8_t kinds[EVIL_KINDS] = {
     EP_KIND_RESULT,  EP_KIND_ERROR,    EP_KIND_DROPPED,  EP_KIND_STARTED,
     EP_KIND_STOPPED, EP_KIND_HELLO,    EP_KIND_CALLBACK, EP_KIND_MAINTAINED,
-    EP_KIND_CALL,    EP_KIND_SHUTDOWN, EP_KIND_ANSWER,
+    EP_KIND_CALL,    EP_KIND_SHUTDOWN, EP_KIND_ANSWER,   EP_KIND_SEND,
 };
 
 static void put_payload(struct ep_buf *buf, uint8_t kind)
 {
+    static const uint8_t seal[EP_ETF_SEAL_SIZE];
+
     switch (kind) {
     case EP_KIND_RESULT:
     case EP_KIND_MAINTAINED: ep_etf_put_int(buf, 666); break;
@@ -34,6 +36,10 @@ static void put_payload(struct ep_buf *buf, uint8_t kind)
         ep_etf_put_binary(buf, "6.6.6 (evil)", 12);
         ep_etf_put_atom(buf, "true", 4);
         ep_etf_put_atom(buf, "true", 4);
+        break;
+    case EP_KIND_SEND:
+        ep_etf_put_handle(buf, EP_HANDLE_PID, "evil", 4, seal);
+        ep_etf_put_int(buf, 666);
         break;
     default: break;
     }
@@ -276,7 +282,7 @@ static void question_again(struct evil_order *order)
 /* Numbers that name no question. */
 static void question_number(struct evil_order *order)
 {
-    static const int64_t numbers[] = {-1, 9, 10, 255, 1 << 20, INT64_MAX, INT64_MIN};
+    static const int64_t numbers[] = {-1, 13, 14, 255, 1 << 20, INT64_MAX, INT64_MIN};
     struct evil_message message;
     uint8_t data[EP_INLINE_MAX];
 
@@ -302,7 +308,7 @@ static void question_shape(struct evil_order *order)
 
     evil_message_question(order, &message, data, "evil_now", ++order->lane->number);
     ep_buf_init(&buf, lent, sizeof(lent), sizeof(lent));
-    ep_etf_put_int(&buf, (int64_t)(order->seed % 9));
+    ep_etf_put_int(&buf, (int64_t)(order->seed % 13));
     for (uint64_t n = evil_below(&order->random, 4); n > 0; n--) {
         switch (evil_below(&order->random, 5)) {
         case 0: ep_etf_put_int(&buf, -5); break;

@@ -339,6 +339,16 @@ static void die(struct run *run, unsigned how)
     side_die(&run->side);
 }
 
+/* A message of the worker to a process, with credit or without. */
+static void send_letter(struct run *run)
+{
+    unsigned how = (unsigned)take(run, 1);
+
+    if ((how & 4) != 0)
+        on_lane(run, "letter_grant", 0, enif_make_atom(NULL, (how & 8) != 0 ? "true" : "false"));
+    worker_send_letter(run, how);
+}
+
 /* --- a run ------------------------------------------------------------------------------ */
 
 static void step(struct run *run)
@@ -383,6 +393,7 @@ static void step(struct run *run)
     case 25: worker_write_anything(run); break;
     case 26: worker_write_word(run); break;
     case 27: worker_hand_back(run); break;
+    case 28: send_letter(run); break;
     default: worker_send(run); break;
     }
 }
@@ -392,6 +403,7 @@ static void start(struct run *run)
     static const long spin_ns[CONTEXTS] = {0, UINT32_MAX};
 
     run->runner = fake_spawn();
+    run->reader = fake_spawn();
     for (unsigned i = 0; i < CALLERS; i++)
         run->callers[i].pid = fake_spawn();
     for (unsigned i = 0; i < CONTEXTS; i++) {
@@ -435,6 +447,7 @@ static void finish(struct run *run)
         fake_exit(run->callers[i].pid);
     }
     fake_exit(run->runner);
+    fake_exit(run->reader);
     for (unsigned i = 0; i < CONTEXTS; i++) {
         drop(&run->lanes[i]);
         fake_exit(run->owners[i]);

@@ -33,7 +33,7 @@ struct run {
     struct side side;
     bool is_alive;
     struct caller callers[CALLERS];
-    ErlNifPid owners[CONTEXTS], runner;
+    ErlNifPid owners[CONTEXTS], runner, reader;
     struct held lanes[CONTEXTS];
     struct held asker, env;
     uint64_t ids[8]; /* of requests that the worker has taken */

@@ -3,6 +3,9 @@
 
 #include "ep_etf.h"
 #include "ep_lane.h"
+#include "ep_seal.h"
+
+#include <string.h>
 
 void worker_receive(struct run *run)
 {
@@ -87,6 +90,47 @@ void worker_send(struct run *run)
         slot->kind = (uint8_t)take(run, 1);
     if ((how & 128) != 0)
         slot->flags = (uint8_t)take(run, 1);
+    (void)ep_ring_commit(&lane->response);
+}
+
+/* The handle of the process that reads messages, as the VM has sealed it. */
+static void put_reader(struct run *run, struct ep_buf *buf)
+{
+    ErlNifEnv *env = enif_alloc_env();
+    ErlNifBinary bin;
+
+    if (enif_term_to_binary(env, enif_make_pid(env, &run->reader), &bin)) {
+        uint64_t seal = ep_seal(run->vm->seal_key, bin.data, bin.size);
+        ep_etf_put_handle(buf, EP_HANDLE_PID, bin.data, bin.size, (const uint8_t *)&seal);
+        enif_release_binary(&bin);
+    }
+    enif_free_env(env);
+}
+
+void worker_send_letter(struct run *run, unsigned how)
+{
+    struct ep_lane_worker *lane = &run->side.lanes[how % SIDE_LANES];
+    uint8_t bytes[EP_INLINE_MAX];
+    struct ep_slot *slot;
+    struct ep_buf buf;
+
+    if (ep_ring_reserve(&lane->response, &slot) < 0)
+        return;
+    ep_buf_init(&buf, bytes, sizeof(bytes), sizeof(bytes));
+    put_reader(run, &buf);
+    size_t most = below(run, 64);
+    buf.length += copy(run, bytes + buf.length, most);
+    ep_slot_begin(slot, EP_KIND_SEND, 0, 0, 0, 0);
+    slot->length = (uint32_t)buf.length;
+    if ((how & 16) != 0) {
+        uint64_t block = take(run, 1) % (SIDE_SLAB_BYTES / EP_PAGE) * EP_PAGE;
+        memcpy(lane->slab_mem + block, bytes, buf.length);
+        ep_slot_set_block(slot, block);
+        if ((how & 32) != 0)
+            slot->length = (uint32_t)take(run, 2);
+    } else {
+        memcpy(slot->data, bytes, buf.length);
+    }
     (void)ep_ring_commit(&lane->response);
 }
 

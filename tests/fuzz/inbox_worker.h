@@ -12,6 +12,9 @@ void worker_receive(struct run *run);
 /* Sends a message; any of its fields may be a lie. */
 void worker_send(struct run *run);
 
+/* Sends a message to a process, or nearly; how: on which lane, from a block or not. */
+void worker_send_letter(struct run *run, unsigned how);
+
 /* Writes bytes anywhere in its segment. */
 void worker_write_anything(struct run *run);
 

@@ -87,6 +87,23 @@ def threads(i, how, count):
     return done(i)
 
 
+def letters(i, how, pid):
+    """Messages of the request and of its thread."""
+    begin(i, how)
+
+    def send(who):
+        for n in (1, 2, 3):
+            erlang.send(pid, (who, n))
+
+    erlang.send(pid, ('lane', 1))
+    erlang.send(pid, ('lane', 2))
+    thread = threading.Thread(target=send, args=('thread',), daemon=True)
+    thread.start()
+    thread.join()
+    erlang.send(pid, ('lane', 3))
+    return done(i)
+
+
 def ticks(i, how, ms, in_thread):
     """Callbacks one after the other; the storm ends the process or the context meanwhile."""
     begin(i, how)

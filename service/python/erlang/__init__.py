@@ -7,11 +7,15 @@ try:
     import _erlang
 except ModuleNotFoundError:
     from . import _outside as _erlang
-from ._errors import CallbackError
+from ._errors import CallbackError, ProcessError
 
+Atom = _erlang.Atom
 Pid = _erlang.Pid
 Ref = _erlang.Ref
+atom = _erlang.atom
 call = _erlang.call
+reply = _erlang.reply
+send = _erlang.send
 state_clear = _erlang.state_clear
 state_decr = _erlang.state_decr
 state_delete = _erlang.state_delete
@@ -19,13 +23,19 @@ state_get = _erlang.state_get
 state_incr = _erlang.state_incr
 state_keys = _erlang.state_keys
 state_set = _erlang.state_set
+whereis = _erlang.whereis
 
 __all__ = [
+    "Atom",
     "CallbackError",
     "Function",
     "Pid",
+    "ProcessError",
     "Ref",
+    "atom",
     "call",
+    "reply",
+    "send",
     "state_clear",
     "state_decr",
     "state_delete",
@@ -33,6 +43,7 @@ __all__ = [
     "state_incr",
     "state_keys",
     "state_set",
+    "whereis",
 ]
 
 

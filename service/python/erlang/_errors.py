@@ -23,5 +23,9 @@ class CallbackError(RuntimeError):
         raise AttributeError(f"'CallbackError' object has no attribute {name!r}")
 
 
+class ProcessError(Exception):
+    """The Erlang process that a message was for is not alive."""
+
+
 def raise_callback_error(class_, reason, text, stacktrace):
     raise CallbackError(text, class_, reason, stacktrace)

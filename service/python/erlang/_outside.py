@@ -17,6 +17,10 @@ class _Handle:
         _refuse()
 
 
+class Atom(_Handle):
+    __slots__ = ()
+
+
 class Pid(_Handle):
     __slots__ = ()
 
@@ -62,6 +66,26 @@ def state_keys():
 
 def state_clear():
     """Remove all keys."""
+    _refuse()
+
+
+def send(pid, term, /):
+    """Send a message to an Erlang process; ProcessError if it is dead."""
+    _refuse()
+
+
+def reply(pid, term, /):
+    """Send an answer to an Erlang process; as send(), returns True."""
+    _refuse()
+
+
+def whereis(name, /):
+    """The Pid of the process registered under that name, or None."""
+    _refuse()
+
+
+def atom(name, /):
+    """The atom of that name: what Erlang gets is no binary."""
     _refuse()
 
 
