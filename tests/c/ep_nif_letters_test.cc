@@ -245,8 +245,9 @@ TEST_F(LetterTest, BeyondTheCreditAreALie)
             send(payload, lane);
             EXPECT_EQ("1", next());
         }
-        if (lane == 1)
+        if (lane == 1) {
             EXPECT_EQ(0u, library_.counter("violations"));
+        }
     }
     send(to_receiver(small(1)), 0);
     EXPECT_TRUE(is_caught());
