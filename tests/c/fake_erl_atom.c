@@ -53,15 +53,30 @@ static ERL_NIF_TERM intern(const char *name, size_t size, bool may_make)
     return atom == NULL ? 0 : (ERL_NIF_TERM)atom->index << 6 | FAKE_TAG_ATOM;
 }
 
-static bool fits(const char *name, size_t len, ErlNifCharEncoding encoding)
+/* How many bytes follow this one in UTF-8; negative: it begins no character. */
+static int following(unsigned char c)
+{
+    return c < 0x80 ? 0 : c < 0xC2 ? -1 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : c < 0xF5 ? 3 : -1;
+}
+
+static bool fits_utf8(const char *name, size_t len)
 {
     size_t characters = 0;
 
-    if (encoding == ERL_NIF_LATIN1)
-        return len <= NAME_MAX_CHARACTERS;
-    for (size_t i = 0; i < len; i++)
-        characters += ((unsigned char)name[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < len; characters++) {
+        int n = following((unsigned char)name[i++]);
+        if (n < 0 || (size_t)n > len - i)
+            return false;
+        for (; n > 0; n--)
+            if (((unsigned char)name[i++] & 0xC0) != 0x80)
+                return false;
+    }
     return len <= NAME_MAX_BYTES && characters <= NAME_MAX_CHARACTERS;
+}
+
+static bool fits(const char *name, size_t len, ErlNifCharEncoding encoding)
+{
+    return encoding == ERL_NIF_LATIN1 ? len <= NAME_MAX_CHARACTERS : fits_utf8(name, len);
 }
 
 /* Any name that fits. */
@@ -116,6 +131,11 @@ int enif_make_new_atom_len(ErlNifEnv *env, const char *name, size_t len, ERL_NIF
     return 1;
 }
 #endif
+
+ERL_NIF_TERM fake_atom_of_utf8(const char *name, size_t len, bool may_make)
+{
+    return fits_utf8(name, len) ? intern(name, len, may_make) : 0;
+}
 
 int enif_is_atom(ErlNifEnv *env, ERL_NIF_TERM term)
 {

@@ -348,10 +348,16 @@ size_t enif_binary_to_term(ErlNifEnv *env, const unsigned char *data, size_t sz,
 {
     uint32_t count;
 
-    (void)opts;
     if (sz < 4 || data[0] != VERSION)
         return 0;
     switch (data[1]) {
+    case TAG_ATOM_BYTES:
+        count = (uint32_t)data[2] << 8 | data[3];
+        if (count > sz - 4)
+            return 0;
+        *term =
+            fake_atom_of_utf8((const char *)data + 4, count, (opts & ERL_NIF_BIN2TERM_SAFE) == 0);
+        return *term == 0 ? 0 : 4 + count;
     case TAG_SMALL_BIG_BYTES: return read_big(env, data, sz, 4, data[2], term);
     case TAG_LARGE_BIG_BYTES:
         if (sz < 7)

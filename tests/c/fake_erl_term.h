@@ -131,6 +131,9 @@ void fake_heap_free(struct fake_heap *heap);
 /* In UTF-8. */
 const char *fake_atom_name(ERL_NIF_TERM atom, size_t *ret_size);
 
+/* 0: no name of an atom, or there is none and may_make is false. */
+ERL_NIF_TERM fake_atom_of_utf8(const char *name, size_t len, bool may_make);
+
 /* fake_erl_nif.c */
 struct fake_resource *fake_resource_of(const void *object);
 void *fake_resource_object(struct fake_resource *resource);
