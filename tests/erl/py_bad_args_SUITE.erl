@@ -330,7 +330,7 @@ covers_every_exported_function(_Config) ->
         %% Options are looked at when the pool starts.
         py_context_router => [{child_spec, 2}, {bound, 0}, {route, 2}, {target, 1}],
         py_context_sup => [{start_link, 0}, {start_member, 3}, {init, 1}],
-        py_callback => [{create_table, 0}, {set, 2}, {run, 2}, {failure, 3}],
+        py_callback => [{create_table, 0}, {set, 2}, {run, 3}, {failure, 3}],
         py_semaphore => [],
         py_state => [{create_table, 0}]
     },
