@@ -37,7 +37,9 @@ sentence(Cause, Wrote) ->
 
 %% A process of ours says itself why it does not start.
 own_line({exited, _}, Wrote) ->
-    case re:run(Wrote, "^ep_(?:worker|launcher): (.+)$", [multiline, global, {capture, all_but_first, binary}]) of
+    %% The dynamic linker speaks under the name of the program.
+    Ours = "^ep_(?:worker|launcher): (?!error while loading)(.+)$",
+    case re:run(Wrote, Ours, [multiline, global, {capture, all_but_first, binary}]) of
         {match, Lines} -> hd(lists:last(Lines));
         nomatch -> none
     end;
@@ -67,8 +69,9 @@ why({prepare, Posix}, _) ->
 why({exited, 127}, Wrote) ->
     case re:run(Wrote, "error while loading shared libraries: ([^:\n]+)", [{capture, all_but_first, binary}]) of
         {match, [Library]} ->
-            ["the worker program needs the library ", Library, ", which is not there; install it, or the Python ",
-             "that it belongs to, or build erlang_python again for the Python that is there"];
+            ["the worker program needs the library ", Library, ", which is not there or not to be reached by the ",
+             "user of the VM; install it, or the Python that it belongs to, where all users may read it, or build ",
+             "erlang_python again with PYTHON set to such a Python"];
         nomatch ->
             ["the worker program ", py_paths:worker(), " cannot be executed; build erlang_python again"]
     end;

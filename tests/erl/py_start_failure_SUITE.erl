@@ -195,8 +195,8 @@ says_what_a_program_is_that_is_no_python(Config) ->
 %% --- pure -----------------------------------------------------------------------------
 
 names_what_the_loader_misses(_Config) ->
-    Wrote = <<"/x/ep_worker: error while loading shared libraries: libpython3.13.so.1.0: cannot open shared object file">>,
-    ok = contains(py_start_failure:sentence({exited, 127}, Wrote), ["needs the library libpython3.13.so.1.0, .*install it"]),
+    Wrote = <<"ep_worker: error while loading shared libraries: libpython3.13.so.1.0: cannot open shared object file">>,
+    ok = contains(py_start_failure:sentence({exited, 127}, Wrote), ["^the worker program needs the library libpython3.13.so.1.0, .*install it"]),
     ok = contains(py_start_failure:sentence({exited, 127}, <<"ep_launcher: cannot execute /x: Permission denied\n">>), [
         "^the worker process does not start: cannot execute /x: Permission denied$"
     ]),
