@@ -275,7 +275,7 @@ a16_tours_reentrant_calls(Config) ->
 
 a16_is_on_the_path_of_the_shell(_Config) ->
     {ok, Terms} = file:consult(filename:join(root(), "rebar.config")),
-    ?assertEqual({extra_src_dirs, ["examples"]}, lists:keyfind(extra_src_dirs, 1, Terms)).
+    ?assertEqual({extra_src_dirs, [{"examples", [{recursive, false}]}]}, lists:keyfind(extra_src_dirs, 1, Terms)).
 
 %% --- running --------------------------------------------------------------------------
 
