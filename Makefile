@@ -21,7 +21,7 @@ help:
 	@echo 'make chaos       faults by KILLS and SEED, every answer checked; also crashpoints, vmkill N=.., soak MINUTES=..'
 	@echo 'make test-deep   the tests, models, mutants, chaos, lies and fuzzing at length'
 	@echo 'make mutants     one ordering step at a time taken away: a test has to notice'
-	@echo 'make check       format, linters, xref, dialyzer'
+	@echo 'make check       format, linters, types, xref, dialyzer'
 	@echo 'make bench       measures everything, beside floors and a port; docs/performance.md has the parts'
 	@echo 'make bench-call  what a call costs'
 	@echo 'make bench-parallel  what several contexts gain'
@@ -47,7 +47,7 @@ test-deep: test test-leaks test-libraries verify-models mutants test-nif-deep te
 	$(MAKE) evil SECONDS=120
 	$(MAKE) fuzz SECONDS=3600
 
-check: setup-check build check-format check-c check-arrows check-erl check-count
+check: setup-check build check-format check-c check-arrows check-python check-erl check-count
 
 # --- C --------------------------------------------------------------------------------------------------------------
 
@@ -189,6 +189,11 @@ check-erl:
 	rebar3 dialyzer
 	rebar3 edoc
 
+# The types that the package erlang has for editors and type checkers. A cache would lie in the sources.
+check-python:
+	MYPYPATH=service/python mypy --strict --python-version 3.11 --cache-dir=/dev/null service/python/erlang/__init__.pyi \
+	    tests/py/typed_use.py
+
 include tests/chaos/chaos.mk
 
 # --- the rest -------------------------------------------------------------------------------------------------------
@@ -296,7 +301,7 @@ venv: setup-venv build
 clean:
 	rm -rf _build priv
 
-.PHONY: help build demo test test-deep test-leaks test-libraries verify-models mutants check test-c check-format check-c test-erl check-erl count-path check-count count-record venv clean
+.PHONY: help build demo test test-deep test-leaks test-libraries verify-models mutants check test-c check-format check-c check-python test-erl check-erl count-path check-count count-record venv clean
 .PHONY: bench-ebin bench micro-build bench-call bench-parallel bench-micro bench-pair bench-report flame perf-build test-perf
 .PHONY: evil-build evil test-evil fuzz fuzz-build test-fuzz test-nif-deep
 # One step after the other: each already uses all processors.

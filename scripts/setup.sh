@@ -127,6 +127,7 @@ if [ "$for_what" = check ]; then
     need_program clang-format clang-format clang-tools-extra
     need_program clang-tidy clang-tidy clang-tools-extra
     need_program cppcheck cppcheck cppcheck
+    need_program mypy mypy python3-mypy
     need_program valgrind valgrind valgrind
 fi
 
