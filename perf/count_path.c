@@ -66,7 +66,7 @@ static void set_up(uint32_t spin_ns)
     must(ep_seg_open(&worker_b, duplicate(host.b.fd), true) == 0);
     ep_lane_worker_attach(&worker, worker_a.mem, worker_b.mem, host.c.mem, lanes, 1);
 
-    lane = ep_lane_create(&vm, &owner, spin_ns, spin_ns, UINT64_C(1) << 30);
+    lane = ep_lane_create(&vm, &owner, spin_ns, spin_ns, UINT64_C(1) << 30, 0);
     must(lane != NULL && ep_attach_lane(lane, &host, 1, EP_MODE_WORKER, NULL) == 0);
 }
 

@@ -47,7 +47,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 8u
+#define EP_LAYOUT_VERSION 9u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -136,8 +136,12 @@ struct ep_slot {
 #define EP_FLAG_TIMED 0x8u     /* stamp is set */
 #define EP_FLAG_ALL 0xFu       /* those that a worker may set */
 #define EP_FLAG_SHARES 0x10u   /* VM only: the request before was made on the worker's CPU */
-#define EP_FLAG_FORCED 0x20u   /* VM only, INTERRUPT: one that waits for an import waits no more */
-#define EP_FLAG_FIRST 0x40u /* VM only, MAINTAIN: the next request of the lane waits for its end */
+/* VM only; what they mean depends on the kind. */
+#define EP_FLAG_FORCED 0x20u    /* INTERRUPT: one that waits for an import waits no more */
+#define EP_FLAG_FIRST 0x40u     /* MAINTAIN: the next request of the lane waits for its end */
+#define EP_FLAG_NIL 0x20u       /* START, CALL, EVAL, EXEC: None becomes nil, and not none */
+#define EP_FLAG_UNDEFINED 0x40u /* the same: undefined */
+#define EP_FLAG_NONE_MASK 0x60u
 
 /* What a message is. Payloads are terms of the external term format without
  * its version byte, one after the other; docs/wire.md lists them. */

@@ -20,7 +20,7 @@
     host_start/7,
     host_kill/1,
     host_shutdown/1,
-    lane_new/2,
+    lane_new/3,
     lane_attach/5,
     lane_close/2,
     lane_set_unavailable/2,
@@ -151,8 +151,8 @@ host_shutdown(_Host) ->
     ?NOT_LOADED.
 
 %% MaxResultBytes: VM heap that one result, or the arguments of one callback, may need.
--spec lane_new(spin_ns(), pos_integer()) -> lane() | {error, atom()}.
-lane_new(_SpinNs, _MaxResultBytes) ->
+-spec lane_new(spin_ns(), pos_integer(), Style :: non_neg_integer()) -> lane() | {error, atom()}.
+lane_new(_SpinNs, _MaxResultBytes, _Style) ->
     ?NOT_LOADED.
 
 %% The prologue is run in the interpreter before its first request, see

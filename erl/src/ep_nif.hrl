@@ -11,6 +11,14 @@
 %% The caller holds a slot for it.
 -define(FLAG_HAS_SLOT, 16#200).
 
+%% How the answer looks, if not as the lane: each bit counts if the bit 16 higher is set.
+%% None becomes nil, undefined; the message of an exception is a binary.
+-define(FLAG_NONE_NIL, 16#20).
+-define(FLAG_NONE_UNDEFINED, 16#40).
+-define(FLAG_NONE_SAID, 16#600000).
+-define(FLAG_TEXT_BINARY, 16#800).
+-define(FLAG_TEXT_SAID, 16#8000000).
+
 %% Contexts that one worker process can hold.
 -define(CONTEXTS_MAX, 64).
 %% Requests that may run at the same time, at most.
@@ -40,6 +48,11 @@
     {flag_traceback, ?FLAG_TRACEBACK},
     {flag_nested, ?FLAG_NESTED},
     {flag_has_slot, ?FLAG_HAS_SLOT},
+    {flag_none_nil, ?FLAG_NONE_NIL},
+    {flag_none_undefined, ?FLAG_NONE_UNDEFINED},
+    {flag_none_said, ?FLAG_NONE_SAID},
+    {flag_text_binary, ?FLAG_TEXT_BINARY},
+    {flag_text_said, ?FLAG_TEXT_SAID},
     {contexts_max, ?CONTEXTS_MAX},
     {max_slots, ?MAX_SLOTS},
     {max_atoms, ?MAX_ATOMS},

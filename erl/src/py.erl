@@ -36,7 +36,12 @@
 -type pool_name() :: atom().
 -type target() :: context() | pool_name().
 -type opts() :: #{
-    timeout => timeout(), kwargs => map(), traceback => boolean(), arrays => lists
+    timeout => timeout(),
+    kwargs => map(),
+    traceback => boolean(),
+    arrays => lists,
+    none => none | nil | undefined,
+    error_text => list | binary
 }.
 
 %% --- requests -------------------------------------------------------------------------

@@ -25,6 +25,8 @@
     python := binary(),
     spin_us := auto | 0..1000,
     max_result_bytes := pos_integer(),
+    none := none | nil | undefined,
+    error_text := list | binary,
     %% beside those that are registered for all
     paths := [binary()],
     %% the application's variables come first, so that these win
@@ -44,6 +46,8 @@
     spin_us := auto | 0..1000,
     %% of VM heap that one result may need
     max_result_bytes := pos_integer(),
+    none := none | nil | undefined,
+    error_text := list | binary,
     paths := [binary()],
     %% the application's variables come first, so that these win
     env := [py_surroundings:variable()],
@@ -54,7 +58,7 @@
 
 %% Of pools and of single contexts.
 -define(SHARED_OPTIONS, [
-    kill_after, python, spin_us, max_result_bytes, paths, imports, preload, env, cwd
+    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd
 ]).
 -define(KEYS, [
     num_contexts,
@@ -65,6 +69,8 @@
     python,
     spin_us,
     max_result_bytes,
+    none,
+    error_text,
     max_state_entries,
     max_atoms,
     paths,
@@ -77,8 +83,6 @@
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
 -define(LACKING_OPTIONS, [
-    none,
-    error_text,
     max_requests,
     max_rss,
     memory_limit,
@@ -207,6 +211,8 @@ shared_options(Options) ->
         python => option(python, python, Options),
         spin_us => option(spin_us, spin_us, Options),
         max_result_bytes => option(max_result_bytes, max_result_bytes, Options),
+        none => option(none, none, Options),
+        error_text => option(error_text, error_text, Options),
         paths => check(paths, maps:get(paths, Options, [])),
         imports => check(imports, maps:get(imports, Options, [])),
         env => environment_of(Options),
@@ -256,6 +262,8 @@ default(kill_after) -> 1000;
 default(python) -> <<>>;
 default(spin_us) -> auto;
 default(max_result_bytes) -> 1 bsl 30;
+default(none) -> none;
+default(error_text) -> list;
 default(max_state_entries) -> infinity;
 default(paths) -> [];
 default(env) -> [];
@@ -305,6 +313,12 @@ check(max_result_bytes, N) ->
     is_integer(N) andalso N > 0 andalso N < 1 bsl 64 orelse
         bad(max_result_bytes, N, "must be an integer above 0, of bytes"),
     N;
+check(none, Atom) ->
+    lists:member(Atom, [none, nil, undefined]) orelse bad(none, Atom, "must be none, nil or undefined"),
+    Atom;
+check(error_text, Form) ->
+    lists:member(Form, [list, binary]) orelse bad(error_text, Form, "must be list or binary"),
+    Form;
 check(max_atoms, N) ->
     is_integer(N) andalso N >= 0 andalso N =< 1000000 orelse
         bad(max_atoms, N, "must be an integer from 0 to 1000000"),

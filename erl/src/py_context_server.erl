@@ -165,8 +165,8 @@ run_step(Route, {code, Code}, Options) ->
 
 -spec init({term(), home(), settings()}) -> {ok, #state{}} | {stop, {shutdown, term()}}.
 init({Id, Home, Settings}) ->
-    #{spin_us := SpinUs, max_result_bytes := MaxResultBytes} = Settings,
-    case ep_nif:lane_new(py_config:spin_ns(SpinUs), MaxResultBytes) of
+    #{spin_us := SpinUs, max_result_bytes := MaxResultBytes, none := None, error_text := Text} = Settings,
+    case ep_nif:lane_new(py_config:spin_ns(SpinUs), MaxResultBytes, py_options:style(None, Text)) of
         {error, Reason} -> {stop, {shutdown, {lane, Reason}}};
         Lane -> init(Id, Home, Settings, Lane)
     end.
@@ -342,7 +342,7 @@ shared_worker(Key, Options, Place, Refused) ->
 %% What contexts of one process have in common. Those of mode worker share its interpreter.
 process_options(Settings = #{mode := Mode}) ->
     Interpreter = case Mode of worker -> [paths]; owngil -> [] end,
-    maps:with([python, spin_us, kill_after, env, cwd | Interpreter], Settings).
+    maps:with([python, spin_us, kill_after, env, cwd, none | Interpreter], Settings).
 
 start_failure(owngil, Type, Text) ->
     case py_python:info() of

@@ -6,9 +6,12 @@
 -include("ep_nif.hrl").
 -include("py_limits.hrl").
 
--export([call/2, call_on/1, exec/1, timeout/1]).
+-export([call/2, call_on/1, exec/1, timeout/1, style/2]).
 
 -export_type([options/0]).
+
+%% What every request takes.
+-define(COMMON, #{timeout => infinity, traceback => false, none => none, error_text => list}).
 
 %% guard: a monitor; when what it watches dies, the request is cancelled and the
 %% calling process, a helper, ends.
@@ -24,21 +27,29 @@
 %% @doc Of a call or an expression.
 -spec call(timeout() | map(), Default :: timeout()) -> options().
 call(Timeout, _Default) when ?IS_TIMEOUT(Timeout) -> ?PLAIN(Timeout);
-call(Options, Default) -> check(Options, #{timeout => Default, traceback => false, arrays => lists}).
+call(Options, Default) -> check(Options, ?COMMON#{timeout => Default, arrays => lists}).
 
 %% @doc Of a call on a context whose keyword arguments are among them.
 -spec call_on(timeout() | map()) -> options().
-call_on(Options) -> check(Options, #{timeout => infinity, traceback => false, arrays => lists, kwargs => #{}}).
+call_on(Options) -> check(Options, ?COMMON#{arrays => lists, kwargs => #{}}).
 
 %% @doc Of statements.
 -spec exec(map()) -> options().
-exec(Options) -> check(Options, #{timeout => infinity, traceback => false}).
+exec(Options) -> check(Options, ?COMMON).
 
 %% @doc Of what has a budget, and nothing else.
 -spec timeout(timeout()) -> timeout().
 timeout(Timeout) ->
     #{timeout := Checked} = check(Timeout, #{timeout => infinity}),
     Checked.
+
+%% @doc How the answers of a context look whose requests do not say it: the last argument of
+%% ep_nif:lane_new/3.
+-spec style(none | nil | undefined, list | binary) -> non_neg_integer().
+style(None, Text) ->
+    {_, OfNone} = style_flags(none, None),
+    {_, OfText} = style_flags(error_text, Text),
+    OfNone bor OfText.
 
 %% Internal
 
@@ -65,9 +76,20 @@ option(timeout, T, Acc) when ?IS_TIMEOUT(T) -> Acc#{timeout := T};
 option(kwargs, Kwargs, Acc) when is_map(Kwargs) -> Acc#{kwargs := Kwargs};
 %% The only form that results have as yet.
 option(arrays, lists, Acc) -> Acc;
-option(traceback, true, Acc) -> Acc#{flags := ?FLAG_TRACEBACK};
+option(traceback, true, Acc = #{flags := Flags}) -> Acc#{flags := Flags bor ?FLAG_TRACEBACK};
 option(traceback, false, Acc) -> Acc;
-option(Key, Value, _Acc) -> refuse_value(Key, Value).
+option(Key, Value, Acc = #{flags := Flags}) ->
+    case style_flags(Key, Value) of
+        undefined -> refuse_value(Key, Value);
+        {Said, Set} -> Acc#{flags := Flags bor Said bor Set}
+    end.
+
+style_flags(none, none) -> {?FLAG_NONE_SAID, 0};
+style_flags(none, nil) -> {?FLAG_NONE_SAID, ?FLAG_NONE_NIL};
+style_flags(none, undefined) -> {?FLAG_NONE_SAID, ?FLAG_NONE_UNDEFINED};
+style_flags(error_text, list) -> {?FLAG_TEXT_SAID, 0};
+style_flags(error_text, binary) -> {?FLAG_TEXT_SAID, ?FLAG_TEXT_BINARY};
+style_flags(_Key, _Value) -> undefined.
 
 -spec refuse_value(atom(), term()) -> no_return().
 refuse_value(Key, Value) ->
@@ -78,4 +100,6 @@ refuse_value(Key, Value) ->
 must(timeout) -> "milliseconds from 0 to " ?MAX_MS_TEXT ", or infinity";
 must(kwargs) -> "a map of keyword arguments, such as #{indent => 2}";
 must(arrays) -> "lists";
-must(traceback) -> "true or false".
+must(traceback) -> "true or false";
+must(none) -> "none, nil or undefined";
+must(error_text) -> "list or binary".

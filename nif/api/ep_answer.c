@@ -19,11 +19,6 @@ static ERL_NIF_TERM error_tuple(ErlNifEnv *env, ERL_NIF_TERM reason)
     return enif_make_tuple2(env, am_error, reason);
 }
 
-static ERL_NIF_TERM python_error(ErlNifEnv *env, ERL_NIF_TERM type, const char *message)
-{
-    return ep_term_python_error(env, type, (const uint8_t *)message, strlen(message));
-}
-
 static ERL_NIF_TERM died(ErlNifEnv *env, struct ep_lane *lane, const struct ep_msg *msg)
 {
     ERL_NIF_TERM keys[4] = {am_context, am_os_pid, am_reason, am_started};
@@ -55,7 +50,7 @@ static ERL_NIF_TERM context_died(ErlNifEnv *env, struct ep_lane *lane)
     return error_tuple(env, enif_make_tuple2(env, am_context_died, lane->close_reason));
 }
 
-ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, int error)
+ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, int error)
 {
     switch (error) {
     case -ESTALE: return context_died(env, lane);
@@ -64,7 +59,7 @@ ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, int error)
         ERL_NIF_TERM most = enif_make_uint(env, EP_CALL_CHUNK * EP_CALL_CHUNKS);
         return error_tuple(env, enif_make_tuple3(env, am_overloaded, most, most));
     }
-    default: return python_error(env, am_MemoryError, "no memory for the request");
+    default: return ep_result_exception(env, op, am_MemoryError, "no memory for the request");
     }
 }
 
@@ -142,7 +137,7 @@ static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, enum ep_o
         if (term == 0)
             term = violated(env, lane, host);
     } else {
-        term = ep_result_no_memory(env, msg, call_ref);
+        term = ep_result_no_memory(env, op, msg, call_ref);
     }
     reply->host = NULL;
     enif_release_resource(host);

@@ -29,6 +29,6 @@ ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, stru
 ERL_NIF_TERM ep_answer_question(ErlNifEnv *env, struct ep_asker *asker);
 
 /* The answer to a request that could not be submitted: a result of ep_outbox_submit(). */
-ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, int error);
+ERL_NIF_TERM ep_answer_refused(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, int error);
 
 #endif

@@ -171,7 +171,7 @@ static ErlNifFunc functions[] = {
     {"host_start", 7, host_start_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"host_kill", 1, host_kill_nif, 0},
     {"host_shutdown", 1, host_shutdown_nif, 0},
-    {"lane_new", 2, lane_new_nif, 0},
+    {"lane_new", 3, lane_new_nif, 0},
     {"lane_attach", 5, lane_attach_nif, 0},
     {"lane_close", 2, lane_close_nif, 0},
     {"lane_set_unavailable", 2, lane_set_unavailable_nif, 0},

@@ -25,7 +25,8 @@
 
 ErlNifResourceType *ep_call_type;
 
-#define FLAGS_ALL (EP_FLAG_TRACEBACK | PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT)
+#define FLAGS_STYLE (PY_NIF_STYLE_MASK | PY_NIF_STYLE_MASK << PY_NIF_FLAG_SAID_SHIFT)
+#define FLAGS_ALL (EP_FLAG_TRACEBACK | PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT | FLAGS_STYLE)
 
 /* Charging a caller for its turn takes time, so one call in a few pays for all of them. */
 #define CHARGE_EVERY 8
@@ -153,7 +154,7 @@ static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *a
             ep_slots_release(slots, env);
         if (asker != NULL && (rc == -ESTALE || rc == -EAGAIN))
             return am_gone;
-        return ep_answer_refused(env, lane, rc);
+        return ep_answer_refused(env, lane, request->op, rc);
     }
 
     switch (ep_spin_for_reply(lane, env, call, &reply)) {
@@ -193,6 +194,14 @@ static PY_NIF(call_dirty_nif);
 static PY_NIF(eval_dirty_nif);
 static PY_NIF(exec_dirty_nif);
 
+/* How the answer is to look: as the request says, else as the lane. */
+static unsigned style_of(const struct ep_lane *lane, unsigned flags)
+{
+    unsigned said = flags >> PY_NIF_FLAG_SAID_SHIFT;
+
+    return (flags & said) | (lane->style & ~said);
+}
+
 static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], enum ep_op op,
                             bool is_dirty)
 {
@@ -218,10 +227,11 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     if (rc < 0)
         return enif_make_badarg(env);
 
+    unsigned style = style_of(lane, flags);
     struct ep_request req = {
-        .op = op,
+        .op = (style & EP_STYLE_TEXT) != 0 ? op | EP_OP_TEXT : op,
         .kind = (uint16_t)ops[op].kind,
-        .flags = (uint16_t)(flags & EP_FLAG_TRACEBACK),
+        .flags = (uint16_t)((flags & EP_FLAG_TRACEBACK) | (style & EP_FLAG_NONE_MASK)),
         .urgent = (flags & PY_NIF_FLAG_NESTED) != 0,
         .env_id = env_id,
     };
@@ -243,7 +253,7 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     }
     if (rc < 0) {
         ep_outbox_unstage(&stage);
-        return ep_encoding_failed(env, &encoding, rc);
+        return ep_encoding_failed(env, &encoding, req.op, rc);
     }
 
     /* Last, so that nothing above has to give it back. */

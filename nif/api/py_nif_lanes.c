@@ -9,6 +9,7 @@
 #include "ep_progress.h"
 #include "ep_stats.h"
 #include "ep_term_encode.h"
+#include "py_nif_numbers.h"
 
 #include <errno.h>
 #include <string.h>
@@ -18,20 +19,23 @@ static bool get_lane(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_lane **ret_lan
     return enif_get_resource(env, term, ep_lane_type, (void **)ret_lane);
 }
 
-/* lane_new({SpinMinNs, SpinMaxNs}, MaxResultBytes) -> Lane. The calling process becomes its
+/* lane_new({SpinMinNs, SpinMaxNs}, MaxResultBytes, Style) -> Lane. The calling process becomes its
  * owner. */
 PY_NIF(lane_new_nif)
 {
     uint32_t min_ns, max_ns;
     ErlNifUInt64 max_result_bytes;
+    unsigned style;
     ErlNifPid self;
 
     (void)argc;
     if (!py_nif_get_spin(env, argv[0], &min_ns, &max_ns)
-        || !enif_get_uint64(env, argv[1], &max_result_bytes))
+        || !enif_get_uint64(env, argv[1], &max_result_bytes) || !enif_get_uint(env, argv[2], &style)
+        || (style & ~PY_NIF_STYLE_MASK) != 0)
         return enif_make_badarg(env);
     (void)enif_self(env, &self);
-    struct ep_lane *lane = ep_lane_create(py_nif_vm(env), &self, min_ns, max_ns, max_result_bytes);
+    struct ep_lane *lane =
+        ep_lane_create(py_nif_vm(env), &self, min_ns, max_ns, max_result_bytes, (uint16_t)style);
     return lane == NULL ? py_nif_posix_error(env, -ENOMEM) : py_nif_take_resource(env, lane);
 }
 

@@ -8,11 +8,17 @@
  * Threads  any.
  */
 
+#include "ep_lanes.h"
 #include "py_nif_common.h"
 
 /* Flags of a request, beside EP_FLAG_TRACEBACK, which the wire has. */
 #define PY_NIF_FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
 #define PY_NIF_FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
+
+/* How a request wants its answer, if not as its lane. Each bit counts if it is said to: if
+ * the bit so much higher is set, too. */
+#define PY_NIF_STYLE_MASK (EP_FLAG_NONE_MASK | EP_STYLE_TEXT)
+#define PY_NIF_FLAG_SAID_SHIFT 16
 
 /* Requests that may run at the same time, until set_max_slots says otherwise. */
 #define PY_NIF_MAX_SLOTS UINT32_MAX

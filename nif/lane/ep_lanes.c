@@ -13,7 +13,7 @@
 ErlNifResourceType *ep_lane_type;
 
 struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_t spin_min_ns,
-                               uint32_t spin_max_ns, uint64_t max_result_bytes)
+                               uint32_t spin_max_ns, uint64_t max_result_bytes, uint16_t style)
 {
     struct ep_lane *lane = enif_alloc_resource(ep_lane_type, sizeof(*lane));
 
@@ -23,6 +23,7 @@ struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_
     lane->vm = vm;
     lane->owner = *owner;
     lane->max_result_words = max_result_bytes / sizeof(ERL_NIF_TERM);
+    lane->style = style;
     ep_queue_init(&lane->outbox.calls);
     ep_queue_init(&lane->outbox.urgent);
     atomic_init(&lane->common.next_env_id, 1);

@@ -72,11 +72,15 @@ struct ep_returns {
     struct ep_bell_tx bell; /* the worker waits for a block; see shm.space */
 };
 
+/* The message of an exception is a binary. */
+#define EP_STYLE_TEXT 0x800u
+
 struct ep_lane {
     struct ep_vm *vm;
     ErlNifPid owner; /* the context process */
     ErlNifMonitor owner_monitor;
     size_t max_result_words; /* of VM heap for what Python sends */
+    uint16_t style;          /* of requests that ask for none: EP_FLAG_NONE_MASK, EP_STYLE_TEXT */
 
     /* What the lane is at the moment. Under the outbox's lock; host under the inbox's, too. */
     enum ep_lane_state state;
@@ -114,7 +118,7 @@ struct ep_lane {
 
 /* max_result_bytes: VM heap that one result, or the arguments of one callback, may need. */
 struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_t spin_min_ns,
-                               uint32_t spin_max_ns, uint64_t max_result_bytes);
+                               uint32_t spin_max_ns, uint64_t max_result_bytes, uint16_t style);
 void ep_lane_destroy(ErlNifEnv *env, void *object);
 
 /* Fails what waits and what comes, until the next attach. reason is copied. */

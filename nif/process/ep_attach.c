@@ -43,7 +43,9 @@ static bool send_plain(struct ep_lane *lane, enum ep_kind kind, uint32_t aux,
 
     if (ep_ring_reserve(&lane->shm.call, &slot) < 0)
         return false;
-    ep_slot_begin(slot, kind, 0, (uint8_t)aux, 0, 0);
+    /* What threads send while no request runs is in the style of the lane. */
+    unsigned flags = kind == EP_KIND_START ? lane->style & EP_FLAG_NONE_MASK : 0;
+    ep_slot_begin(slot, kind, (uint8_t)flags, (uint8_t)aux, 0, 0);
     if (payload != NULL && put_payload(lane, slot, payload) < 0)
         return false;
     (void)ep_ring_commit(&lane->shm.call);

@@ -36,7 +36,7 @@ static ERL_NIF_TERM make_answer(struct ep_host *host, ErlNifEnv *env, const stru
         && ep_etf_next(&cursor, &message) == 0 && message.type == EP_ETF_BINARY) {
         if (!ep_atom_from_worker(host->vm, env, name.data, name.count, &value))
             memcpy(enif_make_new_binary(env, name.count, &value), name.data, name.count);
-        return ep_term_python_error(env, value, message.data, message.count);
+        return ep_term_python_error(env, value, message.data, message.count, false);
     }
     return enif_make_tuple2(env, am_error, am_unknown);
 }

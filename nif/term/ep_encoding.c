@@ -37,14 +37,12 @@ void ep_encoding_finish(struct ep_encoding *encoding)
     ep_buf_finish(&encoding->buf);
 }
 
-ERL_NIF_TERM ep_encoding_failed(ErlNifEnv *env, struct ep_encoding *encoding, int rc)
+ERL_NIF_TERM ep_encoding_failed(ErlNifEnv *env, struct ep_encoding *encoding, enum ep_op op, int rc)
 {
     ep_encoding_finish(encoding);
     if (rc == -EBADMSG)
         return enif_make_badarg(env);
-    const char *message = encoding->fault.message;
-    return ep_term_python_error(env, encoding->fault.type, (const uint8_t *)message,
-                                strlen(message));
+    return ep_result_exception(env, op, encoding->fault.type, encoding->fault.message);
 }
 
 int ep_encoding_put_text(struct ep_encoding *encoding, ERL_NIF_TERM term, const char *place)

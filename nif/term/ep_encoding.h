@@ -12,6 +12,7 @@
  */
 
 #include "ep_buf.h"
+#include "ep_result.h"
 #include "ep_term_encode.h"
 
 struct ep_encoding {
@@ -30,7 +31,8 @@ void ep_encoding_init(struct ep_encoding *encoding, ErlNifEnv *env, struct ep_vm
 void ep_encoding_finish(struct ep_encoding *encoding);
 
 /* Finishes, and returns what the NIF has to return: the Python exception, or badarg. */
-ERL_NIF_TERM ep_encoding_failed(ErlNifEnv *env, struct ep_encoding *encoding, int rc);
+ERL_NIF_TERM ep_encoding_failed(ErlNifEnv *env, struct ep_encoding *encoding, enum ep_op op,
+                                int rc);
 
 /* A name, or code. place begins the message of a fault. */
 int ep_encoding_put_text(struct ep_encoding *encoding, ERL_NIF_TERM term, const char *place);

@@ -12,9 +12,11 @@ static ERL_NIF_TERM error_tuple(ErlNifEnv *env, ERL_NIF_TERM reason)
     return enif_make_tuple2(env, am_error, reason);
 }
 
-static ERL_NIF_TERM python_error(ErlNifEnv *env, ERL_NIF_TERM type, const char *message)
+ERL_NIF_TERM ep_result_exception(ErlNifEnv *env, enum ep_op op, ERL_NIF_TERM type,
+                                 const char *message)
 {
-    return ep_term_python_error(env, type, (const uint8_t *)message, strlen(message));
+    return ep_term_python_error(env, type, (const uint8_t *)message, strlen(message),
+                                (op & EP_OP_TEXT) != 0);
 }
 
 static int next_binary(struct ep_etf_cursor *cursor, struct ep_etf_token *token)
@@ -24,7 +26,7 @@ static int next_binary(struct ep_etf_cursor *cursor, struct ep_etf_token *token)
 }
 
 /* An error record: binary type name, binary message, binary traceback or nil. */
-static int exception(ErlNifEnv *env, struct ep_vm *vm, const struct ep_msg *msg,
+static int exception(ErlNifEnv *env, struct ep_vm *vm, enum ep_op op, const struct ep_msg *msg,
                      struct ep_etf_cursor *cursor, ERL_NIF_TERM *ret_term)
 {
     struct ep_etf_token name, message, traceback;
@@ -43,7 +45,8 @@ static int exception(ErlNifEnv *env, struct ep_vm *vm, const struct ep_msg *msg,
     }
     if (!ep_atom_from_worker(vm, env, name.data, name.count, &type))
         memcpy(enif_make_new_binary(env, name.count, &type), name.data, name.count);
-    *ret_term = ep_term_python_error(env, type, message.data, message.count);
+    *ret_term =
+        ep_term_python_error(env, type, message.data, message.count, (op & EP_OP_TEXT) != 0);
     if (traceback.type == EP_ETF_BINARY) {
         const ERL_NIF_TERM *tuple, *pair;
         ERL_NIF_TERM text;
@@ -61,7 +64,7 @@ static int value(ErlNifEnv *env, struct ep_vm *vm, enum ep_op op, struct ep_etf_
 {
     ERL_NIF_TERM term;
 
-    if (op == EP_OP_EXEC) {
+    if ((op & EP_OP_MASK) == EP_OP_EXEC) {
         *ret_term = am_ok;
         return 0;
     }
@@ -167,7 +170,7 @@ static int decode_reply(ErlNifEnv *env, struct ep_vm *vm, enum ep_op op, const s
     switch (msg->kind) {
     case EP_KIND_RESULT: return value(env, vm, op, cursor, source, ret_term);
     case EP_KIND_CALLBACK: return callback(env, vm, msg, cursor, source, call_ref, ret_term);
-    default: return exception(env, vm, msg, cursor, ret_term);
+    default: return exception(env, vm, op, msg, cursor, ret_term);
     }
 }
 
@@ -185,21 +188,24 @@ ERL_NIF_TERM ep_result_make(ErlNifEnv *env, struct ep_vm *vm, enum ep_op op,
     switch (rc) {
     case 0: return term;
     case -EEXIST:
-        return python_error(env, am_ValueError, "result: two keys of a dict become the same key");
+        return ep_result_exception(env, op, am_ValueError,
+                                   "result: two keys of a dict become the same key");
     case -EOVERFLOW:
-        return python_error(env, am_OverflowError, "result: int too large for the Erlang VM");
-    case -ENOMEM: return python_error(env, am_MemoryError, "result: no memory");
-    case -EFBIG: return python_error(env, am_MemoryError, "result: " EP_TERM_TOO_BIG);
+        return ep_result_exception(env, op, am_OverflowError,
+                                   "result: int too large for the Erlang VM");
+    case -ENOMEM: return ep_result_exception(env, op, am_MemoryError, "result: no memory");
+    case -EFBIG: return ep_result_exception(env, op, am_MemoryError, "result: " EP_TERM_TOO_BIG);
     default: return 0;
     }
 }
 
-ERL_NIF_TERM ep_result_no_memory(ErlNifEnv *env, const struct ep_msg *msg, ERL_NIF_TERM call_ref)
+ERL_NIF_TERM ep_result_no_memory(ErlNifEnv *env, enum ep_op op, const struct ep_msg *msg,
+                                 ERL_NIF_TERM call_ref)
 {
     ERL_NIF_TERM terms[2] = {0, 0};
 
     if (msg->kind != EP_KIND_CALLBACK)
-        return python_error(env, am_MemoryError, "result: no memory");
+        return ep_result_exception(env, op, am_MemoryError, "result: no memory");
     unconverted(env, -ENOMEM, terms);
     return enif_make_tuple5(env, am_callback, call_ref, enif_make_uint64(env, msg->subject),
                             terms[0], terms[1]);

@@ -15,7 +15,13 @@
 #include "ep_vm.h"
 
 /* What a caller asked for; decides the shape of its answer. */
-enum ep_op { EP_OP_CALL = 0, EP_OP_EVAL = 1, EP_OP_EXEC = 2 };
+enum ep_op {
+    EP_OP_CALL = 0,
+    EP_OP_EVAL = 1,
+    EP_OP_EXEC = 2,
+    EP_OP_MASK = 3,
+    EP_OP_TEXT = 4 /* with one of them: the message of an exception is a binary, and no list */
+};
 
 /* Makes {ok, Value}, ok or {error, Reason} of a RESULT or an ERROR, and of a CALLBACK
  * {callback, CallRef, Number, Question, Arguments}. 0: the payload is not in the format. */
@@ -24,7 +30,12 @@ ERL_NIF_TERM ep_result_make(ErlNifEnv *env, struct ep_vm *vm, enum ep_op op,
                             ERL_NIF_TERM call_ref);
 
 /* The same for a payload that could not be copied. */
-ERL_NIF_TERM ep_result_no_memory(ErlNifEnv *env, const struct ep_msg *msg, ERL_NIF_TERM call_ref);
+ERL_NIF_TERM ep_result_no_memory(ErlNifEnv *env, enum ep_op op, const struct ep_msg *msg,
+                                 ERL_NIF_TERM call_ref);
+
+/* {error, {Type, Message}} in the form that the caller asked for. Message: UTF-8. */
+ERL_NIF_TERM ep_result_exception(ErlNifEnv *env, enum ep_op op, ERL_NIF_TERM type,
+                                 const char *message);
 
 /* Question and Arguments of a callback; of what Python has to mend, and of a lie, what to raise
  * there. source->start NULL: there was no memory. False: not in the format. */

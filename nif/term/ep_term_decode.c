@@ -358,14 +358,10 @@ int ep_term_decode(struct ep_vm *vm, ErlNifEnv *env, struct ep_etf_cursor *curso
     }
 }
 
-ERL_NIF_TERM ep_term_python_error(ErlNifEnv *env, ERL_NIF_TERM type, const uint8_t *utf8,
-                                  size_t size)
+static ERL_NIF_TERM code_points(ErlNifEnv *env, const uint8_t *utf8, size_t size)
 {
     ERL_NIF_TERM list = enif_make_list(env, 0);
 
-    /* Each character takes 16 bytes. An honest worker cuts the text itself. */
-    if (size > EP_TERM_TEXT_MAX)
-        size = EP_TERM_TEXT_MAX;
     /* Backwards, so that the list is built in one pass; a byte that is no start
      * of a character is skipped, for the text is a worker's. */
     for (size_t end = size; end > 0;) {
@@ -383,5 +379,21 @@ ERL_NIF_TERM ep_term_python_error(ErlNifEnv *env, ERL_NIF_TERM type, const uint8
         list = enif_make_list_cell(env, enif_make_uint(env, point), list);
         end = start;
     }
-    return enif_make_tuple2(env, am_error, enif_make_tuple2(env, type, list));
+    return list;
+}
+
+ERL_NIF_TERM ep_term_python_error(ErlNifEnv *env, ERL_NIF_TERM type, const uint8_t *utf8,
+                                  size_t size, bool as_binary)
+{
+    ERL_NIF_TERM text;
+
+    /* As a list each character takes 16 bytes. An honest worker cuts the text itself. */
+    if (size > EP_TERM_TEXT_MAX)
+        for (size = EP_TERM_TEXT_MAX; size > 0 && (utf8[size] & 0xC0) == 0x80;)
+            size--;
+    if (as_binary)
+        memcpy(enif_make_new_binary(env, size, &text), utf8, size);
+    else
+        text = code_points(env, utf8, size);
+    return enif_make_tuple2(env, am_error, enif_make_tuple2(env, type, text));
 }

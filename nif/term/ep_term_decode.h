@@ -39,9 +39,9 @@ int ep_term_decode(struct ep_vm *vm, ErlNifEnv *env, struct ep_etf_cursor *curso
 /* Of the text of an exception: 4096 characters. */
 #define EP_TERM_TEXT_MAX ((size_t)4 * 4096)
 
-/* {error, {Type, Message}} with the message as a list of code points, cut at
+/* {error, {Type, Message}} with the message as a binary, or as a list of code points, cut at
  * EP_TERM_TEXT_MAX bytes. */
 ERL_NIF_TERM ep_term_python_error(ErlNifEnv *env, ERL_NIF_TERM type, const uint8_t *utf8,
-                                  size_t size);
+                                  size_t size, bool as_binary);
 
 #endif

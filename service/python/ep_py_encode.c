@@ -7,6 +7,7 @@
 #include "ep_py_atom.h"
 #include "ep_py_codec.h"
 #include "ep_py_handle.h"
+#include "ep_py_none.h"
 #include "ep_py_place.h"
 #include "ep_python.h"
 
@@ -573,7 +574,7 @@ static int encode(struct encoder *e, PyObject *value, unsigned depth)
     if (PyUnicode_CheckExact(value))
         return encode_str(e, value);
     if (value == Py_None) {
-        ep_etf_put_atom(e->buf, "none", 4);
+        ep_py_none_put(e->buf);
         return check(e);
     }
     if (PyBool_Check(value)) {

@@ -12,6 +12,7 @@
 #include "ep_py_env.h"
 #include "ep_py_error.h"
 #include "ep_py_import.h"
+#include "ep_py_none.h"
 #include "ep_py_place.h"
 #include "ep_py_space.h"
 #include "ep_py_target.h"
@@ -229,6 +230,7 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     /* Not zeroed as a whole: own_args would cost more than the rest. */
     request->kind = slot->kind;
     request->flags = slot->flags;
+    request->outer_none = (uint8_t)ep_py_none_enter(slot->flags);
     request->has_failed = true;
     request->root = NULL;
     request->target = NULL;
@@ -433,4 +435,5 @@ void ep_py_request_finish(struct ep_py_context *context, struct ep_py_request *r
     Py_XDECREF(request->first);
     ep_py_space_leave(context, request);
     Py_XDECREF(request->space);
+    ep_py_none_leave(request->outer_none);
 }

@@ -38,6 +38,7 @@ struct ep_py_request {
     const char *root;            /* where an error happened: "args", "result", ... or NULL */
     uint8_t scopes;              /* enum ep_py_scopes */
     bool has_entered;            /* the namespace */
+    uint8_t outer_none;          /* see ep_py_none_enter() */
     struct _object *space;       /* new: the namespace */
     struct _object *env;         /* its globals; borrowed */
     struct _object *vars;        /* new: the copy of contextvars that it runs in, or NULL */

@@ -6,6 +6,7 @@
 #include "ep_py_frame.h"
 #include "ep_py_interrupt.h"
 #include "ep_py_maintain.h"
+#include "ep_py_none.h"
 #include "ep_py_title.h"
 #include "ep_worker_callback.h"
 #include "ep_worker_reply.h"
@@ -21,6 +22,7 @@ static bool start_context(struct ep_worker_lane *lane, const struct ep_slot *slo
         ep_worker_die(EP_EXIT_PROTOCOL, "START of a context that is started");
     ep_worker_reply_begin(lane, &reply, 0);
     EP_CRASHPOINT("start.seen");
+    ep_py_none_set_default(slot->flags);
     struct ep_py_context *context = ep_py_context_create(slot->aux, lane->is_main, &reply.buf);
     lane->attached = context != NULL;
     if (context != NULL)

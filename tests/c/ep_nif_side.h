@@ -19,8 +19,8 @@ class Context {
 public:
     /* How long its callers poll, in ns; 0: they park at once. */
     explicit Context(uint32_t spin_ns = 0, int64_t max_result_bytes = 1 << 20)
-        : lane_(owner_.call(
-            "lane_new", {tuple({integer(spin_ns), integer(spin_ns)}), integer(max_result_bytes)}))
+        : lane_(owner_.call("lane_new", {tuple({integer(spin_ns), integer(spin_ns)}),
+                                         integer(max_result_bytes), integer(0)}))
     {
     }
 

@@ -410,8 +410,9 @@ static void start(struct run *run)
         run->owners[i] = fake_spawn();
         ErlNifEnv *env = fake_env_create(run->owners[i]);
         ERL_NIF_TERM spin = enif_make_int64(env, spin_ns[i]);
-        ERL_NIF_TERM argv[2] = {enif_make_tuple2(env, spin, spin), enif_make_int(env, 65536)};
-        run->lanes[i] = call(env, "lane_new", 2, argv);
+        ERL_NIF_TERM argv[3] = {enif_make_tuple2(env, spin, spin), enif_make_int(env, 65536),
+                                enif_make_int(env, 0)};
+        run->lanes[i] = call(env, "lane_new", 3, argv);
     }
     side_start(&run->side, run->vm, run->owners[0]);
     run->is_alive = true;
