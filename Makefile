@@ -13,7 +13,7 @@ export LANG := C.UTF-8
 
 help:
 	@echo 'make build       the NIF, the programs and the Erlang application'
-	@echo 'make demo        a tour of the library'
+	@echo 'make demo        a tour of the library; make example NAME=.. another one of examples/'
 	@echo 'make test        all tests: C (plain, ASan and UBSan, TSan), Common Test'
 	@echo 'make test-libraries  real libraries from the package index: pandas, scipy, polars ..'
 	@echo 'make evil        a worker that lies, for SECONDS, from SEED'
@@ -35,10 +35,15 @@ help:
 build: setup-build
 	rebar3 compile
 
-demo: build venv
+demo:
+	@$(MAKE) example NAME=demo
+
+# Those of examples/ that are one file.
+NAME ?= demo
+example: build venv
 	mkdir -p _build/examples
-	erlc -Werror -pa $(LIB)/ebin -o _build/examples examples/demo.erl
-	erl -noshell -pa $(LIB)/ebin -pa _build/examples -eval 'demo:main(), halt().'
+	erlc -Werror -pa $(LIB)/ebin -o _build/examples examples/$(NAME).erl
+	erl -noshell -pa $(LIB)/ebin -pa _build/examples -eval '$(NAME):main(), halt().'
 
 test: setup-test build venv test-c test-fuzz test-erl test-perf test-evil test-chaos
 
@@ -301,7 +306,7 @@ venv: setup-venv build
 clean:
 	rm -rf _build priv
 
-.PHONY: help build demo test test-deep test-leaks test-libraries verify-models mutants check test-c check-format check-c check-python test-erl check-erl count-path check-count count-record venv clean
+.PHONY: help build demo example test test-deep test-leaks test-libraries verify-models mutants check test-c check-format check-c check-python test-erl check-erl count-path check-count count-record venv clean
 .PHONY: bench-ebin bench micro-build bench-call bench-parallel bench-micro bench-pair bench-report flame perf-build test-perf
 .PHONY: evil-build evil test-evil fuzz fuzz-build test-fuzz test-nif-deep
 # One step after the other: each already uses all processors.

@@ -31,6 +31,7 @@ all() ->
         a15_nests_ten_levels,
         a16_tours_reentrant_calls,
         a16_is_on_the_path_of_the_shell,
+        progress_is_told_in_order,
         a9_is_overloaded_for_thirty_seconds
     ].
 
@@ -276,6 +277,34 @@ a16_tours_reentrant_calls(Config) ->
 a16_is_on_the_path_of_the_shell(_Config) ->
     {ok, Terms} = file:consult(filename:join(root(), "rebar.config")),
     ?assertEqual({extra_src_dirs, [{"examples", [{recursive, false}]}]}, lists:keyfind(extra_src_dirs, 1, Terms)).
+
+%% --- examples/ ------------------------------------------------------------------------
+
+progress_is_told_in_order(_Config) ->
+    progress = example(progress),
+    Self = self(),
+    ?assertEqual({ok, 6057}, progress:run(60000, fun(Done, All) -> Self ! {shown, Done, All} end)),
+    ?assertEqual([{shown, Done, 60000} || Done <- [20000, 40000, 60000]], shown()),
+    ok = progress:main(),
+    unload(progress).
+
+shown() ->
+    receive
+        Shown = {shown, _, _} -> [Shown | shown()]
+    after 0 -> []
+    end.
+
+%% Compiled as make example does it.
+example(Name) ->
+    Source = filename:join([root(), "examples", atom_to_list(Name) ++ ".erl"]),
+    {ok, Name, Binary} = compile:file(Source, [binary, return_errors, warnings_as_errors]),
+    {module, Name} = code:load_binary(Name, Source, Binary),
+    Name.
+
+unload(Name) ->
+    true = code:delete(Name),
+    _ = code:purge(Name),
+    ok.
 
 %% --- running --------------------------------------------------------------------------
 
