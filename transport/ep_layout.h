@@ -47,7 +47,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 9u
+#define EP_LAYOUT_VERSION 10u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -80,6 +80,10 @@ typedef _Atomic uint8_t ep_atomic_u8;
 /* Bytes of a SEND: what the VM converts wherever it finds it, under its locks. A longer message
  * is asked for, EP_QUESTION_DELIVER. */
 #define EP_SEND_MAX (16u << 10)
+/* Keys of one map in what the VM converts in a thread of its own, SEND and MAINTAINED: to sort
+ * more than 128 of them, enif_make_map_from_arrays() needs a scheduler, and crashes without one. A
+ * message with a larger map is asked for, too. */
+#define EP_SEND_KEYS_MAX 128u
 /* What a SEND costs of the credit that the VM gives, besides its bytes. */
 #define EP_SEND_COST 512u
 /* The credit of a grant. */
@@ -109,7 +113,7 @@ enum ep_question {
     EP_QUESTION_WHEREIS = 9,
     EP_QUESTION_ATOM = 10,
     EP_QUESTION_RECEIVER = 11, /* how a process is, and credit for SENDs */
-    EP_QUESTION_DELIVER = 12,  /* a message that is longer than EP_SEND_MAX */
+    EP_QUESTION_DELIVER = 12,  /* a message that is no SEND: a long one, or a doubtful one */
 };
 
 /* One message, in either direction. What every message needs and a payload of up

@@ -81,8 +81,10 @@ ERL_NIF_TERM ep_answer_question(ErlNifEnv *env, struct ep_asker *asker)
 {
     size_t length = asker->question.length;
     uint8_t *payload = ep_asker_copy(asker);
-    struct ep_source source = {
-        .start = payload, .size = length, .max_words = asker->lane->max_result_words};
+    struct ep_source source = {.is_scheduler = true,
+                               .start = payload,
+                               .size = length,
+                               .max_words = asker->lane->max_result_words};
     ERL_NIF_TERM terms[2] = {0, 0};
 
     bool is_good = ep_result_question(env, asker->lane->vm, &source, terms);
@@ -120,7 +122,8 @@ static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, enum ep_o
                                  struct ep_reply *reply, ERL_NIF_TERM call_ref)
 {
     const struct ep_msg *msg = &reply->msg;
-    struct ep_source source = {.size = msg->length, .max_words = lane->max_result_words};
+    struct ep_source source = {
+        .is_scheduler = true, .size = msg->length, .max_words = lane->max_result_words};
     struct ep_host *host = reply->host;
     ERL_NIF_TERM term;
 
@@ -158,8 +161,10 @@ ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, stru
     }
     if (reply->host != NULL)
         return answer_block(env, lane, op, reply, call_ref);
-    struct ep_source source = {
-        .start = msg->data, .size = msg->length, .max_words = lane->max_result_words};
+    struct ep_source source = {.is_scheduler = true,
+                               .start = msg->data,
+                               .size = msg->length,
+                               .max_words = lane->max_result_words};
     ERL_NIF_TERM term = ep_result_make(env, lane->vm, op, msg, &source, call_ref);
     return term != 0 ? term : violated(env, lane, NULL);
 }

@@ -200,6 +200,9 @@ static int open_container(struct reader *reader, const struct ep_etf_token *toke
         return -EPROTO;
     if (token->type == EP_ETF_TUPLE && token->count > 16777215) /* the VM's limit */
         return -EPROTO;
+    if (token->type == EP_ETF_MAP && token->count > EP_SEND_KEYS_MAX
+        && !reader->source->is_scheduler)
+        return -EPROTO;
     if (reader->depth == reader->max_open) {
         void *larger =
             grow(reader->open, reader->open_inside, sizeof(*reader->open), &reader->max_open);

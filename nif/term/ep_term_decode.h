@@ -19,6 +19,8 @@
 /* Where the bytes of a cursor come from: large binaries then refer to source_term
  * instead of being copied. source_term 0: always copy. */
 struct ep_source {
+    bool is_scheduler; /* false: the thread may be none, and no map is larger than
+                        * EP_SEND_KEYS_MAX */
     ERL_NIF_TERM source_term;
     const uint8_t *start;
     size_t size;

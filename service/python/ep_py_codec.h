@@ -12,6 +12,9 @@
 struct ep_py_codec {
     struct ep_py_types types; /* borrowed from the interpreter's _erlang */
     struct ep_py_place place;
+    /* Out: the VM may refuse what was encoded, or needs a scheduler for it; so it must not be a
+     * SEND, which has no answer. Set, never cleared. */
+    bool is_doubtful;
 };
 
 #endif

@@ -368,6 +368,22 @@ static uint64_t hash_bytes(const uint8_t *data, size_t size)
     return h;
 }
 
+/* Whether other bytes can be the same key to the VM: the pairs of a map have no order, and for
+ * OTP 25 and 26 zero has no sign. */
+static bool is_doubtful(const uint8_t *key, size_t size)
+{
+    struct ep_etf_cursor cursor;
+    struct ep_etf_token token;
+
+    ep_etf_cursor_init(&cursor, key, size);
+    while (cursor.at != cursor.end) {
+        if (ep_etf_next(&cursor, &token) < 0 || token.type == EP_ETF_MAP
+            || (token.type == EP_ETF_FLOAT && token.real == 0.0))
+            return true;
+    }
+    return false;
+}
+
 static int check_keys(struct encoder *e, struct key_span *spans, size_t count)
 {
     size_t capacity = 16;
@@ -383,6 +399,8 @@ static int check_keys(struct encoder *e, struct key_span *spans, size_t count)
     for (size_t i = 0; i < count && rc == 0; i++) {
         const uint8_t *bytes = e->buf->data + spans[i].start;
         spans[i].hash = hash_bytes(bytes, spans[i].size);
+        if (is_doubtful(bytes, spans[i].size))
+            e->codec->is_doubtful = true;
         size_t slot = spans[i].hash & (capacity - 1);
         for (; table[slot] != 0 && rc == 0; slot = (slot + 1) & (capacity - 1)) {
             const struct key_span *other = &spans[table[slot] - 1];
@@ -450,6 +468,8 @@ static int encode_dict(struct encoder *e, PyObject *dict, unsigned depth)
 
     Py_BEGIN_CRITICAL_SECTION(dict);
     size_t count = (size_t)PyDict_GET_SIZE(dict);
+    if (count > EP_SEND_KEYS_MAX)
+        e->codec->is_doubtful = true;
     if (count > 0)
         rc = enter(e, depth, count);
     if (rc == 0) {

@@ -195,9 +195,10 @@ PyObject *ep_py_letter_send(PyObject *module, PyObject *pid, PyObject *term)
     ep_py_place_clear(&codec.place);
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     int rc = put_letter(&codec, &buf, pid, term, &start);
-    if (rc == 0)
-        rc = buf.length - start > EP_SEND_MAX ? send_long(module, pid, &buf, start)
-                                              : send_short(module, pid, &buf, start);
+    if (rc == 0 && (codec.is_doubtful || buf.length - start > EP_SEND_MAX))
+        rc = send_long(module, pid, &buf, start);
+    else if (rc == 0)
+        rc = send_short(module, pid, &buf, start);
     ep_buf_finish(&buf);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }

@@ -21,6 +21,15 @@ std::string bytes(size_t size)
     return term + std::string(size, 'x');
 }
 
+/* Of that many small integers. */
+std::string map(unsigned n)
+{
+    std::string term = {'\x74', 0, 0, static_cast<char>(n >> 8), static_cast<char>(n)};
+    for (unsigned i = 0; i < n; i++)
+        term += small(static_cast<uint8_t>(i)) + small(0);
+    return term;
+}
+
 class LetterTest : public testing::Test {
 protected:
     LetterTest()
@@ -266,6 +275,18 @@ TEST_F(LetterTest, TooLongIsALie)
     grant();
     send(to_receiver(bytes(EP_SEND_MAX)));
     EXPECT_TRUE(is_caught());
+}
+
+/* The reaper cannot make a larger one. */
+TEST_F(LetterTest, WithALargeMapIsALie)
+{
+    grant();
+    send(to_receiver(map(EP_SEND_KEYS_MAX)));
+    EXPECT_TRUE(static_cast<bool>(receiver_.receive()));
+    EXPECT_EQ(0u, library_.counter("violations"));
+    send(to_receiver("\x6c" + std::string("\0\0\0\1", 4) + map(EP_SEND_KEYS_MAX + 1) + "\x6a"));
+    EXPECT_TRUE(is_caught());
+    EXPECT_FALSE(static_cast<bool>(receiver_.receive_now()));
 }
 
 TEST_F(LetterTest, ToAMadeUpProcessIsALie)

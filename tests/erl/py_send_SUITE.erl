@@ -21,6 +21,8 @@ cases() ->
         sends_what_results_convert_to,
         refuses_who_is_no_pid,
         refuses_what_does_not_convert,
+        sends_maps_of_any_size,
+        refuses_keys_that_are_the_same_to_the_vm,
         returns_none_and_reply_true,
         delivers_before_the_result,
         delivers_what_threads_sent_before_the_result,
@@ -128,6 +130,54 @@ refuses_what_does_not_convert(_Config) ->
     {error, {'RecursionError', _}} = Send("__import__('functools').reduce(lambda x, _: [x], range(2000), 0)"),
     {ok, none} = Send("(1,)"),
     ?assertEqual([{1}], drain()).
+
+%% No process looks for them meanwhile, so that a thread of the library makes the maps.
+sends_maps_of_any_size(_Config) ->
+    ok = py:exec(<<"def maps(pid, sizes):\n"
+                   "    for n in sizes: erlang.send(pid, {i: {str(k): k for k in range(n)} for i in range(3)})\n"
+                   "    erlang.send(pid, {(i,): i for i in range(n)})\n"
+                   "    erlang.call('py_send_suite_wait')\n">>),
+    Self = self(),
+    ok = py:register_function(py_send_suite_wait, fun([]) ->
+        Self ! {waiting, self()},
+        receive go -> ok end
+    end),
+    Sizes = [0, 1, 32, 33, 127, 128, 129, 130, 1000, 10000],
+    Map = fun(N) -> maps:from_list([{integer_to_binary(K), K} || K <- lists:seq(0, N - 1)]) end,
+    Maps = [maps:from_keys([0, 1, 2], Map(N)) || N <- Sizes],
+    [
+        begin
+            Ref = py:spawn_call('__main__', maps, [Self, Sizes]),
+            ?assertEqual(Maps, [next() || _ <- Sizes]),
+            ?assertEqual(10000, map_size(next())),
+            {waiting, Waiting} = next(),
+            Waiting ! go,
+            {ok, none} = py:await(Ref)
+        end
+     || _ <- lists:seq(1, 20)
+    ],
+    ok = py:unregister_function(py_send_suite_wait).
+
+%% Their bytes differ.
+refuses_keys_that_are_the_same_to_the_vm(_Config) ->
+    ok = py:exec(<<"class Dict(dict):\n"
+                   "    __hash__ = object.__hash__\n"
+                   "    __eq__ = object.__eq__\n"
+                   "class Float(float):\n"
+                   "    __hash__ = object.__hash__\n"
+                   "    __eq__ = object.__eq__\n"
+                   "def send_same(pid):\n"
+                   "    erlang.send(pid, {Dict(a=1, b=2): 1, Dict(b=2, a=1): 2})\n"
+                   "def send_zeros(pid):\n"
+                   "    erlang.send(pid, {Float(0.0): 1, Float(-0.0): 2})\n">>),
+    {error, {'ValueError', _}} = py:call('__main__', send_same, [self()]),
+    %% Newer versions tell them apart.
+    case py:call('__main__', send_zeros, [self()]) of
+        {ok, none} -> ?assertMatch([#{}], drain());
+        {error, {'ValueError', _}} -> ok
+    end,
+    {ok, none} = py:eval("erlang.send(p, {(0.0, 'a'): 1, (0.0, 'b'): 2})", #{p => self()}),
+    ?assertEqual([#{{0.0, <<"a">>} => 1, {0.0, <<"b">>} => 2}], drain()).
 
 returns_none_and_reply_true(_Config) ->
     {ok, none} = py:call('__main__', send, [self(), 1]),
