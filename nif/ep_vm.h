@@ -39,7 +39,7 @@
 
 /* Bump when a structure that outlives an instance of the library changes: a lane, its calls, or
  * one below. No hot upgrade then. */
-#define EP_VM_VERSION 12u
+#define EP_VM_VERSION 13u
 
 struct ep_lane;
 struct ep_call;
@@ -112,8 +112,11 @@ struct ep_host {
     ErlNifEnv *letter_env;           /* as that of a lane; under lock */
     _Atomic uint64_t letter_seed;    /* of the choice of samples */
     _Atomic uint64_t letter_sampled; /* ErlNifPid: a process that got a SEND lately; 0: none */
-    uint64_t watched_until_ns;       /* the reaper's: looks for SENDs without a ring; 0: no */
-    uint64_t watched_ns;             /* the reaper's: when it looked last */
+    _Atomic uint64_t letter_sampled_price; /* of that SEND */
+    _Atomic uint64_t letter_weight;        /* of the SENDs that it is chosen of */
+    _Atomic uint64_t letter_little_ns;     /* when there was credit of neither one SEND nor all */
+    uint64_t watched_until_ns;             /* the reaper's: looks for SENDs without a ring; 0: no */
+    uint64_t watched_ns;                   /* the reaper's: when it looked last */
 };
 
 /* A launcher process. */

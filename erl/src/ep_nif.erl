@@ -234,14 +234,15 @@ inquire(_Lane, _Tag, _Function, _Args) ->
 inquire_first(_Lane, _Tag, _Function, _Args) ->
     ?NOT_LOADED.
 
-%% Gives the worker process credit to send messages: of one grant, or, to a receiver that is
-%% full, for one message. Returns the limit of what its messages may cost (ep_letter.h).
--spec letter_grant(lane() | asker(), IsFull :: boolean()) -> non_neg_integer().
-letter_grant(_Target, _IsFull) ->
+%% Gives the worker process credit to send messages, 1 MiB at most; 1 is for one message, 0 for none. Returns
+%% the limit of what its messages may cost (ep_letter.h).
+-spec letter_grant(lane() | asker(), Bytes :: non_neg_integer()) -> non_neg_integer().
+letter_grant(_Target, _Bytes) ->
     ?NOT_LOADED.
 
-%% A process that the worker process has sent a message to lately, picked by chance.
--spec letter_sample(lane() | asker()) -> pid() | undefined.
+%% A process that the worker process has sent a message to since the last credit of 1 MiB, picked
+%% by chance, and what the message has cost.
+-spec letter_sample(lane() | asker()) -> {pid(), Price :: pos_integer()} | undefined.
 letter_sample(_Target) ->
     ?NOT_LOADED.
 

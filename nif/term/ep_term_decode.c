@@ -67,10 +67,17 @@ static int make_handle(struct reader *reader, const struct ep_etf_token *token,
                        ERL_NIF_TERM *ret_term)
 {
     uint64_t seal = ep_seal(reader->vm->seal_key, token->data, token->count);
+    ErlNifPid pid;
 
     /* Only what this VM has sealed itself is ever decoded. */
-    if (memcmp(&seal, token->seal, EP_ETF_SEAL_SIZE) != 0
-        || enif_binary_to_term(reader->env, token->data, token->count, ret_term, 0) == 0)
+    if (memcmp(&seal, token->seal, EP_ETF_SEAL_SIZE) != 0)
+        return -EPROTO;
+    if (token->count == sizeof(pid.pid)) { /* see put_handle(); an external form is longer */
+        memcpy(&pid.pid, token->data, sizeof(pid.pid));
+        *ret_term = enif_make_pid(reader->env, &pid);
+        return 0;
+    }
+    if (enif_binary_to_term(reader->env, token->data, token->count, ret_term, 0) == 0)
         return -EPROTO;
     return 0;
 }

@@ -179,16 +179,29 @@ static int put_atom(struct walk *walk, ERL_NIF_TERM term)
     return 0;
 }
 
+static void put_sealed(struct ep_encoder *encoder, enum ep_handle_kind kind, const uint8_t *data,
+                       size_t size)
+{
+    uint64_t seal = ep_seal(encoder->vm->seal_key, data, size);
+
+    ep_etf_put_handle(encoder->buf, kind, data, size, (const uint8_t *)&seal);
+}
+
+/* A process of this node by its number in this VM, which stays the same when the node gets a name;
+ * anything else by its external form. */
 static int put_handle(struct walk *walk, ERL_NIF_TERM term, enum ep_handle_kind kind)
 {
     struct ep_encoder *encoder = walk->encoder;
     ErlNifBinary bin;
-    uint64_t seal;
+    ErlNifPid pid;
 
+    if (kind == EP_HANDLE_PID && enif_get_local_pid(encoder->env, term, &pid)) {
+        put_sealed(encoder, kind, (const uint8_t *)&pid.pid, sizeof(pid.pid));
+        return 0;
+    }
     if (!enif_term_to_binary(encoder->env, term, &bin))
         return buffer_fault(walk, -ENOMEM);
-    seal = ep_seal(encoder->vm->seal_key, bin.data, bin.size);
-    ep_etf_put_handle(encoder->buf, kind, bin.data, bin.size, (const uint8_t *)&seal);
+    put_sealed(encoder, kind, bin.data, bin.size);
     enif_release_binary(&bin);
     return 0;
 }

@@ -67,8 +67,8 @@ protected:
     /* The limit of what messages may cost. */
     uint64_t grant(bool is_full = false)
     {
-        Term credit = context_.owner().call("letter_grant",
-                                            {context_.lane(), atom(is_full ? "true" : "false")});
+        Term credit = context_.owner().call(
+            "letter_grant", {context_.lane(), integer(is_full ? 1 : EP_SEND_GRANT)});
         return credit.number();
     }
 
@@ -89,6 +89,11 @@ protected:
         return false;
     }
 
+    std::string sample()
+    {
+        return context_.owner().call("letter_sample", {context_.lane()}).text();
+    }
+
     std::string next()
     {
         Term message = receiver_.receive();
@@ -99,7 +104,7 @@ protected:
     Launcher launcher_;
     Worker worker_{&launcher_};
     Context context_;
-    Process receiver_;
+    Process receiver_, other_;
 };
 
 TEST_F(LetterTest, AreDeliveredInOrder)
@@ -320,23 +325,53 @@ TEST_F(LetterTest, WithoutATermIsALie)
     EXPECT_TRUE(is_caught());
 }
 
-TEST_F(LetterTest, TellsOnceWhoGotOneLately)
+/* Until there is a whole grant again. */
+TEST_F(LetterTest, TellsWhoGotOneLately)
 {
-    Term none = context_.owner().call("letter_sample", {context_.lane()});
-    EXPECT_TRUE(none.is_atom("undefined"));
-    std::string to = handle_of(pid_of(receiver_));
-    std::string seen;
-    /* One in 64 is picked, by chance: of 20000 surely one. */
-    for (int i = 0; i < 20000 && seen.empty(); i++) {
+    EXPECT_EQ("undefined", sample());
+    grant();
+    std::string payload = to_receiver(small(1));
+    send(payload);
+    EXPECT_EQ("1", next());
+    std::string expected =
+        "{" + pid_of(receiver_).text() + "," + std::to_string(EP_SEND_COST + payload.size()) + "}";
+    EXPECT_EQ(expected, sample());
+    grant(true);
+    EXPECT_EQ(expected, sample());
+    grant();
+    EXPECT_EQ("undefined", sample());
+}
+
+/* Half of the price went there. The worker may choose the order, not the chance. */
+TEST_F(LetterTest, TellsWhoGotMuchWhateverCameAfterwards)
+{
+    std::string to_other = handle_of(pid_of(other_)) + small(1);
+    std::string much = to_receiver(bytes(10000));
+    int seen = 0;
+    for (int round = 0; round < 40; round++) {
         grant();
-        send(to + small(1));
-        EXPECT_EQ("1", next());
-        Term sample = context_.owner().call("letter_sample", {context_.lane()});
-        if (!sample.is_atom("undefined"))
-            seen = sample.text();
+        send(much);
+        EXPECT_TRUE(static_cast<bool>(receiver_.receive()));
+        for (size_t price = 0; price < much.size(); price += EP_SEND_COST + to_other.size()) {
+            send(to_other);
+            EXPECT_TRUE(static_cast<bool>(other_.receive()));
+        }
+        seen += sample().find(pid_of(receiver_).text()) != std::string::npos ? 1 : 0;
     }
-    EXPECT_EQ(pid_of(receiver_).text(), seen);
-    EXPECT_TRUE(context_.owner().call("letter_sample", {context_.lane()}).is_atom("undefined"));
+    EXPECT_GT(seen, 4);
+    EXPECT_LT(seen, 36);
+}
+
+TEST_F(LetterTest, TellsThatMuchWentToOtherNodes)
+{
+    Process carrier;
+    EXPECT_EQ("ok", carrier.call("carry_letters", {}).text());
+    ErlNifEnv *env = enif_alloc_env();
+    std::string to = handle_of(Term(env, fake_make_remote_pid(5)));
+    grant();
+    send(to + small(1));
+    EXPECT_TRUE(carrier.receive().is("py_letter"));
+    EXPECT_EQ(0u, sample().find("{" + pid_of(carrier).text()));
 }
 
 TEST_F(LetterTest, KnowsWhoWaitsForTheWorker)

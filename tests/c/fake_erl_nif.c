@@ -391,11 +391,17 @@ int enif_is_pid(ErlNifEnv *env, ERL_NIF_TERM term)
     return fake_is_pid(term);
 }
 
-/* There is one node only. */
+#define REMOTE (UINT64_C(1) << 48)
+
+ERL_NIF_TERM fake_make_remote_pid(uint64_t number)
+{
+    return (REMOTE | number << 6) | FAKE_TAG_PID;
+}
+
 int enif_get_local_pid(ErlNifEnv *env, ERL_NIF_TERM term, ErlNifPid *pid)
 {
     (void)env;
-    if (!fake_is_pid(term))
+    if (!fake_is_pid(term) || (term & REMOTE) != 0)
         return 0;
     pid->pid = term;
     return 1;

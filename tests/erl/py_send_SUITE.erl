@@ -53,7 +53,9 @@ node_cases() ->
     [
         sends_to_processes_of_other_nodes,
         carries_on_when_the_carrier_was_killed,
-        drops_what_is_for_a_node_that_is_gone
+        drops_what_is_for_a_node_that_is_gone,
+        knows_processes_of_a_node_before_it_had_this_start,
+        knows_its_processes_when_the_node_gets_a_name
     ].
 
 init_per_suite(Config) ->
@@ -474,6 +476,48 @@ drops_what_is_for_a_node_that_is_gone(_Config) ->
     ok = peer:stop(Peer),
     {ok, none} = py:call('__main__', send, [Pid, 1]),
     {ok, 100} = py:call('__main__', count, [Pid, 100]).
+
+%% Such a process is dead, whatever is sent.
+knows_processes_of_a_node_before_it_had_this_start(_Config) ->
+    <<131, 88, Pid/binary>> = term_to_binary(self()),
+    Head = byte_size(Pid) - 4,
+    <<Name:Head/binary, Creation:32>> = Pid,
+    Old = binary_to_term(<<131, 88, Name/binary, (Creation bxor 16#00ff0000):32>>),
+    [
+        ?assertMatch({error, {'ProcessError', _}}, py:call('__main__', send, [Old, Term]))
+     || Term <- [1, binary:copy(<<1>>, 50000)]
+    ].
+
+knows_its_processes_when_the_node_gets_a_name(_Config) ->
+    Paths = [filename:dirname(code:which(Module)) || Module <- [?MODULE, py]],
+    {ok, Peer} = peer_without_a_name(["-pa" | Paths]),
+    ok = peer:call(Peer, ?MODULE, gets_a_name, [peer:random_name()], 60000),
+    ok = peer:stop(Peer).
+
+peer_without_a_name(Args) ->
+    case peer:start_link(#{connection => standard_io, args => Args}) of
+        {ok, Peer} -> {ok, Peer};
+        {ok, Peer, _} -> {ok, Peer}
+    end.
+
+gets_a_name(Name) ->
+    false = is_alive(),
+    ok = application:load(erlang_python),
+    ok = application:set_env(erlang_python, num_contexts, 1),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok = define(),
+    Self = self(),
+    ok = py:exec("kept = {}\ndef keep(pid): kept['pid'] = pid\ndef tell(term): erlang.send(kept['pid'], term)\n"),
+    {ok, none} = py:call('__main__', keep, [Self]),
+    {ok, none} = py:call('__main__', tell, [1]),
+    {ok, _} = net_kernel:start([list_to_atom(Name), shortnames]),
+    {ok, none} = py:call('__main__', tell, [2]),
+    {ok, #{<<"pid">> := Self}} = py:eval("kept"),
+    {ok, true} = py:eval("kept['pid'] == pid", #{pid => Self}),
+    ok = net_kernel:stop(),
+    {ok, none} = py:call('__main__', tell, [3]),
+    [1, 2, 3] = drain(),
+    application:stop(erlang_python).
 
 %% --- helpers ----------------------------------------------------------------------------------
 
