@@ -18,6 +18,7 @@ sections() ->
         {"payload", bench_payload},
         {"quiet", bench_quiet},
         {"callbacks", bench_callbacks},
+        {"messages", bench_messages},
         {"parallel", bench_parallel}
     ].
 

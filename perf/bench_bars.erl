@@ -20,7 +20,7 @@ judge(Results) ->
         end
     end,
     latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ quiet(Get) ++ callbacks(Get) ++
-        parallel(Get).
+        messages(Get) ++ parallel(Get).
 
 latency(Get) ->
     lists:append([
@@ -63,6 +63,12 @@ callbacks(Get) ->
             2.0),
         bar("one of 100 levels / a plain call", Get("one of 100 levels of nesting", ratio), at_most,
             3.0)
+    ].
+
+messages(Get) ->
+    [
+        bar("messages/s of a loop / calls/s of one caller", quotient(1, Get("erlang.send from Python", ratio)), at_least, 0.5),
+        bar("a million messages: MiB in the VM", Get("a million messages, memory of the VM grows by", median), at_most, 64)
     ].
 
 payload(Get) ->
