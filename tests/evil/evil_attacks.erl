@@ -98,6 +98,17 @@ table() ->
             {mutate_header, [own, held], [lane], 20, any},
             {mutate_slots, [own, held, asked], [lane, control], 20, any},
             {mutate_words, [held, in_queue, asked], [lane, control], 20, any},
+            {letter_credit, [own, held], [lane, control], 0, any},
+            {letter_flood, [own], [lane, control], 300, any},
+            {letter_flood_long, [own], [lane, control], 300, any},
+            {letter_dead, [own, held], [lane, control], 0, any},
+            {letter_overdraw, [own, held], [lane, control], 0, ends},
+            {letter_forged, [own, held], [lane, control], 0, ends},
+            {letter_ref, [own, held], [lane, control], 0, ends},
+            {letter_long, [own, held], [lane, control], 0, ends},
+            {letter_map, [own, held, closed], [lane, control], 0, ends},
+            {letter_call, [own, held], [lane, control], 0, ends},
+            {letter_questions, [own, held, closed], [lane, control], 0, any},
             %% Last: the one that needs gigabytes.
             {term_nils_huge, [own], [lane], 0, any}
         ].
