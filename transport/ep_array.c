@@ -11,7 +11,8 @@ struct record {
 
 struct tail {
     uint32_t n;
-    uint32_t size; /* of records and tail */
+    uint32_t size;   /* of records and tail */
+    uint64_t shares; /* 0 or 1 */
 };
 
 static const struct {
@@ -76,9 +77,10 @@ void ep_array_put(struct ep_buf *buf, const struct ep_array_info *info)
     ep_buf_put(buf, info->dims, info->ndim * sizeof(info->dims[0]));
 }
 
-void ep_array_put_tail(struct ep_buf *buf, size_t start, uint32_t n)
+void ep_array_put_tail(struct ep_buf *buf, size_t start, uint32_t n, bool shares)
 {
-    struct tail tail = {.n = n, .size = (uint32_t)(buf->length - start + sizeof(tail))};
+    struct tail tail = {
+        .n = n, .size = (uint32_t)(buf->length - start + sizeof(tail)), .shares = shares};
 
     ep_buf_put(buf, &tail, sizeof(tail));
 }
@@ -91,12 +93,13 @@ int ep_array_read(struct ep_array_reader *reader, const uint8_t *payload, size_t
     if (length < sizeof(tail))
         return -EPROTO;
     memcpy(&tail, payload + length - sizeof(tail), sizeof(tail));
-    if (tail.size < sizeof(tail) || tail.size > length
+    if (tail.size < sizeof(tail) || tail.size > length || tail.shares > 1
         || tail.n > (tail.size - sizeof(tail)) / sizeof(struct record))
         return -EPROTO;
     reader->at = payload + length - tail.size;
     reader->end = payload + length - sizeof(tail);
     reader->left = tail.n;
+    reader->shares = tail.shares != 0;
     *ret_length = length - tail.size;
     return 0;
 }

@@ -62,7 +62,7 @@ size_t ep_dtype_size(unsigned dtype);
 #define EP_ARRAY_WHAT_ALL 7u
 
 /* Bytes of a record and its share of the tail, at most. */
-#define EP_ARRAY_RECORD_MAX (48u + 8u * EP_ARRAY_DIMS_MAX)
+#define EP_ARRAY_RECORD_MAX (56u + 8u * EP_ARRAY_DIMS_MAX)
 
 struct ep_array_info {
     uint64_t id; /* upper 24 bits: the worker process that made it, 0: the VM */
@@ -84,13 +84,15 @@ static inline uint64_t ep_array_prefix(uint64_t host_id)
 /* Bytes of that many elements. False: more than memory can have. */
 bool ep_array_size(unsigned dtype, unsigned ndim, const uint64_t *dims, uint64_t *ret_nbytes);
 
-/* Appends a record; at the end, the tail for n of them. start: length of buf before the first. */
+/* Appends a record; at the end, the tail for n of them. start: length of buf before the first.
+ * shares, of a request: every numpy array in its result becomes one of these. */
 void ep_array_put(struct ep_buf *buf, const struct ep_array_info *info);
-void ep_array_put_tail(struct ep_buf *buf, size_t start, uint32_t n);
+void ep_array_put_tail(struct ep_buf *buf, size_t start, uint32_t n, bool shares);
 
 struct ep_array_reader {
     const uint8_t *at, *end;
     uint32_t left;
+    bool shares;
 };
 
 /* Finds the list at the end of a payload; *ret_length is what lies before it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_calls.h"
 
+#include "ep_cargo.h"
 #include "ep_lanes.h"
 #include "ep_peer.h"
 
@@ -84,6 +85,14 @@ static void push_free(struct ep_lane *lane, struct ep_call *call)
     }
 }
 
+void ep_call_set_answer(struct ep_call *call, struct ep_cargo *cargo)
+{
+    /* Relaxed: as most calls have none. Acquire and release: whoever frees it finds it whole. */
+    if (cargo == NULL && atomic_load_explicit(&call->answer_cargo, memory_order_relaxed) == NULL)
+        return;
+    ep_cargo_free(atomic_exchange_explicit(&call->answer_cargo, cargo, memory_order_acq_rel));
+}
+
 /* Whose state says FREE, and who is its last owner. */
 static void retire(struct ep_lane *lane, struct ep_call *call)
 {
@@ -93,6 +102,10 @@ static void retire(struct ep_lane *lane, struct ep_call *call)
         enif_free_env(call->env);
         call->env = NULL;
     }
+    if (call->cargo != NULL)
+        ep_cargo_free(call->cargo);
+    call->cargo = NULL;
+    ep_call_set_answer(call, NULL);
     atomic_store_explicit(&call->generation, generation + 1, memory_order_relaxed);
     push_free(lane, call);
 }
@@ -182,6 +195,9 @@ void ep_reply_take(struct ep_lane *lane, const struct ep_msg *msg, struct ep_rep
 
 void ep_reply_drop(struct ep_lane *lane, struct ep_reply *reply)
 {
+    if (reply->cargo != NULL)
+        ep_cargo_free(reply->cargo);
+    reply->cargo = NULL;
     if (reply->host == NULL)
         return;
     ep_call_release_block(lane, reply->host, &reply->msg);
@@ -284,6 +300,8 @@ bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call
     do {
         rc = deliver_once(lane, caller_env, call, reply);
     } while (rc == 0);
+    if (rc > 0)
+        reply->cargo = NULL; /* the entry has it */
     return rc > 0;
 }
 
@@ -296,8 +314,10 @@ bool ep_call_overtake(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_cal
         return false;
     copy_reply(late, reply);
     call->late = late;
-    if (ep_call_move(call, EP_CALL_DONE, EP_CALL_OVERTAKEN))
+    if (ep_call_move(call, EP_CALL_DONE, EP_CALL_OVERTAKEN)) {
+        reply->cargo = NULL;
         return true;
+    }
     /* The caller runs the callback now, or has given the call up. */
     call->late = NULL;
     enif_free(late);

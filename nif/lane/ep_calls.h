@@ -64,6 +64,7 @@ enum ep_failure {
 struct ep_reply {
     struct ep_host *host;   /* kept while the payload lies in a block of it; else NULL */
     const uint8_t *payload; /* the block, in memory that the worker can still write; or NULL */
+    struct ep_cargo *cargo; /* the arrays that it names; or NULL */
     struct ep_msg msg;
 };
 #define EP_REPLY_CONTROL 0x8000u /* flag of msg: the block is of the control lane */
@@ -108,6 +109,10 @@ struct ep_call {
     ErlNifPid caller;
     ErlNifEnv *env; /* holds message */
     ERL_NIF_TERM message;
+    /* Arrays that the request, and the last outcome of a callback, have brought; or NULL. The
+     * worker holds them as long as the call is open, or until it says that it has read them. */
+    struct ep_cargo *cargo;
+    _Atomic(struct ep_cargo *) answer_cargo;
     struct ep_end end;     /* under the producer lock */
     struct ep_reply reply; /* valid in DONE */
     struct ep_reply *late; /* valid in OVERTAKEN */
@@ -140,6 +145,9 @@ struct ep_call *ep_call_begin(struct ep_lane *lane, ErlNifEnv *env, bool is_nest
 
 /* Gives an entry back and makes its id stale. Only its present owner may. */
 void ep_call_free(struct ep_lane *lane, struct ep_call *call);
+
+/* Replaces the arrays of the last outcome, and lets the old ones go. */
+void ep_call_set_answer(struct ep_call *call, struct ep_cargo *cargo);
 
 /* The id that crosses the rings. */
 uint64_t ep_call_id(const struct ep_call *call);

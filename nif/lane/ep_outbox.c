@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_outbox.h"
 
+#include "ep_arrays.h"
 #include "ep_calls.h"
 #include "ep_lanes.h"
 #include "ep_peer.h"
@@ -70,6 +71,18 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
     return 0;
 }
 
+/* Lends the arrays of a message to the worker. Under the producer lock, attached. */
+static int lend(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head)
+{
+    if (call != NULL)
+        return ep_arrays_lend(lane->host, call->cargo);
+    call = ep_call_find(lane, head->call_id);
+    /* Acquire: its arrays. It stays, for the worker has not read it. */
+    return call == NULL ? 0
+                        : ep_arrays_lend(lane->host, atomic_load_explicit(&call->answer_cargo,
+                                                                          memory_order_acquire));
+}
+
 /* Publishes one message. Under the producer lock, attached.
  * -EAGAIN: no cell or no block is free at the moment. */
 static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
@@ -88,6 +101,11 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
                   head->call_id, head->subject);
     if ((head->flags & EP_FLAG_TIMED) != 0)
         slot->stamp = head->stamp;
+    if ((head->flags & EP_FLAG_ARRAYS) != 0) {
+        rc = lend(lane, call, head);
+        if (rc < 0)
+            return rc;
+    }
     rc = place_payload(lane, slot, bytes, length, stage);
     if (rc < 0)
         return rc;
@@ -307,11 +325,13 @@ static bool call_is(const struct ep_call *call, enum ep_call_state state)
 }
 
 int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number,
-                     enum ep_answer how, const struct ep_buf *payload)
+                     enum ep_answer how, const struct ep_buf *payload, struct ep_cargo **cargo)
 {
     struct ep_msg head = {.kind = EP_KIND_ANSWER, .aux = how, .subject = number};
     int rc = 0;
 
+    if (*cargo != NULL)
+        head.flags = EP_FLAG_ARRAYS;
     head.call_id = ep_call_id(call);
     pthread_mutex_lock(&lane->outbox.lock);
     if (call->end.kind != 0 && call_is(call, EP_CALL_BUSY)) {
@@ -325,6 +345,9 @@ int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number
         call->shares_cpu = false;
     if (is_busy && lane->state == EP_LANE_ATTACHED) {
         bool kicked;
+        if (*cargo != NULL)
+            ep_call_set_answer(call, *cargo);
+        *cargo = NULL;
         rc = send_urgent(lane, NULL, &head, payload->data, payload->length, &kicked);
         call->shares_cpu = rc == 0 && !kicked && ep_outbox_shares_cpu(lane);
     }
@@ -363,6 +386,8 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
         return -ENOBUFS;
     call->op = request->op;
     call->bytes = (uint32_t)payload->length;
+    if (request->cargo != NULL)
+        call->cargo = *request->cargo;
     call->is_timed = ep_stats_is_sampled(request->urgent ? &lane->shm.urgent : &lane->shm.call);
 
     struct ep_msg head;
@@ -395,9 +420,12 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     if (rc < 0)
         rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);
     if (rc < 0) {
+        call->cargo = NULL;
         ep_call_free(lane, call);
         return rc;
     }
+    if (request->cargo != NULL)
+        *request->cargo = NULL;
     *ret_call = call;
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "ep_buf.h"
 #include "ep_etf.h"
 #include "ep_layout.h"
+#include "ep_py_array.h"
 #include "ep_py_atom.h"
 #include "ep_py_codec.h"
 #include "ep_py_handle.h"
@@ -182,6 +183,18 @@ static int encode_handle(struct encoder *e, PyObject *value, enum ep_handle_kind
     const struct ep_py_handle *handle = (const struct ep_py_handle *)value;
 
     ep_etf_put_handle(e->buf, kind, handle->data, (size_t)Py_SIZE(value), handle->seal);
+    return check(e);
+}
+
+static int encode_array(struct encoder *e, PyObject *array)
+{
+    static const uint8_t seal[EP_ETF_SEAL_SIZE];
+
+    int64_t index = ep_py_array_name(e->codec, array);
+    if (index < 0)
+        return -1;
+    uint32_t number = (uint32_t)index;
+    ep_etf_put_handle(e->buf, (enum ep_handle_kind)EP_HANDLE_ARRAY, &number, sizeof(number), seal);
     return check(e);
 }
 
@@ -526,6 +539,16 @@ static int encode_other(struct encoder *e, PyObject *value, unsigned depth)
 
     if (!is_scalar && !is_numpy(value, "ndarray"))
         return encode_text_of(e, value);
+    if (!is_scalar) {
+        PyObject *array = ep_py_array_of(e->codec, value);
+        if (array == NULL)
+            return -1;
+        int rc = array == Py_None ? 0 : encode_array(e, array);
+        bool is_list = array == Py_None;
+        Py_DECREF(array);
+        if (!is_list)
+            return rc;
+    }
     PyObject *plain = PyObject_CallMethod(value, is_scalar ? "item" : "tolist", NULL);
     if (plain == NULL)
         return -1;
@@ -544,6 +567,8 @@ static int encode_subclass(struct encoder *e, PyObject *value, unsigned depth)
         return encode_handle(e, value, EP_HANDLE_REF);
     if (type == e->codec->types.atom)
         return encode_atom(e, value);
+    if (type == e->codec->types.array)
+        return encode_array(e, value);
     if (PyUnicode_Check(value))
         return encode_str(e, value);
     if (PyLong_Check(value))
