@@ -46,7 +46,7 @@ TEST(ep_array, reads_what_was_put_behind_the_terms)
     ep_buf_put(&b.buf, "terms", 5);
     for (const auto &i : infos)
         ep_array_put(&b.buf, &i);
-    ep_array_put_tail(&b.buf, 5, 3);
+    ep_array_put_tail(&b.buf, 5, 3, false);
     ASSERT_EQ(0, b.buf.error);
     ASSERT_EQ(0, ep_array_read(&reader, b.buf.data, b.buf.length, &length));
     EXPECT_EQ(5u, length);
@@ -83,7 +83,7 @@ TEST(ep_array, refuses_lists_that_make_no_sense)
 
     ep_array_put(&b.buf, &info);
     ep_array_put(&b.buf, &info);
-    ep_array_put_tail(&b.buf, 0, 2);
+    ep_array_put_tail(&b.buf, 0, 2, false);
     std::vector<uint8_t> good(b.buf.data, b.buf.data + b.buf.length);
     for (unsigned n = 0; n < 20000; n++) {
         std::vector<uint8_t> bytes = good;

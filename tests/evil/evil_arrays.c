@@ -67,7 +67,7 @@ static void send_list(struct evil_order *order, const struct ep_array_info *info
     size_t start = buf.length;
     for (uint32_t i = 0; i < n; i++)
         ep_array_put(&buf, &infos[i]);
-    ep_array_put_tail(&buf, start, n);
+    ep_array_put_tail(&buf, start, n, false);
     if (buf.error == 0
         && evil_fill(order->via, &message, data, EP_KIND_RESULT, order->id, buf.data, buf.length)) {
         message.flags |= EP_FLAG_ARRAYS;
@@ -226,7 +226,7 @@ static void array_claims(struct evil_order *order)
     struct ep_buf buf;
 
     ep_buf_init(&buf, NULL, 0, 4096);
-    ep_array_put_tail(&buf, 0, 0);
+    ep_array_put_tail(&buf, 0, 0, false);
     for (unsigned n = 0; n < 100 && evil_has_room(order->via); n++) {
         if (!evil_fill(order->via, &message, data, EP_KIND_ARRAYS, order->id, buf.data, buf.length))
             break;

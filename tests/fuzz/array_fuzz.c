@@ -130,7 +130,7 @@ static int take_record(struct run *run, const uint8_t b[4])
     info.nbytes = info.dims[0] * (info.dtype < EP_DTYPES ? ep_dtype_size(info.dtype) : 1);
     ep_buf_init(&buf, lent, sizeof(lent), sizeof(lent));
     ep_array_put(&buf, &info);
-    ep_array_put_tail(&buf, 0, 1);
+    ep_array_put_tail(&buf, 0, 1, false);
     return take(run, buf.data, buf.length, b[0]);
 }
 
