@@ -167,7 +167,7 @@ struct ep_vm {
 
     struct ep_slots slots;
     struct ep_arrays *arrays; /* arrays in shared memory; lives as long as this */
-    uint64_t names_epoch; /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
+    uint64_t names_epoch;     /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
     pthread_mutex_t runner_lock; /* the last of all locks; for the five below */
     ErlNifPid callback_runner;   /* gets the callbacks of Python threads */
     bool has_callback_runner;

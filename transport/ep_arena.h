@@ -14,6 +14,7 @@
 #include "ep_slab.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct ep_arena {
     uint64_t size;
@@ -37,7 +38,9 @@ static inline uint64_t ep_arena_segment_size(uint64_t bytes, unsigned n)
 
 static inline void ep_arena_init(struct ep_arena *arena, uint64_t size)
 {
-    *arena = (struct ep_arena){.size = size, .is_single = size > EP_SEGMENT_SIZE};
+    memset(arena, 0, sizeof(*arena));
+    arena->size = size;
+    arena->is_single = size > EP_SEGMENT_SIZE;
     if (!arena->is_single)
         ep_slab_init_many(&arena->slab, size);
 }

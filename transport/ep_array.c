@@ -19,13 +19,20 @@ static const struct {
     const char *name, *format;
     size_t size;
 } dtypes[EP_DTYPES] = {
-    [EP_DTYPE_BOOL] = {"bool", "?", 1},           [EP_DTYPE_INT8] = {"int8", "b", 1},
-    [EP_DTYPE_INT16] = {"int16", "h", 2},         [EP_DTYPE_INT32] = {"int32", "i", 4},
-    [EP_DTYPE_INT64] = {"int64", "q", 8},         [EP_DTYPE_UINT8] = {"uint8", "B", 1},
-    [EP_DTYPE_UINT16] = {"uint16", "H", 2},       [EP_DTYPE_UINT32] = {"uint32", "I", 4},
-    [EP_DTYPE_UINT64] = {"uint64", "Q", 8},       [EP_DTYPE_FLOAT16] = {"float16", "e", 2},
-    [EP_DTYPE_FLOAT32] = {"float32", "f", 4},     [EP_DTYPE_FLOAT64] = {"float64", "d", 8},
-    [EP_DTYPE_COMPLEX64] = {"complex64", "Zf", 8}, [EP_DTYPE_COMPLEX128] = {"complex128", "Zd", 16},
+    [EP_DTYPE_BOOL] = {"bool", "?", 1},
+    [EP_DTYPE_INT8] = {"int8", "b", 1},
+    [EP_DTYPE_INT16] = {"int16", "h", 2},
+    [EP_DTYPE_INT32] = {"int32", "i", 4},
+    [EP_DTYPE_INT64] = {"int64", "q", 8},
+    [EP_DTYPE_UINT8] = {"uint8", "B", 1},
+    [EP_DTYPE_UINT16] = {"uint16", "H", 2},
+    [EP_DTYPE_UINT32] = {"uint32", "I", 4},
+    [EP_DTYPE_UINT64] = {"uint64", "Q", 8},
+    [EP_DTYPE_FLOAT16] = {"float16", "e", 2},
+    [EP_DTYPE_FLOAT32] = {"float32", "f", 4},
+    [EP_DTYPE_FLOAT64] = {"float64", "d", 8},
+    [EP_DTYPE_COMPLEX64] = {"complex64", "Zf", 8},
+    [EP_DTYPE_COMPLEX128] = {"complex128", "Zd", 16},
 };
 
 const char *ep_dtype_name(unsigned dtype)

@@ -17,12 +17,14 @@
 extern "C" {
 #endif
 
+struct ep_map_entry {
+    uint64_t key; /* 0: free */
+    void *value;
+};
+
 /* Zeroed means empty. Treat the fields as private. */
 struct ep_map {
-    struct ep_map_entry {
-        uint64_t key; /* 0: free */
-        void *value;
-    } *entries;
+    struct ep_map_entry *entries;
     size_t n, capacity;
 };
 
@@ -30,7 +32,7 @@ void *ep_map_get(const struct ep_map *map, uint64_t key); /* NULL: none */
 /* Makes room for one more, so that the next ep_map_set() cannot fail. */
 int ep_map_reserve(struct ep_map *map);
 int ep_map_set(struct ep_map *map, uint64_t key, void *value); /* key > 0, value not NULL */
-void *ep_map_remove(struct ep_map *map, uint64_t key);        /* returns what was there */
+void *ep_map_remove(struct ep_map *map, uint64_t key);         /* returns what was there */
 /* The entry at *at or after it, for walks; NULL: none. The table must not change meanwhile. */
 const struct ep_map_entry *ep_map_walk(const struct ep_map *map, size_t *at);
 void ep_map_finish(struct ep_map *map);

@@ -2,8 +2,8 @@
 #include "ep_answer.h"
 
 #include "ep_atoms.h"
-#include "ep_cargo.h"
 #include "ep_calls.h"
+#include "ep_cargo.h"
 #include "ep_encoding.h"
 #include "ep_exit.h"
 #include "ep_interrupt.h"
@@ -82,11 +82,10 @@ ERL_NIF_TERM ep_answer_question(ErlNifEnv *env, struct ep_asker *asker)
 {
     size_t length = asker->question.length;
     uint8_t *payload = ep_asker_copy(asker);
-    struct ep_source source = {
-        .start = payload,
-        .size = length,
-        .cargo = asker->cargo,
-        .max_words = asker->lane->max_result_words};
+    struct ep_source source = {.start = payload,
+                               .size = length,
+                               .cargo = asker->cargo,
+                               .max_words = asker->lane->max_result_words};
     ERL_NIF_TERM terms[2] = {0, 0};
 
     bool is_good = ep_result_question(env, asker->lane->vm, &source, terms);

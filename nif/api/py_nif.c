@@ -90,8 +90,7 @@ static struct ep_vm *create_vm(void)
     pthread_mutex_init(&vm->runner_lock, NULL);
     pthread_mutex_init(&vm->wake_lock, NULL);
     if (getrandom(vm->seal_key, sizeof(vm->seal_key), 0) != sizeof(vm->seal_key)
-        || ep_arrays_init(vm) < 0
-        || ep_reaper_start(vm) < 0) {
+        || ep_arrays_init(vm) < 0 || ep_reaper_start(vm) < 0) {
         pthread_mutex_destroy(&vm->lock);
         pthread_mutex_destroy(&vm->runner_lock);
         pthread_mutex_destroy(&vm->wake_lock);

@@ -57,7 +57,8 @@ static ERL_NIF_TERM no_memory(ErlNifEnv *env)
 {
     static const char message[] = "no shared memory is left below max_shared_bytes";
 
-    return ep_term_python_error(env, am_MemoryError, (const uint8_t *)message, sizeof(message) - 1);
+    return ep_term_python_error(env, am_MemoryError, (const uint8_t *)message, sizeof(message) - 1,
+                                false);
 }
 
 static ERL_NIF_TERM error(ErlNifEnv *env, ERL_NIF_TERM reason)
@@ -255,13 +256,12 @@ PY_NIF(array_info_nif)
     for (unsigned i = 0; i < array->info.ndim; i++)
         sizes[i] = enif_make_uint64(env, array->info.dims[i]);
     unsigned state = atomic_load_explicit(&array->state, memory_order_acquire);
-    return enif_make_tuple6(env, enif_make_atom(env, ep_dtype_name(array->info.dtype)),
-                            enif_make_tuple_from_array(env, sizes, array->info.ndim),
-                            enif_make_uint64(env, array->info.nbytes),
-                            enif_make_atom(env, states[state]),
-                            state == EP_ARRAY_OPEN ? enif_make_pid(env, &array->owner)
-                                                   : am_undefined,
-                            enif_make_uint(env, ep_arrays_holders(array)));
+    return enif_make_tuple6(
+        env, enif_make_atom(env, ep_dtype_name(array->info.dtype)),
+        enif_make_tuple_from_array(env, sizes, array->info.ndim),
+        enif_make_uint64(env, array->info.nbytes), enif_make_atom(env, states[state]),
+        state == EP_ARRAY_OPEN ? enif_make_pid(env, &array->owner) : am_undefined,
+        enif_make_uint(env, ep_arrays_holders(array)));
 }
 
 /* arrays() -> {Count, Bytes, HighWater, Max} */

@@ -85,8 +85,7 @@ static void add_news(struct ep_host_arrays *h, enum ep_array_news what, uint64_t
 {
     if (h->n_news == h->max_news) {
         size_t max = h->max_news == 0 ? 64 : 2 * h->max_news;
-        struct ep_news *news =
-            max > NEWS_MAX ? NULL : realloc(h->news, max * sizeof(*news));
+        struct ep_news *news = max > NEWS_MAX ? NULL : realloc(h->news, max * sizeof(*news));
         if (news == NULL) { /* it reads nothing, or nobody has memory */
             (void)ep_peer_kill(h->host, EP_KILL_VIOLATION);
             return;

@@ -70,12 +70,12 @@ struct ep_host_arrays {
     bool dead;
     _Atomic bool wants_tend; /* the reaper shall send a TEND */
     _Atomic bool is_full;    /* its socket had no room: messages may wait for that */
-    unsigned unread;      /* news since the last TEND */
-    struct ep_map holds;  /* struct ep_hold, by id of the array */
-    struct ep_map shown;  /* struct ep_segment that the process can map, by id */
-    struct ep_map claims; /* struct ep_cargo of answers to Python threads, by question */
-    unsigned segments;    /* of its own */
-    struct ep_news *news; /* that found no room, or wait for more */
+    unsigned unread;         /* news since the last TEND */
+    struct ep_map holds;     /* struct ep_hold, by id of the array */
+    struct ep_map shown;     /* struct ep_segment that the process can map, by id */
+    struct ep_map claims;    /* struct ep_cargo of answers to Python threads, by question */
+    unsigned segments;       /* of its own */
+    struct ep_news *news;    /* that found no room, or wait for more */
     size_t n_news, max_news;
     /* The reaper's: what the process has dropped, see ep_drops.h. */
     struct ep_drops {

@@ -327,8 +327,7 @@ static int take_made(struct ep_host_arrays *h, const struct ep_array_info *info,
 
     if (segment == NULL || segment->writer != h || info->offset > segment->seg.size
         || info->nbytes > segment->seg.size - info->offset
-        || info->id >> EP_ARRAY_MAKER_SHIFT << EP_ARRAY_MAKER_SHIFT
-               != ep_array_prefix(h->host->id)
+        || info->id >> EP_ARRAY_MAKER_SHIFT << EP_ARRAY_MAKER_SHIFT != ep_array_prefix(h->host->id)
         || info->id == ep_array_prefix(h->host->id) || ep_map_get(&all->made, info->id) != NULL)
         return -EPROTO;
     if (!segment->is_sealed && ep_seg_seal_writers(&segment->seg) == -EPERM)

@@ -30,7 +30,7 @@ struct ep_request {
     bool urgent; /* made in a callback: a lane that waits for the outcome runs it */
     uint64_t env_id;
     struct ep_buf *payload;
-    struct ep_stage *stage; /* the block in which the payload may lie; NULL: no block */
+    struct ep_stage *stage;  /* the block in which the payload may lie; NULL: no block */
     struct ep_cargo **cargo; /* arrays of the payload; taken with it */
 };
 

@@ -29,7 +29,7 @@ struct ep_array {
 };
 
 struct ep_cargo {
-    struct ep_host *host; /* kept: the process that it was lent to; or NULL */
+    struct ep_host *host;                   /* kept: the process that it was lent to; or NULL */
     void (*unlend)(struct ep_cargo *cargo); /* for that */
     uint32_t n, max;
     struct ep_array *arrays[];

@@ -202,8 +202,7 @@ static int put_array(struct walk *walk, struct ep_array *array)
 static int put_handle(struct walk *walk, ERL_NIF_TERM term, enum ep_handle_kind kind)
 {
     struct ep_encoder *encoder = walk->encoder;
-    struct ep_array *array =
-        kind == EP_HANDLE_REF ? ep_array_of(encoder->env, term) : NULL;
+    struct ep_array *array = kind == EP_HANDLE_REF ? ep_array_of(encoder->env, term) : NULL;
     ErlNifBinary bin;
     uint64_t seal;
 

@@ -96,8 +96,8 @@ static PyObject *view_of(struct ep_py_numpy *numpy, PyObject *self)
     if (shape == NULL)
         return NULL;
     PyObject *args[] = {NULL, shape, numpy->dtypes[info->dtype], self};
-    PyObject *view = PyObject_Vectorcall(numpy->ndarray, args + 1,
-                                         3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *view =
+        PyObject_Vectorcall(numpy->ndarray, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(shape);
     return view;
 }
@@ -170,9 +170,12 @@ static PyMethodDef array_methods[] = {
 };
 
 static PyType_Slot array_slots[] = {
-    {Py_tp_dealloc, array_dealloc},      {Py_tp_repr, array_repr},
-    {Py_tp_getset, array_getset},        {Py_tp_methods, array_methods},
-    {Py_bf_getbuffer, array_getbuffer},  {Py_tp_doc, "An array in memory that Erlang shares."},
+    {Py_tp_dealloc, array_dealloc},
+    {Py_tp_repr, array_repr},
+    {Py_tp_getset, array_getset},
+    {Py_tp_methods, array_methods},
+    {Py_bf_getbuffer, array_getbuffer},
+    {Py_tp_doc, "An array in memory that Erlang shares."},
     {0, NULL},
 };
 
@@ -450,9 +453,9 @@ static PyObject *copy_elements(const struct ep_py_types *types, struct ep_array_
 {
     PyObject *self = make(types, info);
     PyObject *view = self == NULL ? NULL : view_of(types->numpy, self);
-    PyObject *none = view == NULL ? NULL
-                                  : PyObject_CallMethod(types->numpy->module, "copyto", "OO", view,
-                                                        value);
+    PyObject *none = view == NULL
+                         ? NULL
+                         : PyObject_CallMethod(types->numpy->module, "copyto", "OO", view, value);
 
     Py_XDECREF(view);
     if (none == NULL || seal((struct array *)self) < 0)
@@ -549,8 +552,10 @@ PyObject *ep_py_array_of(const struct ep_py_codec *codec, PyObject *value)
     return Py_NewRef(Py_None);
 }
 
-int64_t ep_py_array_name(struct ep_py_codec *codec, PyObject *array)
+int ep_py_array_encode(struct ep_py_codec *codec, struct ep_buf *buf, PyObject *array)
 {
+    static const uint8_t unsealed[EP_ETF_SEAL_SIZE];
+
     if (codec->named == NULL) {
         PyErr_SetString(PyExc_TypeError, "a shared array cannot be sent from here");
         return -1;
@@ -558,7 +563,11 @@ int64_t ep_py_array_name(struct ep_py_codec *codec, PyObject *array)
     if (seal((struct array *)array) < 0)
         return -1;
     int64_t index = ep_py_cargo_put(codec->named, ((struct array *)array)->entry);
-    if (index < 0)
+    if (index < 0) {
         PyErr_SetString(PyExc_MemoryError, "more than 65536 arrays in one message");
-    return index;
+        return -1;
+    }
+    uint32_t number = (uint32_t)index;
+    ep_etf_put_handle(buf, (enum ep_handle_kind)EP_HANDLE_ARRAY, &number, sizeof(number), unsealed);
+    return 0;
 }

@@ -29,7 +29,8 @@ PyObject *ep_py_array_decode(const struct ep_py_codec *codec, const struct ep_et
 /* The SharedArray that an ndarray becomes, new; None: it becomes a list. NULL: an exception. */
 PyObject *ep_py_array_of(const struct ep_py_codec *codec, PyObject *value);
 
-/* Seals a SharedArray and adds it to what the message names. Its index, or -1 with an exception. */
-int64_t ep_py_array_name(struct ep_py_codec *codec, PyObject *array);
+/* Seals a SharedArray, adds it to what the message names, and writes the handle. 0, or -1 with an
+ * exception. */
+int ep_py_array_encode(struct ep_py_codec *codec, struct ep_buf *buf, PyObject *array);
 
 #endif

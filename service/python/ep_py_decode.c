@@ -2,8 +2,8 @@
 #include "ep_py_decode.h"
 
 #include "ep_etf.h"
-#include "ep_py_codec.h"
 #include "ep_py_array.h"
+#include "ep_py_codec.h"
 #include "ep_py_handle.h"
 #include "ep_py_place.h"
 #include "ep_python.h"

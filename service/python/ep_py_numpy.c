@@ -28,6 +28,25 @@ void ep_py_numpy_destroy(struct ep_py_numpy *numpy)
     PyMem_Free(numpy);
 }
 
+bool ep_py_numpy_is(PyObject *value, const char *type_name)
+{
+    PyObject *numpy = PyDict_GetItemString(PyImport_GetModuleDict(), "numpy"); /* borrowed */
+    PyObject *type = NULL;
+    bool is_it = false;
+
+    if (numpy == NULL || !PyModule_Check(numpy))
+        return false;
+    Py_INCREF(numpy);
+    type = PyObject_GetAttrString(numpy, type_name);
+    if (type == NULL)
+        PyErr_Clear(); /* half imported */
+    else if (PyType_Check(type))
+        is_it = PyObject_TypeCheck(value, (PyTypeObject *)type) != 0;
+    Py_XDECREF(type);
+    Py_DECREF(numpy);
+    return is_it;
+}
+
 static PyObject *make_dtypes(struct ep_py_numpy *numpy, PyObject *module)
 {
     PyObject *make = PyObject_GetAttrString(module, "dtype");

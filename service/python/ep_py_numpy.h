@@ -24,6 +24,9 @@ void ep_py_numpy_destroy(struct ep_py_numpy *numpy);
 /* Imports numpy if that has not been done. Whether it is there; no exception is left. */
 bool ep_py_numpy_load(struct ep_py_numpy *numpy);
 
+/* Whether value is an instance of numpy's type of that name; never imports numpy. */
+bool ep_py_numpy_is(PyObject *value, const char *type_name);
+
 /* Whether value is an ndarray, or of a subclass; never imports numpy. */
 bool ep_py_numpy_is_array(struct ep_py_numpy *numpy, PyObject *value);
 

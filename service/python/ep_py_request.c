@@ -245,8 +245,7 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     ep_py_place_clear(&context->codec.place);
     size_t length = slot->length;
     if ((request->flags & EP_FLAG_ARRAYS) != 0
-        && ep_py_store_arrive(payload, slot->length, &request->brought, &length,
-                              &request->shares)
+        && ep_py_store_arrive(payload, slot->length, &request->brought, &length, &request->shares)
                < 0)
         return -EPROTO;
     ep_etf_cursor_init(&cursor, payload, length);

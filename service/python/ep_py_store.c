@@ -34,11 +34,11 @@ static void (*send_message)(uint8_t aux, uint64_t subject, const struct ep_buf *
 static struct segment *segments;
 static struct ep_map entries;
 static uint64_t prefix, next_id = 1;
-static unsigned n_made;                  /* entries of our own */
+static unsigned n_made; /* entries of our own */
 static enum { NEED_OPEN, NEED_NONE, NEED_AGAIN, NEED_DONE } need;
 
-void ep_py_store_init(int socket, void (*send)(uint8_t aux, uint64_t subject,
-                                               const struct ep_buf *payload))
+void ep_py_store_init(int socket,
+                      void (*send)(uint8_t aux, uint64_t subject, const struct ep_buf *payload))
 {
     news_socket = socket;
     send_message = send;
@@ -372,9 +372,9 @@ static int make_here(const struct ep_array_info *wanted, struct ep_py_entry **re
     info.segment = segment->id;
     info.offset = block;
     /* What was sealed there before is not to be written yet. */
-    struct ep_py_entry *entry =
-        mprotect(mem, page_round(info.nbytes), PROT_READ | PROT_WRITE) < 0 ? NULL
-                                                                           : new_entry(&info);
+    struct ep_py_entry *entry = mprotect(mem, page_round(info.nbytes), PROT_READ | PROT_WRITE) < 0
+                                    ? NULL
+                                    : new_entry(&info);
     if (entry == NULL) {
         (void)ep_arena_free(&segment->arena, block);
         return -ENOMEM;
@@ -436,8 +436,7 @@ int ep_py_store_seal(struct ep_py_entry *entry)
     int rc = 0;
 
     (void)pthread_mutex_lock(&lock);
-    if (!entry->is_sealed
-        && mprotect(entry->mem, page_round(entry->info.nbytes), PROT_READ) < 0)
+    if (!entry->is_sealed && mprotect(entry->mem, page_round(entry->info.nbytes), PROT_READ) < 0)
         rc = -ENOMEM;
     else
         entry->is_sealed = true;

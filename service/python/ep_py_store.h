@@ -28,7 +28,7 @@ struct ep_py_entry {
     uint64_t block; /* is_made: offset of what was allocated */
     uint64_t claims;
     unsigned refs;
-    unsigned mark;   /* of ep_py_store_describe(), which leaves it 0 */
+    unsigned mark;  /* of ep_py_store_describe(), which leaves it 0 */
     bool is_made;   /* by this process */
     bool is_sealed; /* else only this process knows it */
     bool is_known;  /* is_made: a message has named it */
@@ -42,8 +42,8 @@ struct ep_py_cargo {
 
 /* Once, before any thread. socket: of the news. send: a message of kind EP_KIND_ARRAYS on the
  * control lane; it may wait, but not for Python. */
-void ep_py_store_init(int socket, void (*send)(uint8_t aux, uint64_t subject,
-                                               const struct ep_buf *payload));
+void ep_py_store_init(int socket,
+                      void (*send)(uint8_t aux, uint64_t subject, const struct ep_buf *payload));
 
 /* The list at the end of a message from the VM. *ret_length: what lies before it. *ret_shares:
  * whether every numpy array in the result is to be shared. -EPROTO: it makes

@@ -112,7 +112,8 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question, boo
     frame->number = ++lane->callbacks;
     EP_CRASHPOINT("callback.before_pause");
     if (pause_call(lane, frame))
-        rc = send_question(lane, frame, question, has_arrays) ? wait_for_outcome(lane, frame) : -ECANCELED;
+        rc = send_question(lane, frame, question, has_arrays) ? wait_for_outcome(lane, frame)
+                                                              : -ECANCELED;
     if (frame->is_waiting && (rc == -EINTR || rc == -ECANCELED)) {
         ep_worker_lane_attach(lane);
         (void)resume_call(lane, frame);
@@ -167,7 +168,8 @@ static int send_letter(struct ep_py_channel *channel, const struct ep_buf *lette
 {
     struct ep_worker_lane *lane = lane_of(channel);
     struct ep_worker_reply message = {
-        .what = {.kind = EP_KIND_SEND, .has_arrays = has_arrays}, .buf = *letter, /* lent: ending it frees nothing */
+        .what = {.kind = EP_KIND_SEND, .has_arrays = has_arrays},
+        .buf = *letter, /* lent: ending it frees nothing */
     };
 
     EP_CRASHPOINT("letter.before");

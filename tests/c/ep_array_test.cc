@@ -15,8 +15,14 @@
 namespace {
 
 struct Buf {
-    Buf() { ep_buf_init(&buf, lent, sizeof(lent), 1 << 20); }
-    ~Buf() { ep_buf_finish(&buf); }
+    Buf()
+    {
+        ep_buf_init(&buf, lent, sizeof(lent), 1 << 20);
+    }
+    ~Buf()
+    {
+        ep_buf_finish(&buf);
+    }
     struct ep_buf buf;
     uint8_t lent[64];
 };
@@ -147,7 +153,8 @@ TEST(ep_arena, gives_out_blocks_that_do_not_overlap)
             auto next = out.lower_bound(offset);
             ASSERT_LE(offset + size, EP_SEGMENT_FIRST);
             ASSERT_TRUE(next == out.end() || offset + size <= next->first);
-            ASSERT_TRUE(next == out.begin() || std::prev(next)->first + std::prev(next)->second <= offset);
+            ASSERT_TRUE(next == out.begin()
+                        || std::prev(next)->first + std::prev(next)->second <= offset);
             out[offset] = size;
         } else if (!out.empty()) {
             auto it = std::next(out.begin(), static_cast<long>(random() % out.size()));

@@ -238,10 +238,15 @@ static void array_claims(struct evil_order *order)
 }
 
 const struct evil_attack evil_array_attacks[] = {
-    {"array_unknown", array_unknown}, {"array_foreign", array_foreign},
-    {"array_wrong", array_wrong},     {"array_free_twice", array_free_twice},
-    {"array_give", array_give},       {"array_list", array_list},
-    {"array_write", array_write},     {"array_many", array_many},
-    {"array_need", array_need},       {"array_claims", array_claims},
+    {"array_unknown", array_unknown},
+    {"array_foreign", array_foreign},
+    {"array_wrong", array_wrong},
+    {"array_free_twice", array_free_twice},
+    {"array_give", array_give},
+    {"array_list", array_list},
+    {"array_write", array_write},
+    {"array_many", array_many},
+    {"array_need", array_need},
+    {"array_claims", array_claims},
     {NULL, NULL},
 };

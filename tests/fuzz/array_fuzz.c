@@ -30,9 +30,9 @@ static struct fake_counts before;
 struct run {
     struct ep_host *host;
     int peer;
-    struct ep_array *own[OWN_MAX];          /* made by the VM, as terms are */
-    struct ep_cargo *cargos[CARGOS_MAX];    /* what was taken, or lent */
-    uint64_t segment;                       /* the first of the process's own */
+    struct ep_array *own[OWN_MAX];       /* made by the VM, as terms are */
+    struct ep_cargo *cargos[CARGOS_MAX]; /* what was taken, or lent */
+    uint64_t segment;                    /* the first of the process's own */
 };
 
 const char *__asan_default_options(void)
