@@ -264,7 +264,8 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         finish_encoding(&encoding, &stage);
         return am_overloaded;
     }
-    if (ep_encoding_put_cargo(&encoding, (flags & PY_NIF_FLAG_SHARED) != 0)) {
+    if ((encoding.encoder.cargo != NULL || (flags & PY_NIF_FLAG_SHARED) != 0)
+        && ep_encoding_put_cargo(&encoding, (flags & PY_NIF_FLAG_SHARED) != 0)) {
         req.flags |= EP_FLAG_ARRAYS;
         req.cargo = &encoding.encoder.cargo;
     }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* What one process may hold: more than it can map is more than it needs. */
-#define HOLDS_MAX (1u << 20)
+#define HOLDS_MAX (1u << 18)
 #define LOOK_MS 500u
 
 int ep_arrays_init(struct ep_vm *vm)

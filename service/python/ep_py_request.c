@@ -485,6 +485,8 @@ void ep_py_request_finish(struct ep_py_context *context, struct ep_py_request *r
     ep_py_space_leave(context, request);
     Py_XDECREF(request->space);
     ep_py_none_leave(request->outer_none);
+    if (request->brought.max + request->named.max == 0)
+        return;
     ep_py_cargo_finish(&request->brought);
     ep_py_cargo_finish(&request->named);
 }

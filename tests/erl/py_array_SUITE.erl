@@ -11,10 +11,10 @@ suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()] ++ [{group, numpy}, {group, limits}].
+    [{group, Mode} || {Mode, _} <- py_test:modes()] ++ [{group, numpy}, {group, limits}, {group, deaths}].
 
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_test:modes()] ++ [{numpy, numpy_cases()}, {limits, limit_cases()}].
+    [{Mode, cases()} || {Mode, _} <- py_test:modes()] ++ [{numpy, numpy_cases()}, {limits, limit_cases()}, {deaths, [stays_exact_while_workers_die]}].
 
 cases() ->
     [
@@ -55,7 +55,7 @@ numpy_cases() ->
     ].
 
 limit_cases() ->
-    [stays_within_the_limit, gives_memory_back, stays_exact_while_workers_die].
+    [stays_within_the_limit, gives_memory_back].
 
 init_per_suite(Config) ->
     Config.
@@ -63,10 +63,10 @@ init_per_suite(Config) ->
 end_per_suite(_Config) ->
     py_test:stop().
 
-init_per_group(Group, Config) when Group =:= numpy; Group =:= limits ->
+init_per_group(Group, Config) when Group =:= numpy; Group =:= limits; Group =:= deaths ->
     Limit = [{max_shared_bytes, 100 bsl 20} || Group =:= limits],
     ok = py_test:start([{num_contexts, 2}, {python, list_to_binary(py_test:test_python())} | Limit]),
-    case Group =:= limits orelse py:call(importlib, import_module, [numpy]) of
+    case Group =/= numpy orelse py:call(importlib, import_module, [numpy]) of
         {error, {'ModuleNotFoundError', _}} -> {skip, "numpy is not installed: make venv"};
         _ -> [{group, Group} | Config]
     end;
