@@ -59,6 +59,7 @@ static bool open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
         {&ep_slot_type, "ep_slot", {.dtor = ep_slot_ref_destroy, .down = ep_slot_ref_down}},
     };
 
+    ep_arrays_open();
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         *types[i].type = enif_open_resource_type_x(env, types[i].name, &types[i].init, flags, NULL);
         if (*types[i].type == NULL)

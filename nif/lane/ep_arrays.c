@@ -312,8 +312,12 @@ int ep_arrays_lend(struct ep_host *host, struct ep_cargo *cargo)
         return rc;
     enif_keep_resource(host);
     cargo->host = host;
-    cargo->unlend = unlend;
     return 0;
+}
+
+void ep_arrays_open(void)
+{
+    ep_cargo_unlend = unlend;
 }
 
 /* --- taking ----------------------------------------------------------------------------------- */
@@ -360,7 +364,9 @@ static int take_one(struct ep_host_arrays *h, const struct ep_array_info *info,
     struct ep_hold *hold = ep_map_get(&h->holds, info->id);
 
     if (hold == NULL) {
-        int rc = (info->what & EP_ARRAY_MADE) == 0 ? -EPROTO : take_made(h, info, &hold);
+        bool is_kept = (info->what & (EP_ARRAY_NAMED | EP_ARRAY_CLAIMED)) != 0;
+        int rc =
+            (info->what & EP_ARRAY_MADE) == 0 || !is_kept ? -EPROTO : take_made(h, info, &hold);
         if (rc < 0)
             return rc;
     }
@@ -370,6 +376,17 @@ static int take_one(struct ep_host_arrays *h, const struct ep_array_info *info,
         return 0;
     int64_t index = ep_cargo_put(cargo, hold->array);
     return index < 0 ? (int)index : 0;
+}
+
+/* Ends holds of what was made and given away, which the cargo has. Under the lock. */
+static void let_go_of_given(struct ep_host_arrays *h, const struct ep_cargo *cargo)
+{
+    for (uint32_t i = 0; cargo != NULL && i < cargo->n; i++) {
+        struct ep_hold *hold = ep_map_get(&h->holds, cargo->arrays[i]->info.id);
+        struct ep_array *array = hold == NULL ? NULL : let_go(h, hold);
+        if (array != NULL)
+            enif_release_resource(array);
+    }
 }
 
 int ep_arrays_take(struct ep_host *host, const uint8_t *payload, struct ep_msg *msg,
@@ -389,6 +406,7 @@ int ep_arrays_take(struct ep_host *host, const uint8_t *payload, struct ep_msg *
         rc = -EPROTO;
     while (rc == 0 && (rc = ep_array_next(&reader, &info)) == 1)
         rc = take_one(h, &info, ret_cargo);
+    let_go_of_given(h, *ret_cargo);
     pthread_mutex_unlock(&h->all->lock);
     msg->length = (uint32_t)length;
     msg->flags &= (uint16_t)~EP_FLAG_ARRAYS;

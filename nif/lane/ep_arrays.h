@@ -25,6 +25,8 @@
 #include "ep_cargo.h"
 #include "ep_vm.h"
 
+/* Once for each instance of the library, and once for the VM. */
+void ep_arrays_open(void);
 int ep_arrays_init(struct ep_vm *vm);
 
 /* A new array of ours, OPEN, not zeroed; its mem may be written until it is SEALED. info: dtype,

@@ -104,7 +104,9 @@ static void retire(struct ep_lane *lane, struct ep_call *call)
     }
     if (call->cargo != NULL)
         ep_cargo_free(call->cargo);
-    call->cargo = NULL;
+    if (call->next_answer != NULL)
+        ep_cargo_free(call->next_answer);
+    call->cargo = call->next_answer = NULL;
     ep_call_set_answer(call, NULL);
     atomic_store_explicit(&call->generation, generation + 1, memory_order_relaxed);
     push_free(lane, call);

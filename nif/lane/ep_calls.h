@@ -112,6 +112,7 @@ struct ep_call {
     /* Arrays that the request, and the last outcome of a callback, have brought; or NULL. The
      * worker holds them as long as the call is open, or until it says that it has read them. */
     struct ep_cargo *cargo;
+    struct ep_cargo *next_answer; /* of an outcome that is not published; producer lock */
     _Atomic(struct ep_cargo *) answer_cargo;
     struct ep_end end;     /* under the producer lock */
     struct ep_reply reply; /* valid in DONE */
@@ -146,7 +147,7 @@ struct ep_call *ep_call_begin(struct ep_lane *lane, ErlNifEnv *env, bool is_nest
 /* Gives an entry back and makes its id stale. Only its present owner may. */
 void ep_call_free(struct ep_lane *lane, struct ep_call *call);
 
-/* Replaces the arrays of the last outcome, and lets the old ones go. */
+/* Replaces the arrays of the last outcome that is published, and lets the old ones go. */
 void ep_call_set_answer(struct ep_call *call, struct ep_cargo *cargo);
 
 /* The id that crosses the rings. */

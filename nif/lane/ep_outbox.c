@@ -71,16 +71,20 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
     return 0;
 }
 
-/* Lends the arrays of a message to the worker. Under the producer lock, attached. */
-static int lend(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head)
+/* Whose arrays a message has. */
+static struct ep_call *carrier_of(struct ep_lane *lane, struct ep_call *call,
+                                  const struct ep_msg *head)
 {
-    if (call != NULL)
-        return ep_arrays_lend(lane->host, call->cargo);
-    call = ep_call_find(lane, head->call_id);
-    /* Acquire: its arrays. It stays, for the worker has not read it. */
-    return call == NULL ? 0
-                        : ep_arrays_lend(lane->host, atomic_load_explicit(&call->answer_cargo,
-                                                                          memory_order_acquire));
+    return call != NULL ? call : ep_call_find(lane, head->call_id);
+}
+
+/* Lends the arrays of a message to the worker. Under the producer lock, attached. */
+static int lend(struct ep_lane *lane, const struct ep_call *call, const struct ep_msg *head)
+{
+    if (call == NULL)
+        return 0;
+    return ep_arrays_lend(lane->host,
+                          head->kind == EP_KIND_ANSWER ? call->next_answer : call->cargo);
 }
 
 /* Publishes one message. Under the producer lock, attached.
@@ -101,8 +105,10 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
                   head->call_id, head->subject);
     if ((head->flags & EP_FLAG_TIMED) != 0)
         slot->stamp = head->stamp;
+    struct ep_call *carrier = NULL;
     if ((head->flags & EP_FLAG_ARRAYS) != 0) {
-        rc = lend(lane, call, head);
+        carrier = carrier_of(lane, call, head);
+        rc = lend(lane, carrier, head);
         if (rc < 0)
             return rc;
     }
@@ -112,6 +118,12 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
     /* Before the commit: a consumer that finds the reply reads where the request is. */
     if (call != NULL)
         ep_call_put(call, urgent ? EP_PLACE_URGENT : EP_PLACE_CALL, ring->tail);
+    /* SUBTLE: from here on the worker may say that it has read the outcome, and then its arrays
+     * go. Nothing looks at them below. */
+    if (carrier != NULL && head->kind == EP_KIND_ANSWER) {
+        ep_call_set_answer(carrier, carrier->next_answer);
+        carrier->next_answer = NULL;
+    }
     (void)ep_ring_commit(ring);
     return 0;
 }
@@ -345,8 +357,9 @@ int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number
         call->shares_cpu = false;
     if (is_busy && lane->state == EP_LANE_ATTACHED) {
         bool kicked;
-        if (*cargo != NULL)
-            ep_call_set_answer(call, *cargo);
+        if (call->next_answer != NULL) /* of an outcome that an interrupt has made useless */
+            ep_cargo_free(call->next_answer);
+        call->next_answer = *cargo;
         *cargo = NULL;
         rc = send_urgent(lane, NULL, &head, payload->data, payload->length, &kicked);
         call->shares_cpu = rc == 0 && !kicked && ep_outbox_shares_cpu(lane);

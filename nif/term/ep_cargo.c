@@ -5,6 +5,8 @@
 
 ErlNifResourceType *ep_array_type;
 
+void (*ep_cargo_unlend)(struct ep_cargo *cargo);
+
 #define CARGO_FIRST 4u
 
 int64_t ep_cargo_put(struct ep_cargo **cargo, struct ep_array *array)
@@ -46,7 +48,7 @@ void ep_cargo_free(struct ep_cargo *cargo)
     if (cargo == NULL)
         return;
     if (cargo->host != NULL)
-        cargo->unlend(cargo);
+        ep_cargo_unlend(cargo);
     for (uint32_t i = 0; i < cargo->n; i++)
         enif_release_resource(cargo->arrays[i]);
     enif_free(cargo);

@@ -29,11 +29,13 @@ struct ep_array {
 };
 
 struct ep_cargo {
-    struct ep_host *host;                   /* kept: the process that it was lent to; or NULL */
-    void (*unlend)(struct ep_cargo *cargo); /* for that */
+    struct ep_host *host; /* kept: the process that it was lent to; or NULL */
     uint32_t n, max;
     struct ep_array *arrays[];
 };
+
+/* Takes back what was lent. Set by ep_arrays_open(): each instance of the library has its own. */
+extern void (*ep_cargo_unlend)(struct ep_cargo *cargo);
 
 /* What a message may carry; the honest side says MemoryError before. */
 #define EP_CARGO_MAX 65536u

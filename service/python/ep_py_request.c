@@ -464,9 +464,10 @@ void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *r
                           struct ep_buf *buf, struct ep_py_reply *ret_reply)
 {
     encode(context, request, buf, ret_reply);
-    if (request->brought.n > 0)
-        release_args(request);
-    if (request->brought.n + request->named.n > 0 && buf->error == 0)
+    if (request->brought.n + request->named.n == 0)
+        return;
+    release_args(request);
+    if (buf->error == 0)
         ret_reply->has_arrays = ep_py_store_describe(&request->named, &request->brought, buf);
     if (ret_reply->has_arrays && buf->error != 0)
         Py_FatalError("no memory for the arrays of a reply");

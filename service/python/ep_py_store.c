@@ -295,8 +295,10 @@ static void mark(const struct ep_py_cargo *cargo)
 
 static void unmark(const struct ep_py_cargo *cargo)
 {
-    for (uint32_t i = 0; cargo != NULL && i < cargo->n; i++)
+    for (uint32_t i = 0; cargo != NULL && i < cargo->n; i++) {
         cargo->entries[i]->mark = 0;
+        cargo->entries[i]->is_brought = false;
+    }
 }
 
 static void put(struct ep_buf *buf, struct ep_py_entry *entry, uint8_t what)
@@ -319,14 +321,18 @@ bool ep_py_store_describe(const struct ep_py_cargo *named, const struct ep_py_ca
     uint32_t n = 0;
 
     (void)pthread_mutex_lock(&lock);
+    /* References that end with the message. */
     mark(brought);
+    for (uint32_t i = 0; brought != NULL && i < brought->n; i++)
+        brought->entries[i]->is_brought = true;
+    mark(named);
     for (uint32_t i = 0; named != NULL && i < named->n; i++, n++) {
         struct ep_py_entry *entry = named->entries[i];
-        /* The VM knows of one that this message's own request has brought. Others it may hear
-         * of in any order. */
-        put(buf, entry, EP_ARRAY_NAMED | (entry->mark > 0 ? 0 : EP_ARRAY_CLAIMED));
+        /* The VM knows of one that this message's own request has brought. One that is made here
+         * and not in use any more is given away. Others it may hear of in any order. */
+        bool is_given = entry->is_made && entry->refs == entry->mark && entry->claims == 0;
+        put(buf, entry, EP_ARRAY_NAMED | (entry->is_brought || is_given ? 0 : EP_ARRAY_CLAIMED));
     }
-    mark(named);
     for (uint32_t i = 0; brought != NULL && i < brought->n; i++) {
         struct ep_py_entry *entry = brought->entries[i];
         /* In use, or named by a message that the VM may not have read yet. */

@@ -28,7 +28,8 @@ struct ep_py_entry {
     uint64_t block; /* is_made: offset of what was allocated */
     uint64_t claims;
     unsigned refs;
-    unsigned mark;  /* of ep_py_store_describe(), which leaves it 0 */
+    unsigned mark; /* of ep_py_store_describe(), which leaves it 0, and the next false */
+    bool is_brought;
     bool is_made;   /* by this process */
     bool is_sealed; /* else only this process knows it */
     bool is_known;  /* is_made: a message has named it */

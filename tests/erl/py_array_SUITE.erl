@@ -207,9 +207,12 @@ comes_back_as_the_same_term(_Config) ->
     ?assertEqual({ok, E}, py:call(ep_arrays, share, [E])).
 
 is_the_same_term_when_python_returns_it_twice(_Config) ->
-    ok = py:exec("import ep_arrays\nx = ep_arrays.share_text(100)"),
+    ok = py:exec("import erlang, ep_arrays\nx = ep_arrays.share_text(100)"),
     {ok, A} = py:eval("x"),
     ?assertEqual({ok, {A, [A]}}, py:eval("(x, [x])")),
+    {ok, [B, {B, B}]} = py:eval("(lambda y: [y, (y, y)])(erlang.share(b'ab'))"),
+    ?assertEqual({0, {ok, <<"ab">>}}, {workers(B), py_array:to_binary(B)}),
+    ?assertEqual({ok, B}, py:call(ep_arrays, share, [B])),
     ok = py:exec("del x").
 
 gives_slices_of_the_same_memory(_Config) ->
