@@ -302,6 +302,8 @@ int ep_arrays_lend(struct ep_host *host, struct ep_cargo *cargo)
     if (rc < 0) {
         while (n-- > 0) {
             struct ep_hold *hold = ep_map_get(&h->holds, cargo->arrays[n]->info.id);
+            if (hold == NULL)
+                continue; /* of an array that the cargo has twice */
             hold->lent--;
             if (let_go(h, hold) != NULL)
                 enif_release_resource(cargo->arrays[n]); /* the cargo keeps it yet */

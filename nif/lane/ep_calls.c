@@ -85,12 +85,33 @@ static void push_free(struct ep_lane *lane, struct ep_call *call)
     }
 }
 
-void ep_call_set_answer(struct ep_call *call, struct ep_cargo *cargo)
+void ep_call_set_next_answer(struct ep_call *call, struct ep_cargo *cargo)
 {
-    /* Relaxed: as most calls have none. Acquire and release: whoever frees it finds it whole. */
-    if (cargo == NULL && atomic_load_explicit(&call->answer_cargo, memory_order_relaxed) == NULL)
-        return;
-    ep_cargo_free(atomic_exchange_explicit(&call->answer_cargo, cargo, memory_order_acq_rel));
+    ep_cargo_free(call->next_answer); /* of an outcome that an interrupt has made useless */
+    call->had_arrays = true;
+    call->next_answer = cargo;
+}
+
+/* Acquire and release: whoever frees a cargo finds it whole. */
+void ep_call_hand_over(struct ep_call *call)
+{
+    ep_cargo_free(
+        atomic_exchange_explicit(&call->answer_cargo, call->next_answer, memory_order_acq_rel));
+    call->next_answer = NULL;
+}
+
+void ep_call_end_answer(struct ep_call *call)
+{
+    ep_cargo_free(atomic_exchange_explicit(&call->answer_cargo, NULL, memory_order_acq_rel));
+}
+
+__attribute__((noinline, cold)) static void free_arrays(struct ep_call *call)
+{
+    ep_cargo_free(call->cargo);
+    ep_cargo_free(call->next_answer);
+    ep_call_end_answer(call);
+    call->cargo = call->next_answer = NULL;
+    call->had_arrays = false;
 }
 
 /* Whose state says FREE, and who is its last owner. */
@@ -102,12 +123,8 @@ static void retire(struct ep_lane *lane, struct ep_call *call)
         enif_free_env(call->env);
         call->env = NULL;
     }
-    if (call->cargo != NULL)
-        ep_cargo_free(call->cargo);
-    if (call->next_answer != NULL)
-        ep_cargo_free(call->next_answer);
-    call->cargo = call->next_answer = NULL;
-    ep_call_set_answer(call, NULL);
+    if (__builtin_expect(call->had_arrays, 0))
+        free_arrays(call);
     atomic_store_explicit(&call->generation, generation + 1, memory_order_relaxed);
     push_free(lane, call);
 }

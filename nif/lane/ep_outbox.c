@@ -71,20 +71,26 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
     return 0;
 }
 
-/* Whose arrays a message has. */
-static struct ep_call *carrier_of(struct ep_lane *lane, struct ep_call *call,
-                                  const struct ep_msg *head)
+/* Lends the arrays of a message to the worker. Under the producer lock, attached. */
+__attribute__((noinline, cold)) static int lend(struct ep_lane *lane, struct ep_call *call,
+                                                const struct ep_msg *head)
 {
-    return call != NULL ? call : ep_call_find(lane, head->call_id);
+    if (call != NULL)
+        return ep_arrays_lend(lane->host, call->cargo);
+    call = ep_call_find(lane, head->call_id);
+    return call == NULL ? 0 : ep_arrays_lend(lane->host, call->next_answer);
 }
 
-/* Lends the arrays of a message to the worker. Under the producer lock, attached. */
-static int lend(struct ep_lane *lane, const struct ep_call *call, const struct ep_msg *head)
+/* The outcome is about to be published.
+ * SUBTLE: from here on the worker may say that it has read it, and then its arrays go. */
+__attribute__((noinline, cold)) static void hand_over(struct ep_lane *lane,
+                                                      const struct ep_msg *head)
 {
-    if (call == NULL)
-        return 0;
-    return ep_arrays_lend(lane->host,
-                          head->kind == EP_KIND_ANSWER ? call->next_answer : call->cargo);
+    struct ep_call *call = ep_call_find(lane, head->call_id);
+
+    /* One that waited longer, for a question that an interrupt has ended, may have come first. */
+    if (call != NULL && call->next_answer != NULL)
+        ep_call_hand_over(call);
 }
 
 /* Publishes one message. Under the producer lock, attached.
@@ -105,10 +111,8 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
                   head->call_id, head->subject);
     if ((head->flags & EP_FLAG_TIMED) != 0)
         slot->stamp = head->stamp;
-    struct ep_call *carrier = NULL;
-    if ((head->flags & EP_FLAG_ARRAYS) != 0) {
-        carrier = carrier_of(lane, call, head);
-        rc = lend(lane, carrier, head);
+    if (__builtin_expect((head->flags & EP_FLAG_ARRAYS) != 0, 0)) {
+        rc = lend(lane, call, head);
         if (rc < 0)
             return rc;
     }
@@ -118,12 +122,8 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
     /* Before the commit: a consumer that finds the reply reads where the request is. */
     if (call != NULL)
         ep_call_put(call, urgent ? EP_PLACE_URGENT : EP_PLACE_CALL, ring->tail);
-    /* SUBTLE: from here on the worker may say that it has read the outcome, and then its arrays
-     * go. Nothing looks at them below. */
-    if (carrier != NULL && head->kind == EP_KIND_ANSWER) {
-        ep_call_set_answer(carrier, carrier->next_answer);
-        carrier->next_answer = NULL;
-    }
+    else if (__builtin_expect((head->flags & EP_FLAG_ARRAYS) != 0, 0))
+        hand_over(lane, head);
     (void)ep_ring_commit(ring);
     return 0;
 }
@@ -357,9 +357,8 @@ int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number
         call->shares_cpu = false;
     if (is_busy && lane->state == EP_LANE_ATTACHED) {
         bool kicked;
-        if (call->next_answer != NULL) /* of an outcome that an interrupt has made useless */
-            ep_cargo_free(call->next_answer);
-        call->next_answer = *cargo;
+        if (*cargo != NULL)
+            ep_call_set_next_answer(call, *cargo);
         *cargo = NULL;
         rc = send_urgent(lane, NULL, &head, payload->data, payload->length, &kicked);
         call->shares_cpu = rc == 0 && !kicked && ep_outbox_shares_cpu(lane);
@@ -399,8 +398,8 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
         return -ENOBUFS;
     call->op = request->op;
     call->bytes = (uint32_t)payload->length;
-    if (request->cargo != NULL)
-        call->cargo = *request->cargo;
+    if (__builtin_expect(request->cargo != NULL, 0))
+        ep_call_set_cargo(call, *request->cargo);
     call->is_timed = ep_stats_is_sampled(request->urgent ? &lane->shm.urgent : &lane->shm.call);
 
     struct ep_msg head;
@@ -433,11 +432,11 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     if (rc < 0)
         rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);
     if (rc < 0) {
-        call->cargo = NULL;
+        ep_call_set_cargo(call, NULL);
         ep_call_free(lane, call);
         return rc;
     }
-    if (request->cargo != NULL)
+    if (__builtin_expect(request->cargo != NULL, 0))
         *request->cargo = NULL;
     *ret_call = call;
     return 0;

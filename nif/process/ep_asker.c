@@ -114,7 +114,7 @@ static int submit_locked(struct ep_asker *asker, ErlNifEnv *env, const struct ep
         return rc;
     }
     if (request->cargo != NULL) {
-        call->cargo = *request->cargo;
+        ep_call_set_cargo(call, *request->cargo);
         *request->cargo = NULL;
     }
     *ret_call = call;

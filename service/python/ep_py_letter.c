@@ -205,7 +205,7 @@ PyObject *ep_py_letter_send(PyObject *module, PyObject *pid, PyObject *term)
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     int rc = put_letter(&codec, &buf, pid, term, &start);
     if (rc == 0)
-        rc = buf.length - start + named.n * EP_ARRAY_RECORD_MAX > EP_SEND_MAX
+        rc = buf.length - start + (size_t)named.n * EP_ARRAY_RECORD_MAX > EP_SEND_MAX
                  ? send_long(module, pid, &buf, start, &named)
                  : send_short(module, pid, &buf, start, &named);
     ep_py_cargo_finish(&named);
