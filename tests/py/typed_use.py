@@ -25,7 +25,6 @@ def tell(pid: erlang.Pid, ref: erlang.Ref) -> None:
 
 assert_type(erlang.share(b"x"), erlang.SharedArray)
 assert_type(erlang.share(b"x").shape, tuple[int, ...])
-assert_type(memoryview(erlang.share(b"x")).nbytes, int)
 erlang.empty((2, 3), "int32")
 erlang.empty("2")  # type: ignore[arg-type]
 
