@@ -3,14 +3,22 @@
 %% @doc Arrays in shared memory: an image that is filtered in parts, a table in Arrow's format, and
 %% one large array that every context reads.
 %%
-%% `make venv' first; then in `rebar3 shell': `arrays:all().'
+%% `make example NAME=arrays' runs it, with the numpy of `make venv'.
 -module(arrays).
 
--export([all/0, filter/0, table/0, large/0]).
+-export([main/0, all/0, filter/0, table/0, large/0]).
 
 -define(ROWS, 480).
 -define(COLUMNS, 640).
 -define(LARGE, 200000000).
+
+-spec main() -> ok.
+main() ->
+    _ = application:load(erlang_python),
+    ok = application:set_env(erlang_python, python, <<".venv">>),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok = all(),
+    application:stop(erlang_python).
 
 -spec all() -> ok.
 all() ->
