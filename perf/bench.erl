@@ -16,6 +16,7 @@ sections() ->
         {"latency", bench_latency},
         {"throughput", bench_throughput},
         {"payload", bench_payload},
+        {"arrays", bench_arrays},
         {"quiet", bench_quiet},
         {"callbacks", bench_callbacks},
         {"messages", bench_messages},

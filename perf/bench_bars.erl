@@ -19,7 +19,7 @@ judge(Results) ->
             Result -> maps:get(Key, Result)
         end
     end,
-    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ quiet(Get) ++ callbacks(Get) ++
+    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ arrays(Get) ++ quiet(Get) ++ callbacks(Get) ++
         messages(Get) ++ parallel(Get).
 
 latency(Get) ->
@@ -81,6 +81,29 @@ payload(Get) ->
      || What <- ["100000 integers", "map of 1000 keys"]
     ].
 
+arrays(Get) ->
+    lists:append([
+        begin
+            Of = fun(Text, Key) -> Get("array " ++ Size ++ ", " ++ Text, Key) end,
+            [
+                bar(["array of ", Size, " as an argument: us more than a plain call"],
+                    difference(Of("argument", median), Of("argument", floor)), at_most, 2.5),
+                bar(["array of ", Size, " there and back: us more than a plain call"],
+                    difference(Of("argument and result", median), Of("argument and result", floor)),
+                    at_most, 5.0),
+                bar(["array of ", Size, " seen first: us more than a plain call"],
+                    difference(Of("first sight", median), Of("first sight", floor)), at_most, 30.0),
+                bar(["from_binary of ", Size, " / a copy"], Of("from_binary", ratio), at_most, 1.2),
+                bar(["to_binary of ", Size, ", us"], Of("to_binary", median), at_most, 5.0),
+                bar(["result of ", Size, " / copy, protection and call"], Of("result of numpy", ratio),
+                    at_most, 1.3),
+                bar(["erlang.empty of ", Size, " / protection and call"], Of("erlang.empty", ratio),
+                    at_most, 1.2)
+            ]
+        end
+     || Size <- ["8 MB", "128 MB"]
+    ]).
+
 quiet(Get) ->
     [
         bar("first call after 10 s / two bare wake-ups", Get("first call after 10 s", ratio),
@@ -112,6 +135,9 @@ extreme(Results, Key, Pick) ->
 
 quotient(A, B) when is_number(A), is_number(B) -> A / B;
 quotient(_, _) -> null.
+
+difference(A, B) when is_number(A), is_number(B) -> A - B;
+difference(_, _) -> null.
 
 product(A, B, C) when is_number(A), is_number(B) -> A * B * C;
 product(_, _, _) -> null.

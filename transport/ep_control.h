@@ -76,7 +76,7 @@ enum ep_worker_fd {
     EP_WORKER_FD_B = 4,
     EP_WORKER_FD_C = 5,
     EP_WORKER_FD_DOORBELL = 6, /* an eventfd */
-    EP_WORKER_FD_CONTROL = 7,  /* a pipe that ends with the VM; nothing is written to it */
+    EP_WORKER_FD_CONTROL = 7,  /* a socket that ends with the VM, and brings news of arrays */
 };
 #define EP_WORKER_FDS 5
 

@@ -138,7 +138,8 @@ struct ep_slot {
 #define EP_FLAG_KWARGS 0x2u    /* EP_CALL: a map of keyword arguments follows the list */
 #define EP_FLAG_TRACEBACK 0x4u /* the caller wants the traceback of an exception */
 #define EP_FLAG_TIMED 0x8u     /* stamp is set */
-#define EP_FLAG_ALL 0xFu       /* those that a worker may set */
+#define EP_FLAG_ARRAYS 0x80u   /* the payload ends with a list of arrays, see ep_array.h */
+#define EP_FLAG_ALL 0x8Fu      /* those that a worker may set */
 #define EP_FLAG_SHARES 0x10u   /* VM only: the request before was made on the worker's CPU */
 /* VM only; what they mean depends on the kind. */
 #define EP_FLAG_FORCED 0x20u    /* INTERRUPT: one that waits for an import waits no more */
@@ -167,6 +168,7 @@ enum ep_kind {
     EP_KIND_INTERRUPT = 25, /* aux: lane; call_id: only this call; subject: as CANCEL */
     EP_KIND_SHUTDOWN = 26,
     EP_KIND_MAINTAIN = 27, /* aux: lane; call_id: of the inquiry */
+    EP_KIND_TEND = 28,     /* there is news of arrays, or there may be memory to give back */
     /* Worker to VM. RESULT and ERROR: stamp: queue time, run time, us, 32 bits each */
     EP_KIND_RESULT = 32,
     EP_KIND_ERROR = 33,      /* a Python exception; aux: enum ep_error */
@@ -177,6 +179,7 @@ enum ep_kind {
     EP_KIND_CALLBACK = 38,   /* Python calls Erlang and waits; subject: its number */
     EP_KIND_MAINTAINED = 39, /* control lane: answers MAINTAIN; aux: 1 if it failed */
     EP_KIND_SEND = 40,       /* a message to an Erlang process, on any lane at any time */
+    EP_KIND_ARRAYS = 48,     /* aux: enum ep_arrays_aux */
 };
 
 enum ep_mode { EP_MODE_WORKER = 0, EP_MODE_OWNGIL = 1 };

@@ -44,6 +44,15 @@
     letter_send/2,
     carry_letters/0,
     make_atom/1,
+    array_from_binary/3,
+    array_new/2,
+    array_write/3,
+    array_seal/1,
+    array_to_binary/1,
+    array_slice/3,
+    array_info/1,
+    arrays/0,
+    set_max_shared_bytes/1,
     slot_acquire/2,
     slot_claim/2,
     slot_release/1,
@@ -270,6 +279,49 @@ make_atom(_Name) ->
 
 -spec call_id(call()) -> non_neg_integer().
 call_id(_Call) ->
+    ?NOT_LOADED.
+
+-spec array_from_binary(binary(), py_array:dtype(), tuple()) -> {ok, py_array:py_array()} | {error, {'MemoryError', string()}}.
+array_from_binary(_Bin, _Dtype, _Shape) ->
+    ?NOT_LOADED.
+
+-spec array_new(py_array:dtype(), tuple()) -> {ok, py_array:py_array()} | {error, {'MemoryError', string()}}.
+array_new(_Dtype, _Shape) ->
+    ?NOT_LOADED.
+
+-spec array_write(py_array:py_array(), non_neg_integer(), binary()) -> ok | {error, sealed | not_owner | lost}.
+array_write(_Array, _Offset, _Bin) ->
+    ?NOT_LOADED.
+
+-spec array_seal(py_array:py_array()) -> ok | {error, not_owner | lost}.
+array_seal(_Array) ->
+    ?NOT_LOADED.
+
+-spec array_to_binary(py_array:py_array()) ->
+    {ok, binary()} | {error, not_sealed | lost | {'MemoryError', string()}}.
+array_to_binary(_Array) ->
+    ?NOT_LOADED.
+
+-spec array_slice(py_array:py_array(), non_neg_integer(), non_neg_integer()) ->
+    {ok, py_array:py_array()} | {error, not_sealed | lost | {'MemoryError', string()}}.
+array_slice(_Array, _Start, _Length) ->
+    ?NOT_LOADED.
+
+%% The owner of an open array, and how many worker processes hold it.
+-spec array_info(term()) ->
+    {py_array:dtype(), tuple(), Bytes :: non_neg_integer(), open | sealed | lost, pid() | undefined,
+        Workers :: non_neg_integer()}
+    | false.
+array_info(_Term) ->
+    ?NOT_LOADED.
+
+-spec arrays() ->
+    {Count :: non_neg_integer(), Bytes :: non_neg_integer(), Most :: non_neg_integer(), Limit :: non_neg_integer()}.
+arrays() ->
+    ?NOT_LOADED.
+
+-spec set_max_shared_bytes(non_neg_integer()) -> ok.
+set_max_shared_bytes(_Bytes) ->
     ?NOT_LOADED.
 
 %% Waiting: {py_slot, Tag} comes when the slot is held, or, to run a request, when it is

@@ -72,6 +72,7 @@
     none,
     error_text,
     max_state_entries,
+    max_shared_bytes,
     max_atoms,
     paths,
     env,
@@ -91,7 +92,7 @@
     event_loop,
     output
 ]).
--define(LACKING, [max_shared_bytes, event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
+-define(LACKING, [event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
 %% OTP's own.
 -define(FOREIGN, [included_applications]).
 
@@ -265,6 +266,7 @@ default(max_result_bytes) -> 1 bsl 30;
 default(none) -> none;
 default(error_text) -> list;
 default(max_state_entries) -> infinity;
+default(max_shared_bytes) -> py_shared_memory:default_max();
 default(paths) -> [];
 default(env) -> [];
 default(imports) -> [];
@@ -319,6 +321,10 @@ check(none, Atom) ->
 check(error_text, Form) ->
     lists:member(Form, [list, binary]) orelse bad(error_text, Form, "must be list or binary"),
     Form;
+check(max_shared_bytes, N) ->
+    is_integer(N) andalso N > 0 andalso N < 1 bsl 64 orelse
+        bad(max_shared_bytes, N, "must be an integer above 0, of bytes"),
+    N;
 check(max_atoms, N) ->
     is_integer(N) andalso N >= 0 andalso N =< 1000000 orelse
         bad(max_atoms, N, "must be an integer from 0 to 1000000"),

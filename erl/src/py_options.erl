@@ -74,8 +74,8 @@ check_keys(Options, Defaults) ->
 
 option(timeout, T, Acc) when ?IS_TIMEOUT(T) -> Acc#{timeout := T};
 option(kwargs, Kwargs, Acc) when is_map(Kwargs) -> Acc#{kwargs := Kwargs};
-%% The only form that results have as yet.
 option(arrays, lists, Acc) -> Acc;
+option(arrays, shared, Acc = #{flags := Flags}) -> Acc#{flags := Flags bor ?FLAG_SHARED};
 option(traceback, true, Acc = #{flags := Flags}) -> Acc#{flags := Flags bor ?FLAG_TRACEBACK};
 option(traceback, false, Acc) -> Acc;
 option(Key, Value, Acc = #{flags := Flags}) ->
@@ -99,7 +99,7 @@ refuse_value(Key, Value) ->
 
 must(timeout) -> "milliseconds from 0 to " ?MAX_MS_TEXT ", or infinity";
 must(kwargs) -> "a map of keyword arguments, such as #{indent => 2}";
-must(arrays) -> "lists";
+must(arrays) -> "lists or shared";
 must(traceback) -> "true or false";
 must(none) -> "none, nil or undefined";
 must(error_text) -> "list or binary".

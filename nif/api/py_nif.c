@@ -8,6 +8,7 @@
  * reaper thread runs the code of one instance, so an upgrade stops it and starts
  * its own; rings and calls do not notice.
  */
+#include "ep_arrays.h"
 #include "ep_asker.h"
 #include "ep_atoms.h"
 #include "ep_attach.h"
@@ -18,6 +19,7 @@
 #include "ep_peer.h"
 #include "ep_reaper.h"
 #include "ep_slots.h"
+#include "py_nif_arrays.h"
 #include "py_nif_askers.h"
 #include "py_nif_calls.h"
 #include "py_nif_envs.h"
@@ -53,9 +55,11 @@ static bool open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
         {&ep_env_type, "ep_env", {.dtor = py_nif_env_destroy}},
         {&ep_call_type, "ep_call", {.dtor = py_nif_call_ref_destroy}},
         {&ep_asker_type, "ep_asker", {.dtor = ep_asker_destroy}},
+        {&ep_array_type, "ep_array", {.dtor = ep_array_destroy, .down = ep_array_down}},
         {&ep_slot_type, "ep_slot", {.dtor = ep_slot_ref_destroy, .down = ep_slot_ref_down}},
     };
 
+    ep_arrays_open();
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         *types[i].type = enif_open_resource_type_x(env, types[i].name, &types[i].init, flags, NULL);
         if (*types[i].type == NULL)
@@ -87,7 +91,7 @@ static struct ep_vm *create_vm(void)
     pthread_mutex_init(&vm->runner_lock, NULL);
     pthread_mutex_init(&vm->wake_lock, NULL);
     if (getrandom(vm->seal_key, sizeof(vm->seal_key), 0) != sizeof(vm->seal_key)
-        || ep_reaper_start(vm) < 0) {
+        || ep_arrays_init(vm) < 0 || ep_reaper_start(vm) < 0) {
         pthread_mutex_destroy(&vm->lock);
         pthread_mutex_destroy(&vm->runner_lock);
         pthread_mutex_destroy(&vm->wake_lock);
@@ -196,6 +200,15 @@ static ErlNifFunc functions[] = {
     {"carry_letters", 0, carry_letters_nif, 0},
     {"make_atom", 1, make_atom_nif, 0},
     {"call_id", 1, call_id_nif, 0},
+    {"array_from_binary", 3, array_from_binary_nif, 0},
+    {"array_new", 2, array_new_nif, 0},
+    {"array_write", 3, array_write_nif, 0},
+    {"array_seal", 1, array_seal_nif, 0},
+    {"array_to_binary", 1, array_to_binary_nif, 0},
+    {"array_slice", 3, array_slice_nif, 0},
+    {"array_info", 1, array_info_nif, 0},
+    {"arrays", 0, arrays_nif, 0},
+    {"set_max_shared_bytes", 1, set_max_shared_bytes_nif, 0},
     {"slot_acquire", 2, slot_acquire_nif, 0},
     {"slot_claim", 2, slot_claim_nif, 0},
     {"slot_release", 1, slot_release_nif, 0},

@@ -134,7 +134,7 @@ __attribute__((noinline)) static int deliver_copy(struct ep_host *host, ErlNifEn
 }
 
 int ep_letter_deliver(struct ep_host *host, const struct ep_lane_vm *shm, const struct ep_msg *msg,
-                      size_t max_words, ErlNifEnv **env)
+                      const struct ep_cargo *cargo, size_t max_words, ErlNifEnv **env)
 {
     const uint8_t *payload;
 
@@ -143,6 +143,7 @@ int ep_letter_deliver(struct ep_host *host, const struct ep_lane_vm *shm, const 
         return -EPROTO;
     struct ep_source source = {.start = payload,
                                .size = msg->length,
+                               .cargo = cargo,
                                .max_words = max_words > LEAST_WORDS ? max_words : LEAST_WORDS};
     if (*env == NULL)
         *env = enif_alloc_env();

@@ -28,6 +28,7 @@
  * Trust      a SEND is hostile: it is judged in private memory, and bounded.
  */
 
+#include "ep_cargo.h"
 #include "ep_lane.h"
 #include "ep_vm.h"
 
@@ -40,7 +41,7 @@ void ep_letter_init(struct ep_host *host);
 /* Delivers what a SEND says. *env is made when it is NULL, and kept. Does not give the block
  * back. max_words: of VM heap. -EPROTO. */
 int ep_letter_deliver(struct ep_host *host, const struct ep_lane_vm *shm, const struct ep_msg *msg,
-                      size_t max_words, ErlNifEnv **env);
+                      const struct ep_cargo *cargo, size_t max_words, ErlNifEnv **env);
 
 /* Sends a copy of a term to a process, in order with the SENDs. Returns whether the process is
  * alive, as far as is known. */

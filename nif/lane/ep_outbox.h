@@ -30,7 +30,8 @@ struct ep_request {
     bool urgent; /* made in a callback: a lane that waits for the outcome runs it */
     uint64_t env_id;
     struct ep_buf *payload;
-    struct ep_stage *stage; /* the block in which the payload may lie; NULL: no block */
+    struct ep_stage *stage;  /* the block in which the payload may lie; NULL: no block */
+    struct ep_cargo **cargo; /* arrays of the payload; taken with it */
 };
 
 /* Frees all that waits. Under the producer lock. */
@@ -65,7 +66,7 @@ bool ep_outbox_shares_cpu(const struct ep_lane *lane);
  * for the reply. Returns 1; 0 if the call is DONE already, and the outcome was dropped; or a
  * negative errno: the call is SPINNING all the same. */
 int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number,
-                     enum ep_answer how, const struct ep_buf *payload);
+                     enum ep_answer how, const struct ep_buf *payload, struct ep_cargo **cargo);
 
 /* An honest worker leaves at most one outcome unread for each frame of its stack. Large
  * outcomes wait late, because the VM's slab holds 4 GiB of them. */

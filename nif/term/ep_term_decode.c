@@ -2,6 +2,7 @@
 #include "ep_term_decode.h"
 
 #include "ep_atoms.h"
+#include "ep_cargo.h"
 #include "ep_seal.h"
 
 #include <errno.h>
@@ -63,9 +64,26 @@ static int make_big(struct reader *reader, const struct ep_etf_token *token, ERL
     return rc;
 }
 
+static int make_array(struct reader *reader, const struct ep_etf_token *token,
+                      ERL_NIF_TERM *ret_term)
+{
+    const struct ep_cargo *cargo = reader->source->cargo;
+    uint32_t index;
+
+    if (token->count != sizeof(index))
+        return -EPROTO;
+    memcpy(&index, token->data, sizeof(index));
+    if (cargo == NULL || index >= cargo->n)
+        return -EPROTO;
+    *ret_term = enif_make_resource(reader->env, cargo->arrays[index]);
+    return 0;
+}
+
 static int make_handle(struct reader *reader, const struct ep_etf_token *token,
                        ERL_NIF_TERM *ret_term)
 {
+    if (token->kind == EP_HANDLE_ARRAY)
+        return make_array(reader, token, ret_term);
     uint64_t seal = ep_seal(reader->vm->seal_key, token->data, token->count);
     ErlNifPid pid;
 

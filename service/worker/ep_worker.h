@@ -39,7 +39,7 @@ struct ep_worker {
     uint32_t n_lanes;
     uint32_t spin_min_ns, spin_max_ns;
     int doorbell;
-    int control;                                /* a pipe that ends with the VM */
+    int control;                                /* a socket that ends with the VM */
     struct ep_lane_worker control_lane;         /* lane 0 */
     struct ep_worker_lane *lanes[EP_LANES_MAX]; /* written under mutex, never replaced */
     ep_atomic_u64 letters_until;                /* see ep_worker_note_settle() */

@@ -358,6 +358,29 @@ int enif_monitor_process(ErlNifEnv *env, void *obj, const ErlNifPid *target_pid,
     return is_alive ? 0 : 1;
 }
 
+/* The oldest of the object, for the faked VM does not number them. */
+int enif_demonitor_process(ErlNifEnv *env, void *obj, const ErlNifMonitor *monitor)
+{
+    struct fake_resource *resource = fake_resource_of(obj);
+    struct monitor *found = NULL;
+
+    (void)env;
+    (void)monitor;
+    pthread_mutex_lock(&lock);
+    for (struct monitor **at = &monitors; *at != NULL && found == NULL; at = &(*at)->next) {
+        if ((*at)->resource == resource) {
+            found = *at;
+            *at = found->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    if (found != NULL)
+        fake_count(&fake_live.monitors, -1);
+    free(found);
+    return found == NULL;
+}
+
 static _Thread_local int thread_type = ERL_NIF_THR_UNDEFINED;
 
 int enif_send(ErlNifEnv *caller_env, const ErlNifPid *to_pid, ErlNifEnv *msg_env, ERL_NIF_TERM msg)

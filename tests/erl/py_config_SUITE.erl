@@ -66,6 +66,7 @@ bad_values() ->
         {kill_after, [-1, 1.5, never, 1 bsl 40]},
         {spin_us, [-1, 1001, 1000000000, 1.5, yes]},
         {max_result_bytes, [0, -1, 1.5, infinity, 1 bsl 64]},
+        {max_shared_bytes, [0, -1, 1.5, infinity, 1 bsl 64]},
         {max_atoms, [-1, lots]},
         {python, [1, "", {path, "x"}, [[[]]]]}
     ].
@@ -79,7 +80,7 @@ a_key_that_this_version_lacks_is_bad_config(_Config) ->
         end
      || {Key, Value} <- [
             {sandbox, strict}, {memory_limit, 1 bsl 30},
-            {max_requests, 1000}, {max_rss, 1 bsl 30}, {max_shared_bytes, 1 bsl 30}, {threads, 1},
+            {max_requests, 1000}, {max_rss, 1 bsl 30}, {threads, 1},
             {event_loop, uvloop}, {output, log}, {event_loop_pool_size, 2},
             {event_loop_pool_owngil, false}
         ]

@@ -32,6 +32,7 @@ all() ->
         a16_tours_reentrant_calls,
         a16_is_on_the_path_of_the_shell,
         progress_is_told_in_order,
+        shares_arrays,
         a9_is_overloaded_for_thirty_seconds
     ].
 
@@ -305,6 +306,16 @@ unload(Name) ->
     true = code:delete(Name),
     _ = code:purge(Name),
     ok.
+
+shares_arrays(_Config) ->
+    arrays = example(arrays),
+    ok = py_test:start([{num_contexts, 2}, {python, list_to_binary(py_test:test_python())}]),
+    try py:call(importlib, import_module, [numpy]) of
+        {error, {'ModuleNotFoundError', _}} -> {skip, "numpy is not installed: make venv"};
+        _ -> ok = py_test:result_of(py_test:spawn_caller(fun arrays:all/0))
+    after
+        unload(arrays)
+    end.
 
 %% --- running --------------------------------------------------------------------------
 
