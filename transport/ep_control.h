@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EP_CONTROL_VERSION 5u
+#define EP_CONTROL_VERSION 6u
 #define EP_CONTROL_STRING_MAX 4096u
 #define EP_CONTROL_TEXT_MAX (16u << 10)
 #define EP_CONTROL_SETTINGS_MAX (64u << 10)
@@ -35,8 +35,9 @@ struct ep_control_request {
     char module_path[EP_CONTROL_STRING_MAX]; /* directory of the package erlang */
     uint32_t settings_size;
     /* The message ends behind settings_size bytes of it. Strings, each with its NUL: the working
-     * directory, "" for that of the launcher, then NAME=VALUE to set and NAME to remove a
-     * variable of the environment, in this order. */
+     * directory, "" for that of the launcher; how many bytes of private memory it may have, ""
+     * for any; then NAME=VALUE to set and NAME to remove a variable of the environment, in this
+     * order. */
     char settings[EP_CONTROL_SETTINGS_MAX];
 };
 

@@ -53,14 +53,24 @@
 }).
 
 %% @doc The settings of a context without a pool.
--spec settings(py:context_mode(), map()) -> {ok, settings()} | {error, py_config:error()}.
+-spec settings(py:context_mode(), map()) ->
+    {ok, settings()} | {error, py_config:error() | memory_limit_requires_own_process}.
 settings(Mode, Options) when Mode =:= worker; Mode =:= owngil ->
     case py_config:context_options(Options) of
-        {ok, Settings} -> {ok, Settings#{mode => Mode}};
+        {ok, Settings} -> alone(Options, Settings#{mode => Mode});
         {error, Reason} -> {error, Reason}
     end;
 settings(_Mode, _Options) ->
     py_error_info:refuse(arguments).
+
+%% What one context is to have of the memory cannot be told apart in a process that others are in.
+alone(#{memory_limit := Bytes}, Settings) when is_integer(Bytes) ->
+    case home(Settings) of
+        own -> {ok, Settings};
+        shared -> {error, memory_limit_requires_own_process}
+    end;
+alone(_Options, Settings) ->
+    {ok, Settings}.
 
 %% @doc A crash of Python takes one process: worker contexts have their own, so
 %% that it takes one context; owngil contexts share, which is what they are for.
@@ -342,7 +352,7 @@ shared_worker(Key, Options, Place, Refused) ->
 %% What contexts of one process have in common. Those of mode worker share its interpreter.
 process_options(Settings = #{mode := Mode}) ->
     Interpreter = case Mode of worker -> [paths]; owngil -> [] end,
-    maps:with([python, spin_us, kill_after, env, cwd, none | Interpreter], Settings).
+    maps:with([python, spin_us, kill_after, env, cwd, memory_limit, threads, none | Interpreter], Settings).
 
 start_failure(owngil, Type, Text) ->
     case py_python:info() of

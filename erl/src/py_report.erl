@@ -39,6 +39,8 @@
     stderr := binary(),
     %% of the contexts that were in the process, in their order
     contexts := [{pid(), member(), ran() | idle}],
+    %% of the process
+    memory_limit => pos_integer() | infinity,
     %% what comes next
     next := again | {later, Ms :: non_neg_integer()} | refuse | launcher | stop
 }.
@@ -61,7 +63,7 @@ died(Death = #{os_pid := OsPid, reason := Reason, stderr := Bytes, contexts := C
     {Stack, Wrote} = py_stderr:python_stack(py_stderr:text(Bytes)),
     Ran = [C || C = {_, _, What} <- Contexts, What =/= idle],
     Text = unicode:characters_to_binary([
-        "a Python worker process ended: ", how(Reason), ran(Ran), "; ", where(Contexts), io_lib:format("OS pid ~p", [OsPid]),
+        "a Python worker process ended: ", how(Reason), limited(Death), ran(Ran), "; ", where(Contexts), io_lib:format("OS pid ~p", [OsPid]),
         next(Next), stack(Stack), wrote(Wrote)
     ]),
     Meta = meta(maps:merge(
@@ -232,6 +234,12 @@ how(0) -> "exit status 0, Python code ended the process,";
 how(?EXIT_FDS_LOST) -> "exit status 70, Python code closed descriptors that the process needs,";
 how(Status) when is_integer(Status) -> io_lib:format("exit status ~b, Python code or a C library ended the process,", [Status]);
 how(Signal) -> [atom_to_list(Signal), ","].
+
+%% Code that does not look whether it was given memory dies in as many ways.
+limited(#{memory_limit := Bytes, reason := Reason}) when is_integer(Bytes), Reason =/= kill_after, Reason =/= 'SIGKILL' ->
+    io_lib:format(" perhaps because it could not have more than the ~b bytes that memory_limit allows,", [Bytes]);
+limited(_Death) ->
+    "".
 
 stack(undefined) -> "";
 stack(Stack) -> ["\nThe Python stack:", py_stderr:indent(first_lines(Stack))].

@@ -325,11 +325,12 @@ refused({refuse, Ms, _Changed}, Reason, State = #state{tenants = Tenants}) ->
 
 %% What is said
 
-log_death(Reason, #{ran := Ran, stderr := Wrote}, Next, #state{os_pid = OsPid, tenants = Tenants}) ->
+log_death(Reason, #{ran := Ran, stderr := Wrote}, Next, State = #state{os_pid = OsPid, tenants = Tenants}) ->
     What = maps:from_list([{Place, {Operation, M, F}} || {Place, Operation, M, F} <- Ran]),
     py_report:died(#{
         os_pid => OsPid,
         reason => Reason,
+        memory_limit => maps:get(memory_limit, State#state.options, infinity),
         stderr => Wrote,
         next => Next,
         contexts => [

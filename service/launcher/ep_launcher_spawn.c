@@ -115,6 +115,16 @@ static _Noreturn void give_up(const char *what, const char *path, int error)
     _exit(EP_EXIT_NOT_EXECUTED);
 }
 
+/* Of private memory: what the segments take does not count. */
+static void limit_memory(const char *bytes)
+{
+    rlim_t most = (rlim_t)strtoull(bytes, NULL, 10);
+    struct rlimit limit = {most, most};
+
+    if (setrlimit(RLIMIT_DATA, &limit) < 0)
+        give_up("cannot set the configured memory_limit ", bytes, errno);
+}
+
 static void apply_settings(const struct ep_control_request *request)
 {
     const char *at = request->settings, *end = at + request->settings_size;
@@ -123,7 +133,10 @@ static void apply_settings(const struct ep_control_request *request)
         return;
     if (at[0] != '\0' && chdir(at) < 0)
         give_up("cannot enter the configured working directory (cwd) ", at, errno);
-    while ((at += strlen(at) + 1) < end) {
+    at += strlen(at) + 1;
+    if (at < end && at[0] != '\0')
+        limit_memory(at);
+    while (at < end && (at += strlen(at) + 1) < end) {
         /* The request lives until the worker is executed. */
         int rc = strchr(at, '=') != NULL ? putenv((char *)at) : unsetenv(at);
         if (rc != 0)
