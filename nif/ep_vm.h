@@ -20,6 +20,7 @@
  *   lane->returns.lock    the ring that hands blocks back
  *   slots.lock            who waits for a slot
  *   host->reclaim, vm->runner_lock   nothing is locked after these
+ * Two of one rank: see ep_move.c.
  * None is ever held while Python runs, or while a term is converted; but for the short ones of
  * SENDs, see ep_letter.h.
  *

@@ -28,6 +28,9 @@
     lane_interrupt/2,
     lane_interrupt_import/2,
     lane_is_idle/1,
+    lane_move/2,
+    lane_stay/1,
+    lane_requests/1,
     lane_is_importing/1,
     lane_expire/2,
     lane_stats/1,
@@ -198,6 +201,22 @@ lane_is_importing(_Lane) ->
 
 -spec lane_is_idle(lane()) -> boolean().
 lane_is_idle(_Lane) ->
+    ?NOT_LOADED.
+
+%% One try to give the lane the worker process of its understudy, which gets that of the lane.
+%% `again': a request runs still; those that come from now on wait for the next try, or for
+%% lane_stay/1.
+-spec lane_move(lane(), Understudy :: lane()) -> ok | again | {error, atom()}.
+lane_move(_Lane, _Understudy) ->
+    ?NOT_LOADED.
+
+-spec lane_stay(lane()) -> ok.
+lane_stay(_Lane) ->
+    ?NOT_LOADED.
+
+%% Sent to its present worker process; nested requests do not count.
+-spec lane_requests(lane()) -> non_neg_integer().
+lane_requests(_Lane) ->
     ?NOT_LOADED.
 
 -spec lane_stats(lane()) -> map().

@@ -34,6 +34,8 @@
     cwd := binary(),
     memory_limit := pos_integer() | infinity,
     threads := default | pos_integer(),
+    max_requests := pos_integer() | infinity,
+    max_rss := pos_integer() | infinity,
     %% the same
     imports := [py_code:wanted()],
     preload := [preload()]
@@ -56,13 +58,16 @@
     cwd := binary(),
     memory_limit := pos_integer() | infinity,
     threads := default | pos_integer(),
+    max_requests := pos_integer() | infinity,
+    max_rss := pos_integer() | infinity,
     imports := [py_code:wanted()],
     preload := [preload()]
 }.
 
 %% Of pools and of single contexts.
 -define(SHARED_OPTIONS, [
-    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd, memory_limit, threads
+    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd, memory_limit, threads,
+    max_requests, max_rss
 ]).
 -define(KEYS, [
     num_contexts,
@@ -82,6 +87,8 @@
     cwd,
     memory_limit,
     threads,
+    max_requests,
+    max_rss,
     imports,
     preload,
     pools
@@ -89,8 +96,6 @@
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
 -define(LACKING_OPTIONS, [
-    max_requests,
-    max_rss,
     sandbox,
     event_loop,
     output
@@ -224,7 +229,9 @@ shared_options(Workers, Options) ->
         env => environment_of(Options),
         cwd => option(cwd, cwd, Options),
         memory_limit => option(memory_limit, memory_limit, Options),
-        threads => threads(option(threads, threads, Options), Workers)
+        threads => threads(option(threads, threads, Options), Workers),
+        max_requests => option(max_requests, max_requests, Options),
+        max_rss => option(max_rss, max_rss, Options)
     }.
 
 threads(auto, Workers) -> max(1, maps:get(cpus, ep_nif:counters()) div Workers);
@@ -284,6 +291,8 @@ default(pools) -> [];
 default(cwd) -> <<>>;
 default(memory_limit) -> infinity;
 default(threads) -> default;
+default(max_requests) -> infinity;
+default(max_rss) -> infinity;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
 max_atoms(false) ->
@@ -358,6 +367,11 @@ check(memory_limit, infinity) ->
 check(memory_limit, N) ->
     is_integer(N) andalso N >= ?MIN_MEMORY andalso N < 1 bsl 63 orelse
         bad(memory_limit, N, "must be infinity or an integer of bytes, from 1048576"),
+    N;
+check(Key, infinity) when Key =:= max_requests; Key =:= max_rss ->
+    infinity;
+check(Key, N) when Key =:= max_requests; Key =:= max_rss ->
+    is_integer(N) andalso N > 0 orelse bad(Key, N, "must be infinity or an integer above 0"),
     N;
 check(threads, Threads) when Threads =:= default; Threads =:= auto ->
     Threads;

@@ -11,7 +11,7 @@
 
 -export([settings/2, home/1]).
 -export([start_linked/2, start_member/3, await_started/1, await_or_stop/1, stop/1]).
--export([run_preload/3]).
+-export([run_preload/3, prepare/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([settings/0, home/0]).
@@ -150,10 +150,18 @@ stop(_) ->
 
 %% @private The process that runs the preload code of a context.
 -spec run_preload(py_context_router:route(), [py_config:preload()], [py_code:wanted()]) -> no_return().
-run_preload(Route = {Ctx, Lane, _}, Steps, Imports) ->
+run_preload(Route, Steps, Imports) ->
+    exit({preloaded, run_all(Route, Steps, Imports)}).
+
+%% @private What a context does before any request, in a process that it is not in yet.
+-spec prepare(py_context_router:route(), [py_config:preload()], [py_code:wanted()]) -> ok | {error, term()}.
+prepare(Route, Preload, Imports) ->
+    run_all(Route, preload_steps(#{preload => Preload}), Imports).
+
+run_all(Route = {Ctx, Lane, _}, Steps, Imports) ->
     case run_steps(Route, Steps) of
-        ok -> exit({preloaded, py_code:import_into(Ctx, Lane, Imports, ?IMPORTS_MS)});
-        {error, Reason} -> exit({preloaded, {error, Reason}})
+        ok -> py_code:import_into(Ctx, Lane, Imports, ?IMPORTS_MS);
+        {error, Reason} -> {error, Reason}
     end.
 
 run_steps(_Route, []) ->
@@ -317,6 +325,8 @@ attached(Refused, Tries, State = #state{id = Id, lane = Lane, settings = Setting
                 mode => Mode,
                 place => Place,
                 preloads => Preloads,
+                preload => maps:get(preload, Settings, []),
+                imports => maps:get(imports, Settings, []),
                 paths => maps:get(paths, Settings, []),
                 member => member(State)
             },
@@ -352,7 +362,7 @@ shared_worker(Key, Options, Place, Refused) ->
 %% What contexts of one process have in common. Those of mode worker share its interpreter.
 process_options(Settings = #{mode := Mode}) ->
     Interpreter = case Mode of worker -> [paths]; owngil -> [] end,
-    maps:with([python, spin_us, kill_after, env, cwd, memory_limit, threads, none | Interpreter], Settings).
+    maps:with([python, spin_us, kill_after, env, cwd, memory_limit, threads, max_requests, max_rss, none | Interpreter], Settings).
 
 start_failure(owngil, Type, Text) ->
     case py_python:info() of

@@ -15,6 +15,7 @@
 %% | import_failed    | warning        | once a minute for a module and a reason                 |
 %% | import_slow      | warning        | once a minute for a context                             |
 %% | runs_otherwise   | warning        | for each start of a pool that runs with other options   |
+%% | not_followed     | warning        | once a minute for a pool                                |
 %% | unknown_key      | warning        | for each key of the application environment             |
 %%
 %% The one other event is logged by py_async, which users give the level `debug' to see it: what
@@ -26,7 +27,7 @@
 
 -export([create_table/0, died/1, stuck/4, start_failed/3, started_again/1, launcher_ended/1]).
 -export([context_ended/3, preload_failed/3, import_failed/4, import_slow/1, unknown_key/2]).
--export([runs_otherwise/2]).
+-export([runs_otherwise/2, not_followed/2]).
 
 -export_type([death/0, member/0, ran/0]).
 
@@ -147,6 +148,15 @@ import_slow(Ctx) ->
 runs_otherwise(Pool, Keys) ->
     ?LOG_WARNING("pool ~tp runs already, and with other options (~ts) than it was to be started with; it is left as it is",
                  [Pool, lists:join(", ", [atom_to_list(Key) || Key <- Keys])], meta(#{pool => Pool})).
+
+%% @doc A process has served enough, and the one that is to follow it does not come up.
+-spec not_followed(term(), [{pid(), member()}]) -> ok.
+not_followed(Reason, Contexts) ->
+    Contexts =/= [] andalso is_due({pool(Contexts), not_followed}) andalso
+        ?LOG_WARNING("a Python worker process for ~ts is to be replaced, and its successor does not come up (~0tP); it goes "
+                     "on, and the replacement is tried again", [for(Contexts), Reason, 20],
+                     meta(of_context(first([], Contexts)))),
+    ok.
 
 %% @doc Nothing reads a key of the application environment.
 -spec unknown_key(atom(), Hint :: string()) -> ok.

@@ -79,7 +79,7 @@ a_key_that_this_version_lacks_is_bad_config(_Config) ->
         end
      || {Key, Value} <- [
             {sandbox, strict},
-            {max_requests, 1000}, {max_rss, 1 bsl 30}, {max_shared_bytes, 1 bsl 30},
+            {max_shared_bytes, 1 bsl 30},
             {event_loop, uvloop}, {output, log}, {event_loop_pool_size, 2},
             {event_loop_pool_owngil, false}
         ]
