@@ -17,7 +17,7 @@
     env_new/1,
     launcher_open/0,
     launcher_join/2,
-    host_start/7,
+    host_start/8,
     host_kill/1,
     host_shutdown/1,
     lane_new/3,
@@ -139,10 +139,13 @@ launcher_open() ->
 launcher_join(_Launcher, _OsPid) ->
     ?NOT_LOADED.
 
-%% Settings: see struct ep_control_request.
--spec host_start(launcher(), pos_integer(), spin_ns(), binary(), binary(), binary(), Settings :: binary()) ->
+%% Settings: see struct ep_control_request. Origin: a worker that the launcher starts; a zygote; or
+%% a worker that the zygote with that id forks.
+-spec host_start(
+    launcher(), pos_integer(), spin_ns(), binary(), binary(), binary(), Settings :: binary(), Origin :: none | zygote | pos_integer()
+) ->
     {ok, host(), pos_integer()} | {error, atom()}.
-host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath, _Settings) ->
+host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath, _Settings, _Origin) ->
     ?NOT_LOADED.
 
 -spec host_kill(host()) -> ok.

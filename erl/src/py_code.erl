@@ -12,7 +12,7 @@
 
 -export([create_table/0, add_paths/1, paths/0, is_path/1, clear_paths/0]).
 -export([import/1, imports/0, is_import/1, clear_imports/0, import_into/4]).
--export([prologue/1, change/0, catch_up/2, mark/0, catch_up_since/2]).
+-export([prologue/1, whole/0, generation/0, change/0, catch_up/2, mark/0, catch_up_since/2]).
 -export([set_venv/1, venv/0, where/0]).
 -export([reload/1]).
 
@@ -27,8 +27,8 @@
 %% A moment: what came later is known by its numbers.
 -type mark() :: {change(), Number :: pos_integer()}.
 
-%% {{path, Path}, Number}, {{import, wanted()}, Number}, {{reload, Module}, Number}, {venv, venv()}
-%% and {change, change()}.
+%% {{path, Path}, Number}, {{import, wanted()}, Number}, {{reload, Module}, Number}, {venv, venv()},
+%% {change, change()} and {reloaded, Number}.
 -define(TABLE, ?MODULE).
 %% One that answers is enough; some may be busy.
 -define(ASKED, 8).
@@ -36,7 +36,7 @@
 -spec create_table() -> ok.
 create_table() ->
     _ = ets:new(?TABLE, [named_table, public, {read_concurrency, true}]),
-    true = ets:insert(?TABLE, {change, 0}),
+    true = ets:insert(?TABLE, [{change, 0}, {reloaded, 0}]),
     ok.
 
 %% @doc When this returns each context has them before its next request.
@@ -130,7 +130,7 @@ import_into(Ctx, Lane, Own, Timeout) ->
 -spec reload(binary()) -> ok | {error, [{py:context(), term()}]}.
 reload(Module) ->
     Number = erlang:unique_integer([monotonic, positive]),
-    true = ets:insert(?TABLE, {{reload, Module}, Number}),
+    true = ets:insert(?TABLE, [{{reload, Module}, Number}, {reloaded, Number}]),
     Answers = py_inquiry:ask(py_context_table:all(), first, reload, [Module, Number]),
     case [{Ctx, Reason} || {Ctx, Lane, Answer} <- Answers, {error, Reason} <- [reloaded(Lane, Answer)]] of
         [] -> ok;
@@ -221,7 +221,13 @@ tell() ->
     _ = py_inquiry:ask(py_context_table:all(), first, register, whole()),
     ok.
 
-%% The number first: what is read after it is not older.
+%% @doc What a Python that has been started before has not seen when this has changed.
+-spec generation() -> term().
+generation() ->
+    {change(), ets:lookup_element(?TABLE, reloaded, 2)}.
+
+%% @doc What is registered for all. The number first: what is read after it is not older.
+-spec whole() -> [term()].
 whole() ->
     Change = change(),
     case venv() of

@@ -343,7 +343,7 @@ member(#state{home = {group, _, _, _}, id = PoolAndNumber}) -> PoolAndNumber;
 member(_State) -> undefined.
 
 find_worker(#state{home = own, settings = Settings}, _Refused) ->
-    case py_worker_sup:start_worker(Settings#{places => 1}) of
+    case py_worker_sup:start_worker(Settings#{places => 1, zygote => preloaded_modules(Settings)}) of
         {ok, Worker} -> {ok, Worker, any};
         {error, Reason} -> {error, Reason}
     end;
@@ -351,13 +351,19 @@ find_worker(#state{home = shared, settings = Settings = #{mode := Mode}}, Refuse
     Kind = process_options(Settings),
     shared_worker({shared, Mode, Kind}, Kind#{places => ?CONTEXTS_MAX}, any, Refused);
 find_worker(#state{home = {group, Key, Places, Place}, settings = Settings}, Refused) ->
-    shared_worker(Key, (process_options(Settings))#{places => Places}, Place, Refused).
+    Options = (process_options(Settings))#{places => Places, zygote => preloaded_modules(Settings)},
+    shared_worker(Key, Options, Place, Refused).
 
 shared_worker(Key, Options, Place, Refused) ->
     case py_shared_worker:worker(Key, Options, Refused) of
         {ok, Worker} -> {ok, Worker, Place};
         {error, Reason} -> {error, Reason}
     end.
+
+%% What a zygote imports for the process; the context finds it there. Those without a pool that share
+%% a process may each have others.
+preloaded_modules(Settings) ->
+    [Module || {load, Module} <- maps:get(preload, Settings, [])].
 
 %% What contexts of one process have in common. Those of mode worker share its interpreter.
 process_options(Settings = #{mode := Mode}) ->

@@ -16,6 +16,7 @@
 %% | import_slow      | warning        | once a minute for a context                             |
 %% | runs_otherwise   | warning        | for each start of a pool that runs with other options   |
 %% | not_followed     | warning        | once a minute for a pool                                |
+%% | no_zygote        | warning        | once a minute for a list of modules                     |
 %% | unknown_key      | warning        | for each key of the application environment             |
 %%
 %% The one other event is logged by py_async, which users give the level `debug' to see it: what
@@ -27,7 +28,7 @@
 
 -export([create_table/0, died/1, stuck/4, start_failed/3, started_again/1, launcher_ended/1]).
 -export([context_ended/3, preload_failed/3, import_failed/4, import_slow/1, unknown_key/2]).
--export([runs_otherwise/2, not_followed/2]).
+-export([runs_otherwise/2, not_followed/2, no_zygote/2]).
 
 -export_type([death/0, member/0, ran/0]).
 
@@ -156,6 +157,15 @@ not_followed(Reason, Contexts) ->
         ?LOG_WARNING("a Python worker process for ~ts is to be replaced, and its successor does not come up (~0tP); it goes "
                      "on, and the replacement is tried again", [for(Contexts), Reason, 20],
                      meta(of_context(first([], Contexts)))),
+    ok.
+
+%% @doc Modules that cannot be imported once for all processes.
+-spec no_zygote([binary()], Why :: binary()) -> ok.
+no_zygote(Modules, Wrote) ->
+    Lines = py_stderr:last_lines(py_stderr:text(Wrote), ?LINES, ?CHARS),
+    is_due({no_zygote, Modules}) andalso
+        ?LOG_WARNING("each Python worker process imports ~ts by itself, and shares no memory for it: ~ts",
+                     [lists:join(", ", Modules), lists:join(" / ", [string:trim(L) || L <- Lines])], meta(#{stderr => Wrote})),
     ok.
 
 %% @doc Nothing reads a key of the application environment.

@@ -5,14 +5,14 @@
 %% {@link handle/3} first.
 %%
 %% ```
-%% asking --turn--> starting --ready--> warming --all understudies warm--> moving
+%% choosing --zygote, or none--> asking --turn--> starting --ready--> warming --all understudies warm--> moving
 %%   any of them --{failed, Reason}: the former process goes on, or another successor begins
 %% '''
 %%
 %% The former process serves all requests until each context moves, see {@link py_understudy}.
 -module(py_successor).
 
--export([new/0, handle/3, cast/2, is_cast/2, has_moved/1, kill/1, host/1]).
+-export([new/1, handle/3, cast/2, is_cast/2, has_moved/1, kill/1, host/1]).
 -export([limits/1, is_due/2, pause/3, look/2]).
 
 -export_type([next/0, limits/0, seen/0]).
@@ -25,7 +25,9 @@
 -define(PAGE, 4096).
 
 -record(next, {
-    phase = asking :: asking | starting | warming | moving,
+    phase = choosing :: choosing | asking | starting | warming | moving,
+    wish :: py_zygote:wish() | undefined,
+    origin = none :: none | pos_integer(),
     turn :: py_launcher:turn() | undefined,
     timer :: reference() | undefined,
     host :: ep_nif:host() | undefined,
@@ -42,14 +44,25 @@
 %% `ready': cast/2 is to be called. `moved': a context has.
 -type outcome() :: {wait | ready | moved, next()} | {failed, term(), next()} | unknown.
 
-%% @doc Asks for a turn to start.
--spec new() -> next().
-new() ->
-    #next{turn = py_launcher:want_turn()}.
+%% @doc Asks for a zygote, then for a turn to start.
+-spec new(py_worker:options()) -> next().
+new(Options) ->
+    case py_zygote:want(Options) of
+        none -> ask(#next{});
+        Wish -> #next{wish = Wish}
+    end.
+
+ask(Next) ->
+    Next#next{phase = asking, wish = undefined, turn = py_launcher:want_turn()}.
 
 %% @doc What a message of py_worker means to the successor. `unknown': it is not for it.
--spec handle(term(), next(), fun((ep_nif:launcher()) -> {ok, ep_nif:host(), pos_integer()} | {error, atom()})) ->
+-spec handle(term(), next(), fun((ep_nif:launcher(), none | pos_integer()) -> {ok, ep_nif:host(), pos_integer()} | {error, atom()})) ->
     outcome().
+handle({py_zygote, Wish, Answer}, Next = #next{phase = choosing, wish = Wish}, _Start) ->
+    true = demonitor(Wish, [flush]),
+    {wait, ask(Next#next{origin = case Answer of {ok, Id} -> Id; none -> none end})};
+handle({'DOWN', Wish, process, _, _}, Next = #next{phase = choosing, wish = Wish}, _Start) ->
+    {wait, ask(Next)};
 handle({py_launcher, Turn, Answer}, Next = #next{phase = asking, turn = Turn}, Start) ->
     started(Answer, Next, Start);
 handle({'DOWN', Turn, process, _, _}, Next = #next{turn = Turn, phase = asking}, _Start) ->
@@ -178,7 +191,7 @@ rss(OsPid) ->
 %% Internal
 
 started({ok, Launcher}, Next, Start) ->
-    case Start(Launcher) of
+    case Start(Launcher, Next#next.origin) of
         {ok, Host, Id} ->
             Timer = erlang:start_timer(?START_TIMEOUT_MS, self(), successor),
             {wait, Next#next{phase = starting, host = Host, id = Id, timer = Timer}};

@@ -4,7 +4,7 @@
 %% `cwd', `memory_limit' and `threads'.
 -module(py_surroundings).
 
--export([env/1, cwd/1, encode/1]).
+-export([env/1, cwd/1, encode/1, encode_all/1]).
 
 -export_type([variable/0, options/0]).
 
@@ -79,14 +79,20 @@ cwd(Value) ->
         {error, Why} -> {error, Why}
     end.
 
-%% @doc For {@link ep_nif:host_start/7}. A variable may come twice; the later one counts.
+%% @doc For {@link ep_nif:host_start/8}. A variable may come twice; the later one counts.
 -spec encode(options()) -> binary().
 encode(Options) ->
-    Env = threads(maps:get(threads, Options, default)) ++ maps:get(env, Options, []),
-    case {maps:get(cwd, Options, <<>>), limit(maps:get(memory_limit, Options, infinity)), Env} of
-        {<<>>, <<>>, []} -> <<>>;
-        {Cwd, Limit, _} -> iolist_to_binary([Cwd, 0, Limit, 0 | [variable(Variable) || Variable <- Env]])
+    case encode_all(Options) of
+        <<0, 0>> -> <<>>;
+        Settings -> Settings
     end.
+
+%% @doc The same, also where there is nothing to set.
+-spec encode_all(options()) -> binary().
+encode_all(Options) ->
+    Env = threads(maps:get(threads, Options, default)) ++ maps:get(env, Options, []),
+    Limit = limit(maps:get(memory_limit, Options, infinity)),
+    iolist_to_binary([maps:get(cwd, Options, <<>>), 0, Limit, 0 | [variable(Variable) || Variable <- Env]]).
 
 limit(infinity) -> <<>>;
 limit(Bytes) -> integer_to_binary(Bytes).

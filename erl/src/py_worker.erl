@@ -26,6 +26,8 @@
     python := binary(),
     spin_us := auto | 0..1000,
     kill_after := timeout(),
+    %% modules of a zygote that forks the process
+    zygote => [binary()],
     _ => _
 }.
 %% id: of the context. place: the number in the process that is wanted, if it is free. preloads: how many
@@ -45,6 +47,8 @@
 
 -define(ATTACH_TIMEOUT_MS, 5000).
 -define(START_TIMEOUT_S, 60).
+%% A zygote that takes so long to fork is stuck.
+-define(FORK_TIMEOUT_MS, 2000).
 -define(STOP_TIMEOUT_MS, 5000).
 -define(KILL_TIMEOUT_MS, 1000).
 %% One that is up for so long does not die young.
@@ -72,6 +76,11 @@
     id :: pos_integer() | undefined,
     phase = asking :: asking | starting | ready | waiting | stopping,
     turn :: py_launcher:turn() | undefined,
+    wish :: py_zygote:wish() | undefined,
+    %% the zygote that forks it
+    origin = none :: none | pos_integer(),
+    %% the last one that a zygote forked did not come up
+    is_cold = false :: boolean(),
     os_pid :: integer() | undefined,
     %% the configured Python was one of a virtual environment
     is_venv :: boolean(),
@@ -150,7 +159,7 @@ handle_cast(Request, _State) ->
 handle_info(Message, State = #state{next = undefined}) ->
     info(Message, State);
 handle_info(Message, State = #state{next = Next}) ->
-    case py_successor:handle(Message, Next, fun(Launcher) -> host_start(Launcher, State) end) of
+    case py_successor:handle(Message, Next, fun(Launcher, Origin) -> host_start(Launcher, Origin, State) end) of
         unknown -> info(Message, State);
         {wait, Waiting} -> {noreply, State#state{next = Waiting}};
         {ready, Ready} -> {noreply, cast(State#state{next = Ready})};
@@ -162,6 +171,14 @@ info({py_host, Id, Event}, State = #state{id = Id}) ->
     host_event(Event, State);
 info({py_launcher, Turn, Answer}, State = #state{phase = asking, turn = Turn}) ->
     {noreply, turn(Answer, State)};
+info({py_zygote, Wish, Answer}, State = #state{phase = asking, wish = Wish}) ->
+    true = demonitor(Wish, [flush]),
+    {noreply, ask_turn(State#state{origin = case Answer of {ok, Id} -> Id; none -> none end})};
+info({'DOWN', Wish, process, _, _}, State = #state{phase = asking, wish = Wish}) ->
+    {noreply, ask_turn(State)};
+info({timeout, Timer, fork_timeout}, State = #state{phase = starting, timer = Timer, origin = Origin}) ->
+    ok = py_zygote:suspect(Origin),
+    {noreply, set_timer(?START_TIMEOUT_S * 1000, start_timeout, State)};
 info({'DOWN', Turn, process, _, _}, State = #state{turn = Turn}) ->
     {noreply, launcher_down(State#state{turn = undefined})};
 info({'DOWN', _, process, Context, _}, State) ->
@@ -217,8 +234,16 @@ terminate(_Reason, #state{host = Host}) ->
 
 %% Starting
 
-ask(State) ->
-    State#state{phase = asking, turn = py_launcher:want_turn(), is_orphan = false}.
+ask(State = #state{is_cold = true}) ->
+    ask_turn(State#state{is_cold = false});
+ask(State = #state{options = Options}) ->
+    case py_zygote:want(Options) of
+        none -> ask_turn(State);
+        Wish -> State#state{phase = asking, wish = Wish, origin = none}
+    end.
+
+ask_turn(State) ->
+    State#state{phase = asking, wish = undefined, turn = py_launcher:want_turn(), is_orphan = false}.
 
 turn({ok, Launcher}, State = #state{options = #{python := Python}, is_venv = IsVenv}) ->
     case py_interpreter:look(Python, IsVenv) of
@@ -228,18 +253,18 @@ turn({ok, Launcher}, State = #state{options = #{python := Python}, is_venv = IsV
 turn({error, Reason}, State) ->
     not_started({launcher, Reason}, <<>>, State).
 
-host_start(Launcher, #state{options = Options}) ->
+host_start(Launcher, Origin, #state{options = Options}) ->
     #{places := Places, python := Python, spin_us := SpinUs} = Options,
-    SpinNs = py_config:worker_spin_ns(SpinUs),
-    ep_nif:host_start(
-        Launcher, Places, SpinNs, py_paths:worker(), Python, py_paths:python_modules(), py_surroundings:encode(Options)
-    ).
+    py_zygote:host_start(Launcher, Places, py_config:worker_spin_ns(SpinUs), Python, Options, Origin).
 
-start(Launcher, State) ->
-    case host_start(Launcher, State) of
+start(Launcher, State = #state{origin = Origin}) ->
+    case host_start(Launcher, Origin, State) of
         {ok, Host, Id} ->
             Started = State#state{phase = starting, host = Host, id = Id, is_too_slow = false},
-            set_timer(?START_TIMEOUT_S * 1000, start_timeout, Started);
+            case Origin of
+                none -> set_timer(?START_TIMEOUT_S * 1000, start_timeout, Started);
+                _ -> set_timer(?FORK_TIMEOUT_MS, fork_timeout, Started)
+            end;
         {error, Gone} when Gone =:= epipe; Gone =:= econnreset; Gone =:= enotconn ->
             ok = py_launcher:lost(Launcher),
             ask_again(?AGAIN_MS, State);
@@ -276,6 +301,8 @@ release(State = #state{turn = Turn}) ->
 
 %% What the process does
 
+host_event({spawned, OsPid}, State = #state{phase = starting}) ->
+    {noreply, set_timer(?START_TIMEOUT_S * 1000, start_timeout, State#state{os_pid = OsPid})};
 host_event({spawned, OsPid}, State) ->
     {noreply, State#state{os_pid = OsPid}};
 host_event({ready, OsPid, Version, OwnGil, FreeThreaded}, State = #state{phase = starting}) ->
@@ -303,6 +330,10 @@ exited(Reason, Known, State, Former = #state{phase = Phase, is_orphan = IsOrphan
     Next = case IsOrphan of true -> launcher; false -> again end,
     Phase =/= ready orelse log_death(Reason, Known, Next, Former),
     ask_again(?AGAIN_MS, State);
+%% Perhaps the zygote has died. Without one the start says what is wrong.
+exited(Reason, _Known, State, #state{phase = starting, origin = Origin}) when Origin =/= none ->
+    Reason =:= esrch orelse py_zygote:failed(Origin),
+    ask_again(0, State#state{is_cold = true, origin = none});
 exited(Reason, Known, State, Former = #state{phase = ready}) ->
     died(how(Reason, Former), Reason, Known, State, Former);
 exited(_Reason, #{stderr := Wrote}, State, #state{is_too_slow = true}) ->
@@ -377,7 +408,7 @@ look_again(Ms, State = #state{id = Id}) ->
 look(State = #state{limits = Limits, os_pid = OsPid, tenants = Tenants, seen = Before}) ->
     Seen = py_successor:look([Lane || #tenant{wanted = #{lane := Lane}} <- maps:values(Tenants)], OsPid),
     case py_successor:is_due(Seen, Limits) of
-        true -> State#state{next = py_successor:new(), seen = undefined};
+        true -> State#state{next = py_successor:new(State#state.options), seen = undefined};
         false when Before =:= undefined -> look_again(py_successor:pause(Seen, Seen, Limits), State#state{seen = Seen});
         false -> look_again(py_successor:pause(Seen, Before, Limits), State#state{seen = Seen})
     end.
@@ -431,7 +462,7 @@ not_followed(Reason, State = #state{next = Next, tenants = Tenants, patience = P
             ask_again(?AGAIN_MS, Stayed);
         %% Those that have moved have no process: another one at once.
         {_, true} ->
-            Stayed#state{next = py_successor:new()};
+            Stayed#state{next = py_successor:new(State#state.options)};
         {_, false} ->
             ok = py_report:not_followed(Reason, members(State)),
             look_again(Ms, Stayed)

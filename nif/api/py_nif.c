@@ -168,7 +168,7 @@ static ErlNifFunc functions[] = {
     {"env_new", 1, env_new_nif, 0},
     {"launcher_open", 0, launcher_open_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"launcher_join", 2, launcher_join_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
-    {"host_start", 7, host_start_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"host_start", 8, host_start_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"host_kill", 1, host_kill_nif, 0},
     {"host_shutdown", 1, host_shutdown_nif, 0},
     {"lane_new", 3, lane_new_nif, 0},

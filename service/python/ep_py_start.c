@@ -105,9 +105,10 @@ static void say_status(PyStatus status, char *ret_why, size_t why_size)
                        PY_MAJOR_VERSION, PY_MINOR_VERSION);
 }
 
+static struct ep_py_signals signals; /* as they were before */
+
 int ep_py_start(const char *python_path, const char *module_path, char *ret_why, size_t why_size)
 {
-    struct ep_py_signals signals;
     PyConfig config;
 
     ep_py_signal_note(&signals);
@@ -131,6 +132,12 @@ int ep_py_start(const char *python_path, const char *module_path, char *ret_why,
     ep_py_signal_install(&signals);
     ep_py_interp_leave_first();
     return 0;
+}
+
+void ep_py_start_again(void)
+{
+    ep_py_fork_become_worker();
+    ep_py_signal_install(&signals);
 }
 
 void ep_py_start_describe(struct ep_buf *buf)
