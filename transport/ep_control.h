@@ -34,7 +34,7 @@ struct ep_control_request {
     uint32_t version;
     uint32_t kind; /* enum ep_control_request_kind */
     uint64_t worker_id;
-    uint64_t zygote_id; /* FORK: worker_id of the ZYGOTE */
+    uint64_t zygote_id;                      /* FORK: worker_id of the ZYGOTE */
     char worker_path[EP_CONTROL_STRING_MAX]; /* the program to execute */
     char python_path[EP_CONTROL_STRING_MAX]; /* sys.executable, "" for the default */
     char module_path[EP_CONTROL_STRING_MAX]; /* directory of the package erlang */

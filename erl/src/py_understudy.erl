@@ -59,7 +59,7 @@ init(Worker, Host, Place, Context, Tenant) ->
     move(maps:get(lane, Tenant), Own, Worker, Since, 0).
 
 lane() ->
-    case ep_nif:lane_new({0, 0}, ?LANE_BYTES) of
+    case ep_nif:lane_new({0, 0}, ?LANE_BYTES, py_options:style(none, list)) of
         {error, Reason} -> exit({lane, Reason});
         Lane -> Lane
     end.

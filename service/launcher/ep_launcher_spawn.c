@@ -160,7 +160,8 @@ static _Noreturn void become_worker(const struct ep_control_request *request, co
         _exit(EP_EXIT_NOT_EXECUTED);
     reset_signals();
     set_limits();
-    (void)snprintf(mark, sizeof(mark), EP_LAUNCHER_MARK "=" EP_LAUNCHER_MARK_FORMAT, (long)getpid());
+    (void)snprintf(mark, sizeof(mark), EP_LAUNCHER_MARK "=" EP_LAUNCHER_MARK_FORMAT,
+                   (long)getpid());
     int rc = place_fds(fds, n_fds);
     if (rc < 0)
         give_up("cannot place the descriptors of a worker", "", -rc);
@@ -188,8 +189,8 @@ static int open_zygote(const struct ep_control_request *request, int ret_ends[2]
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
-    int rc = ep_fdpass_send(ends[0], request, ep_control_request_size(request->settings_size), NULL,
-                            0);
+    int rc =
+        ep_fdpass_send(ends[0], request, ep_control_request_size(request->settings_size), NULL, 0);
     if (rc < 0) {
         close_ends(ends);
         return rc;

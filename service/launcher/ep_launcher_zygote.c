@@ -51,10 +51,8 @@ int ep_launcher_zygote_fork(struct ep_launcher_table *table,
         ep_tail_finish(&tail);
         return rc == -EPIPE ? -ESRCH : rc;
     }
-    table->workers[table->count++] = (struct ep_launcher_worker){.id = request->worker_id,
-                                                                  .zygote = -1,
-                                                                  .zygote_id = request->zygote_id,
-                                                                  .tail = tail};
+    table->workers[table->count++] = (struct ep_launcher_worker){
+        .id = request->worker_id, .zygote = -1, .zygote_id = request->zygote_id, .tail = tail};
     return 0;
 }
 

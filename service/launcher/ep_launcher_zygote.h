@@ -29,8 +29,7 @@ extern "C" {
 /* Asks the zygote for a worker with these fds, and adds it without a pid.
  * -ESRCH: there is no such zygote.  -EAGAIN: it has so much to do. */
 int ep_launcher_zygote_fork(struct ep_launcher_table *table,
-                            const struct ep_control_request *request,
-                            const int fds[EP_WORKER_FDS]);
+                            const struct ep_control_request *request, const int fds[EP_WORKER_FDS]);
 
 /* Reads what zygotes say. Returns whether there is an event for the VM, SPAWNED with its pidfd
  * or FAILED; *ret_pidfd is the caller's, -1: none. *ret_known, if not -1, is to be closed when

@@ -86,9 +86,10 @@ static void say_status(PyStatus status, char *ret_why, size_t why_size)
     if (n < 0 || (size_t)n >= why_size)
         return;
     if (getrlimit(RLIMIT_DATA, &memory) == 0 && memory.rlim_cur != RLIM_INFINITY) {
-        (void)snprintf(ret_why + n, why_size - (size_t)n,
-                       "; see whether it starts with more than the %llu bytes that memory_limit allows",
-                       (unsigned long long)memory.rlim_cur);
+        (void)snprintf(
+            ret_why + n, why_size - (size_t)n,
+            "; see whether it starts with more than the %llu bytes that memory_limit allows",
+            (unsigned long long)memory.rlim_cur);
         return;
     }
     if (strstr(what, "site module") != NULL)

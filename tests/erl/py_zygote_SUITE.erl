@@ -51,6 +51,7 @@ init_per_testcase(Case, Config) ->
     Dir = filename:join(proplists:get_value(priv_dir, Config), Case),
     ok = filelib:ensure_dir(filename:join(Dir, "x")),
     Imported = filename:join(Dir, "imported"),
+    _ = file:delete(Imported),
     ok = write(Dir, "ep_forked", [
         "import os, random\nwith open('", Imported, "', 'a') as f: f.write('x')\nPID = os.getpid()\n",
         "forks = []\nos.register_at_fork(before=lambda: forks.append('before'), after_in_child=lambda: forks.append('child'))\n"

@@ -12,6 +12,7 @@ import sys
 import threading
 
 import erlang._imports as _imports
+import erlang._maintenance  # noqa: F401: each worker needs it at once
 import erlang._paths as _paths
 
 
