@@ -351,7 +351,9 @@ find_worker(#state{home = shared, settings = Settings = #{mode := Mode}}, Refuse
     Kind = process_options(Settings),
     shared_worker({shared, Mode, Kind}, Kind#{places => ?CONTEXTS_MAX}, any, Refused);
 find_worker(#state{home = {group, Key, Places, Place}, settings = Settings}, Refused) ->
-    Options = (process_options(Settings))#{places => Places, zygote => preloaded_modules(Settings)},
+    Options = (process_options(Settings))#{
+        places => Places, zygote => preloaded_modules(Settings), paths => maps:get(paths, Settings, [])
+    },
     shared_worker(Key, Options, Place, Refused).
 
 shared_worker(Key, Options, Place, Refused) ->

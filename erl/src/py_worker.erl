@@ -308,6 +308,7 @@ host_event({spawned, OsPid}, State) ->
 host_event({ready, OsPid, Version, OwnGil, FreeThreaded}, State = #state{phase = starting}) ->
     ok = py_python:learn(Version, OwnGil, FreeThreaded),
     State#state.turn =:= undefined orelse py_launcher:end_turn(State#state.turn, up),
+    State#state.origin =:= none orelse py_zygote:forked(State#state.origin),
     Ready = State#state{phase = ready, os_pid = OsPid, is_settled = false},
     Places = lists:sort(maps:keys(Ready#state.tenants)),
     {noreply, look_later(lists:foldl(fun attach_lane/2, set_timer(?YOUNG_MS, settled, Ready), Places))};

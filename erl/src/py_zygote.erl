@@ -14,7 +14,7 @@
 -module(py_zygote).
 -behaviour(gen_server).
 
--export([start_link/0, want/1, failed/1, suspect/1, host_start/6]).
+-export([start_link/0, want/1, forked/1, failed/1, suspect/1, host_start/6]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([wish/0]).
@@ -67,6 +67,11 @@ want(#{zygote := [_ | _]} = Options) ->
 want(_Options) ->
     none.
 
+%% @doc A worker that it has forked is up.
+-spec forked(Id :: pos_integer()) -> ok.
+forked(Id) ->
+    gen_server:cast(?MODULE, {forked, Id}).
+
 %% @doc A worker that it has forked did not come up.
 -spec failed(Id :: pos_integer()) -> ok.
 failed(Id) ->
@@ -99,6 +104,8 @@ handle_call(Request, _From, _State) ->
 handle_cast({want, Pid, Wish, Kind}, State = #state{zygotes = Zygotes}) ->
     Zygote = used(Pid, current(Kind, maps:get(Kind, Zygotes, none))),
     {noreply, put(Kind, answer({Pid, Wish}, Zygote), State)};
+handle_cast({forked, Id}, State) ->
+    {noreply, with(Id, fun(_Kind, Zygote) -> Zygote#zygote{failures = 0} end, State)};
 handle_cast({failed, Id}, State) ->
     {noreply, with(Id, fun fork_failed/2, State)};
 handle_cast({suspect, Id}, State) ->
