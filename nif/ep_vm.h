@@ -21,6 +21,7 @@
  *   slots.lock            who waits for a slot
  *   vm->arrays->lock      arrays in shared memory
  *   host->reclaim, vm->runner_lock   nothing is locked after these
+ * Two of one rank: see ep_move.c.
  * None is ever held while Python runs, or while a term is converted; but for the short ones of
  * SENDs, see ep_letter.h.
  *
@@ -40,7 +41,7 @@
 
 /* Bump when a structure that outlives an instance of the library changes: a lane, its calls, or
  * one below. No hot upgrade then. */
-#define EP_VM_VERSION 13u
+#define EP_VM_VERSION 14u
 
 struct ep_lane;
 struct ep_call;

@@ -17,7 +17,7 @@
     env_new/1,
     launcher_open/0,
     launcher_join/2,
-    host_start/7,
+    host_start/8,
     host_kill/1,
     host_shutdown/1,
     lane_new/3,
@@ -28,6 +28,9 @@
     lane_interrupt/2,
     lane_interrupt_import/2,
     lane_is_idle/1,
+    lane_move/2,
+    lane_stay/1,
+    lane_requests/1,
     lane_is_importing/1,
     lane_expire/2,
     lane_stats/1,
@@ -145,10 +148,13 @@ launcher_open() ->
 launcher_join(_Launcher, _OsPid) ->
     ?NOT_LOADED.
 
-%% Settings: see struct ep_control_request.
--spec host_start(launcher(), pos_integer(), spin_ns(), binary(), binary(), binary(), Settings :: binary()) ->
+%% Settings: see struct ep_control_request. Origin: a worker that the launcher starts; a zygote; or
+%% a worker that the zygote with that id forks.
+-spec host_start(
+    launcher(), pos_integer(), spin_ns(), binary(), binary(), binary(), Settings :: binary(), Origin :: none | zygote | pos_integer()
+) ->
     {ok, host(), pos_integer()} | {error, atom()}.
-host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath, _Settings) ->
+host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath, _Settings, _Origin) ->
     ?NOT_LOADED.
 
 -spec host_kill(host()) -> ok.
@@ -207,6 +213,22 @@ lane_is_importing(_Lane) ->
 
 -spec lane_is_idle(lane()) -> boolean().
 lane_is_idle(_Lane) ->
+    ?NOT_LOADED.
+
+%% One try to give the lane the worker process of its understudy, which gets that of the lane.
+%% `again': a request runs still; those that come from now on wait for the next try, or for
+%% lane_stay/1.
+-spec lane_move(lane(), Understudy :: lane()) -> ok | again | {error, atom()}.
+lane_move(_Lane, _Understudy) ->
+    ?NOT_LOADED.
+
+-spec lane_stay(lane()) -> ok.
+lane_stay(_Lane) ->
+    ?NOT_LOADED.
+
+%% Sent to its present worker process; nested requests do not count.
+-spec lane_requests(lane()) -> non_neg_integer().
+lane_requests(_Lane) ->
     ?NOT_LOADED.
 
 -spec lane_stats(lane()) -> map().

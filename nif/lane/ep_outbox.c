@@ -131,6 +131,11 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
 /* Uncounts a message that leaves a queue, and frees it. */
 static void free_queued(struct ep_lane *lane, struct ep_queued *queued)
 {
+    if (queued == lane->outbox.hold) {
+        lane->outbox.hold = NULL;
+        free(queued);
+        return;
+    }
     if (queued->head.kind == EP_KIND_ANSWER) {
         lane->outbox.answers--;
         lane->outbox.answer_bytes -= queued->length;
@@ -245,6 +250,8 @@ static void flush(struct ep_lane *lane, bool urgent)
 
     while (queue->first != NULL) {
         struct ep_queued *queued = queue->first;
+        if (queued == lane->outbox.hold)
+            break;
         int rc =
             publish(lane, urgent, queued->call, &queued->head, queued->bytes, queued->length, NULL);
         if (is_full(lane, rc))
@@ -253,6 +260,43 @@ static void flush(struct ep_lane *lane, bool urgent)
         if (queue->first == NULL)
             queue->last = &queue->first;
         free_queued(lane, queued);
+    }
+}
+
+int ep_outbox_hold(struct ep_lane *lane)
+{
+    struct ep_queue *queue = &lane->outbox.calls;
+
+    if (lane->outbox.hold != NULL)
+        return 0;
+    struct ep_queued *hold = calloc(1, sizeof(*hold));
+    if (hold == NULL)
+        return -ENOMEM;
+    /* SUBTLE: not counted in n_queued, for no reply makes room for it. */
+    lane->outbox.hold = hold;
+    *queue->last = hold;
+    queue->last = &hold->next;
+    return 0;
+}
+
+bool ep_outbox_is_held(const struct ep_lane *lane)
+{
+    return lane->outbox.hold != NULL && lane->outbox.calls.first == lane->outbox.hold;
+}
+
+void ep_outbox_release(struct ep_lane *lane)
+{
+    struct ep_queue *queue = &lane->outbox.calls;
+
+    for (struct ep_queued **at = &queue->first; *at != NULL; at = &(*at)->next) {
+        struct ep_queued *hold = *at;
+        if (hold != lane->outbox.hold)
+            continue;
+        *at = hold->next;
+        if (*at == NULL)
+            queue->last = at;
+        free_queued(lane, hold);
+        return;
     }
 }
 

@@ -41,6 +41,17 @@ void ep_outbox_clear(struct ep_lane *lane);
  * hold a scheduler too long. */
 void ep_outbox_flush(struct ep_lane *lane);
 
+/* Has the requests that come from now on wait in the queue; those before go on. Again while it
+ * holds: nothing. Nested requests, outcomes and cancels are not held. Under the producer lock.
+ * -ENOMEM. */
+int ep_outbox_hold(struct ep_lane *lane);
+
+/* Whether it holds, and none that came before waits in the queue. Under the producer lock. */
+bool ep_outbox_is_held(const struct ep_lane *lane);
+
+/* Holds no longer; the caller flushes. Under the producer lock. */
+void ep_outbox_release(struct ep_lane *lane);
+
 /* Moves the request into a block of shared memory that has room for n more bytes. */
 void ep_outbox_stage(struct ep_stage *stage, struct ep_buf *buf, size_t n);
 

@@ -159,8 +159,12 @@ static int send_spawn(struct ep_launcher *launcher, struct ep_host *host,
         return -ENOMEM;
     memset(request, 0, ep_control_request_size(0));
     request->version = EP_CONTROL_VERSION;
-    request->kind = EP_CONTROL_SPAWN;
+    static const uint32_t kinds[] = {[EP_HOST_STARTED] = EP_CONTROL_SPAWN,
+                                     [EP_HOST_ZYGOTE] = EP_CONTROL_ZYGOTE,
+                                     [EP_HOST_FORKED] = EP_CONTROL_FORK};
+    request->kind = kinds[options->origin];
     request->worker_id = host->id;
+    request->zygote_id = options->zygote_id;
     memcpy(request->worker_path, options->worker_path, sizeof(request->worker_path));
     memcpy(request->python_path, options->python_path, sizeof(request->python_path));
     memcpy(request->module_path, options->module_path, sizeof(request->module_path));

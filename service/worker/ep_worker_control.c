@@ -226,7 +226,7 @@ static void send_arrays(uint8_t aux, uint64_t subject, const struct ep_buf *payl
     (void)ep_worker_note_send(array_worker, &note);
 }
 
-static void say_hello(struct ep_worker *worker)
+void ep_worker_control_greet(struct ep_worker *worker)
 {
     struct ep_worker_note note = {.kind = EP_KIND_HELLO};
     struct ep_buf buf;
@@ -250,6 +250,6 @@ int ep_worker_control_start(struct ep_worker *worker)
     int rc = ep_thread_start(watch_vm, worker, HELPER_STACK_SIZE, false);
     if (rc < 0)
         return rc;
-    say_hello(worker);
+    ep_worker_control_greet(worker);
     return ep_thread_start(serve_control, worker, HELPER_STACK_SIZE, false);
 }

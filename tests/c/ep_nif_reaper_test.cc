@@ -29,7 +29,7 @@ std::string start_host(Process *owner, const Launcher &launcher)
     Term path = binary("/");
     return owner
         ->call("host_start", {launcher.term(), integer(1), tuple({integer(0), integer(0)}), path,
-                              path, path, binary("")})
+                              path, path, binary(""), atom("none")})
         .text();
 }
 
