@@ -34,6 +34,7 @@
     cwd := binary(),
     %% the same
     imports := [py_code:wanted()],
+    event_loop := asyncio | uvloop,
     preload := [preload()]
 }.
 %% What a context does before any request: imports a module, runs code.
@@ -53,12 +54,13 @@
     env := [py_surroundings:variable()],
     cwd := binary(),
     imports := [py_code:wanted()],
+    event_loop := asyncio | uvloop,
     preload := [preload()]
 }.
 
 %% Of pools and of single contexts.
 -define(SHARED_OPTIONS, [
-    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd
+    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd, event_loop
 ]).
 -define(KEYS, [
     num_contexts,
@@ -78,6 +80,7 @@
     cwd,
     imports,
     preload,
+    event_loop,
     pools
 ]).
 %% Keys of the application environment, and options, that this version does not have: to
@@ -88,7 +91,6 @@
     memory_limit,
     sandbox,
     threads,
-    event_loop,
     output
 ]).
 -define(LACKING, [max_shared_bytes, event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
@@ -136,7 +138,10 @@ pool_options(Options) ->
         Contexts = option(contexts, num_contexts, Options),
         Mode = option(mode, context_mode, Options),
         Workers = workers(option(num_workers, num_workers, Options), Mode, Contexts),
-        {ok, (shared_options(Options))#{
+        Shared = #{event_loop := Loop} = shared_options(Options),
+        Mode =:= owngil andalso Loop =:= uvloop andalso
+            bad(event_loop, uvloop, "uvloop does not support sub-interpreters, and the mode is owngil"),
+        {ok, Shared#{
             contexts => Contexts,
             mode => Mode,
             num_workers => min(Workers, Contexts),
@@ -216,7 +221,8 @@ shared_options(Options) ->
         paths => check(paths, maps:get(paths, Options, [])),
         imports => check(imports, maps:get(imports, Options, [])),
         env => environment_of(Options),
-        cwd => option(cwd, cwd, Options)
+        cwd => option(cwd, cwd, Options),
+        event_loop => option(event_loop, event_loop, Options)
     }.
 
 %% Code, or modules like those of a pool.
@@ -269,6 +275,7 @@ default(paths) -> [];
 default(env) -> [];
 default(imports) -> [];
 default(preload) -> [];
+default(event_loop) -> asyncio;
 default(pools) -> [];
 default(cwd) -> <<>>;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
@@ -344,6 +351,9 @@ check(preload, Modules) ->
     is_list(Modules) andalso length(Modules) >= 0 andalso lists:all(fun is_atom/1, Modules) orelse
         bad(preload, Modules, "must be a list of modules, atoms"),
     [{load, atom_to_binary(Module)} || Module <- Modules];
+check(event_loop, Loop) ->
+    Loop =:= asyncio orelse Loop =:= uvloop orelse bad(event_loop, Loop, "must be asyncio or uvloop"),
+    Loop;
 check(register, Names) ->
     is_list(Names) andalso length(Names) >= 0 orelse bad(register, Names, "must be a list of modules"),
     [registered(Name, Names) || Name <- Names];

@@ -14,6 +14,7 @@
 /* Flags of a request, beside EP_FLAG_TRACEBACK, which the wire has. */
 #define PY_NIF_FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
 #define PY_NIF_FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
+#define PY_NIF_FLAG_TASK 0x400u     /* for the event loop: see ep_task.h */
 
 /* How a request wants its answer, if not as its lane. Each bit counts if it is said to: if
  * the bit so much higher is set, too. */

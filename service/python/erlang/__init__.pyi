@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types of the package erlang, for type checkers and editors."""
 
+import asyncio
 import functools
-from typing import Any, Literal, NoReturn, final
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Literal, NoReturn, TypeVar, final
 
 __all__ = [
     "Atom",
@@ -11,10 +13,14 @@ __all__ = [
     "Pid",
     "ProcessError",
     "Ref",
+    "async_call",
     "atom",
     "call",
     "reply",
+    "run",
     "send",
+    "sleep",
+    "spawn_task",
     "state_clear",
     "state_decr",
     "state_delete",
@@ -74,10 +80,16 @@ class CallbackError(RuntimeError):
 class ProcessError(Exception):
     """The Erlang process that a message was for is not alive."""
 
+_T = TypeVar("_T")
+
+def async_call(name: str, /, *args: object) -> asyncio.Future[Any]: ...
 def atom(name: str, /) -> Atom: ...
 def call(name: str, /, *args: object) -> Any: ...
 def reply(pid: Pid, term: object, /) -> Literal[True]: ...
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T: ...
 def send(pid: Pid, term: object, /) -> None: ...
+def sleep(seconds: float) -> Awaitable[None]: ...  # in a running event loop; elsewhere it waits, and returns None
+def spawn_task(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.Task[_T]: ...
 def state_clear() -> None: ...
 def state_decr(key: object, n: int = 1, /) -> int | Any: ...  # ('error', 'full') with a new key and max_state_entries
 def state_delete(key: object, /) -> None: ...
