@@ -20,6 +20,7 @@
  *   lane->returns.lock    the ring that hands blocks back
  *   slots.lock            who waits for a slot
  *   vm->arrays->lock      arrays in shared memory
+ *   host->notes_lock      the call ring of the control lane, and what waits for room there
  *   host->reclaim, vm->runner_lock   nothing is locked after these
  * Two of one rank: see ep_move.c.
  * None is ever held while Python runs, or while a term is converted; but for the short ones of
@@ -41,7 +42,7 @@
 
 /* Bump when a structure that outlives an instance of the library changes: a lane, its calls, or
  * one below. No hot upgrade then. */
-#define EP_VM_VERSION 14u
+#define EP_VM_VERSION 15u
 
 struct ep_lane;
 struct ep_call;
@@ -101,11 +102,14 @@ struct ep_host {
     uint64_t next_inquiry;          /* under lock */
     bool greeted;                   /* HELLO has come; the reaper's */
     uint32_t questions;             /* of Python threads, open; under lock */
-    uint32_t thread_late;           /* replies of threads to calls that have ended; under lock */
-    struct ep_queue notes;          /* see ep_note.h; under lock */
+    _Atomic uint32_t thread_late;   /* replies of threads to calls that have ended */
+    pthread_mutex_t notes_lock;     /* the call ring of the control lane, and the next four */
+    struct ep_queue notes;          /* see ep_note.h */
     uint32_t n_notes, n_interrupts; /* all of them; of these, interrupts */
     size_t note_bytes;
-    uint64_t still_at, still_ns; /* notes taken when it last stood still, and since when */
+    uint64_t still_at, still_ns; /* notes taken when it last stood still, and since when; under
+                                    lock */
+    _Atomic uint32_t tasks;      /* open ones, of all lanes; see ep_task.h */
     _Atomic bool wants_round;    /* the reaper shall look at its lanes, see ep_wake_for_round() */
     _Atomic int64_t os_pid;
     _Atomic int kill_pidfd; /* pidfd, for ep_peer_kill(); -1 until spawned */

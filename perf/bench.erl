@@ -20,6 +20,7 @@ sections() ->
         {"quiet", bench_quiet},
         {"callbacks", bench_callbacks},
         {"messages", bench_messages},
+        {"asyncio", bench_asyncio},
         {"parallel", bench_parallel}
     ].
 

@@ -20,7 +20,7 @@ judge(Results) ->
         end
     end,
     latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ arrays(Get) ++ quiet(Get) ++ callbacks(Get) ++
-        messages(Get) ++ parallel(Get).
+        messages(Get) ++ asyncio(Get) ++ parallel(Get).
 
 latency(Get) ->
     lists:append([
@@ -69,6 +69,20 @@ messages(Get) ->
     [
         bar("messages/s of a loop / calls/s of one caller", quotient(1, Get("erlang.send from Python", ratio)), at_least, 0.5),
         bar("a million messages: MiB in the VM", Get("a million messages, memory of the VM grows by", median), at_most, 64)
+    ].
+
+asyncio(Get) ->
+    [
+        bar("py:async_call / run_coroutine_threadsafe", Get("py:async_call, one caller, median", ratio),
+            at_most, 1.0),
+        bar("tasks/s of 64 callers / create_task alone", Get("py:async_call, 64 callers", ratio),
+            at_least, 0.4),
+        bar("10000 tasks that sleep for 1 s: ms", Get("10000 tasks that sleep for 1 s", median), at_most,
+            2000),
+        bar("erlang.async_call / erlang.call", Get("erlang.async_call, 10000 outstanding", ratio),
+            at_least, 0.1),
+        bar("a plain call beside a loop / without", Get("a plain call beside a loop", ratio), at_most,
+            1.05)
     ].
 
 payload(Get) ->

@@ -47,7 +47,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 10u
+#define EP_LAYOUT_VERSION 12u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -68,10 +68,14 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #define EP_SLAB_KEEP (UINT64_C(64) << 20)
 #define EP_INLINE_MAX 192u
 
-/* Questions that Python threads of one worker may have open. The worker lets a thread wait
- * with its question at the first, so that only one that lies comes to the second. */
+/* Questions that Python threads of one worker and its coroutines may have open together, and
+ * those of coroutines alone. The worker lets a thread wait with its question at the first and
+ * refuses that of a coroutine at either, so that only one that lies comes to the third. */
 #define EP_THREAD_QUESTIONS_MAX 12000u
+#define EP_AWAITED_QUESTIONS_MAX 10000u
 #define EP_QUESTIONS_MAX 12500u
+/* Tasks of event loops that one worker may have open. */
+#define EP_TASKS_MAX 32768u
 /* Bytes of START: paths, mostly. They fit into the slab of a lane that is new. */
 #define EP_PROLOGUE_MAX (64u << 20)
 /* Bytes of MAINTAINED: a few numbers, or an error; the VM reads it in the reaper. */
@@ -114,6 +118,7 @@ enum ep_question {
     EP_QUESTION_ATOM = 10,
     EP_QUESTION_RECEIVER = 11, /* how a process is, and credit for SENDs */
     EP_QUESTION_DELIVER = 12,  /* a message that is no SEND: a long one, or a doubtful one */
+    EP_QUESTION_BLOCKED = 13,  /* an event loop stands still: what to log */
 };
 
 /* One message, in either direction. What every message needs and a payload of up
@@ -169,6 +174,10 @@ enum ep_kind {
     EP_KIND_SHUTDOWN = 26,
     EP_KIND_MAINTAIN = 27, /* aux: lane; call_id: of the inquiry */
     EP_KIND_TEND = 28,     /* there is news of arrays, or there may be memory to give back */
+    /* For the event loop of the lane's interpreter. aux: lane; stamp: CALL, EVAL or EXEC, as
+     * which the payload is read */
+    EP_KIND_TASK = 29,
+    EP_KIND_TASK_CANCEL = 30, /* aux: lane; call_id: of the task */
     /* Worker to VM. RESULT and ERROR: stamp: queue time, run time, us, 32 bits each */
     EP_KIND_RESULT = 32,
     EP_KIND_ERROR = 33,      /* a Python exception; aux: enum ep_error */
@@ -189,11 +198,13 @@ enum ep_error {
     EP_ERROR_EXCEPTION = 0,
     EP_ERROR_STOP_ITERATION = 1,
     EP_ERROR_INTERRUPTED = 2,
-    EP_ERROR_MAX = 2,
+    EP_ERROR_CANCELLED = 3, /* of a task */
+    EP_ERROR_NOT_FOUND = 4, /* of a task: there is no such module or function */
+    EP_ERROR_MAX = 4,
 };
 
 /* The numbers of questions, see docs/wire.md. */
-#define EP_QUESTION_MAX 12
+#define EP_QUESTION_MAX 13
 
 /* How a callback went. */
 enum ep_answer {

@@ -102,19 +102,19 @@
 -type text() :: atom() | binary().
 
 %% `overloaded': no slot is free, nothing was sent. `gone': the Python thread that an
-%% asker stands for waits no more.
+%% asker stands for waits no more. `again': there is no worker process for a task, or no room.
 -spec call(lane() | asker(), env() | undefined, text(), text(), list(), map(), flags()) ->
-    outcome() | overloaded | gone.
+    outcome() | overloaded | gone | again.
 call(_Lane, _Env, _Module, _Function, _Args, _Kwargs, _Flags) ->
     ?NOT_LOADED.
 
 -spec eval(lane() | asker(), env() | undefined, text(), map(), flags()) ->
-    outcome() | overloaded | gone.
+    outcome() | overloaded | gone | again.
 eval(_Lane, _Env, _Code, _Locals, _Flags) ->
     ?NOT_LOADED.
 
 -spec exec(lane() | asker(), env() | undefined, text(), flags()) ->
-    outcome() | overloaded | gone.
+    outcome() | overloaded | gone | again.
 exec(_Lane, _Env, _Code, _Flags) ->
     ?NOT_LOADED.
 

@@ -12,6 +12,8 @@
 -define(FLAG_NESTED, 16#100).
 %% The caller holds a slot for it.
 -define(FLAG_HAS_SLOT, 16#200).
+%% The event loop of the context runs it, beside the requests: no slot, no place in the line.
+-define(FLAG_TASK, 16#1000).
 
 %% How the answer looks, if not as the lane: each bit counts if the bit 16 higher is set.
 %% None becomes nil, undefined; the message of an exception is a binary.
@@ -45,6 +47,7 @@
 -define(QUESTION_ATOM, 10).
 -define(QUESTION_RECEIVER, 11).
 -define(QUESTION_DELIVER, 12).
+-define(QUESTION_BLOCKED, 13).
 
 -define(SHARED_NUMBERS, [
     {flag_traceback, ?FLAG_TRACEBACK},
@@ -56,6 +59,7 @@
     {flag_none_said, ?FLAG_NONE_SAID},
     {flag_text_binary, ?FLAG_TEXT_BINARY},
     {flag_text_said, ?FLAG_TEXT_SAID},
+    {flag_task, ?FLAG_TASK},
     {contexts_max, ?CONTEXTS_MAX},
     {max_slots, ?MAX_SLOTS},
     {max_atoms, ?MAX_ATOMS},
@@ -72,5 +76,6 @@
     {question_whereis, ?QUESTION_WHEREIS},
     {question_atom, ?QUESTION_ATOM},
     {question_receiver, ?QUESTION_RECEIVER},
-    {question_deliver, ?QUESTION_DELIVER}
+    {question_deliver, ?QUESTION_DELIVER},
+    {question_blocked, ?QUESTION_BLOCKED}
 ]).

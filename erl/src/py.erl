@@ -17,6 +17,7 @@
 -export([call/3, call/4, call/5, call/6, eval/1, eval/2, eval/3, eval/4, exec/1, exec/2, exec/3]).
 -export([parallel/1, cast/3, cast/4, cast/5, spawn_call/3, spawn_call/4, spawn_call/5]).
 -export([await/1, await/2]).
+-export([async_call/3, async_call/4, async_await/1, async_await/2, async_gather/1, async_gather/2]).
 -export([context/0, context/1, start_contexts/0, start_contexts/1, stop_contexts/0]).
 -export([contexts_started/0, register_pool/2, unregister_pool/1]).
 -export([register_function/2, register_function/3, unregister_function/1, interrupt/1]).
@@ -290,6 +291,49 @@ await(Ref) ->
 -spec await(reference(), timeout()) -> result().
 await(Ref, Timeout) ->
     ?RUN_CHECKED(to_await(Ref, Timeout), [{ref, Ref}, {timeout, Timeout}]).
+
+%% @doc Starts a task on the event loop of the context's interpreter, as
+%% {@link py_event_loop:create_task/3}. The result comes as `{async_result, Ref, Result}'.
+-spec async_call(text(), text(), list()) -> reference().
+async_call(Module, Function, Args) ->
+    ?DELEGATED(py_event_loop:create_task(Module, Function, Args), [Module, Function, Args]).
+
+-spec async_call(text(), text(), list(), map()) -> reference().
+async_call(Module, Function, Args, Kwargs) ->
+    ?DELEGATED(py_event_loop:create_task(Module, Function, Args, Kwargs), [Module, Function, Args, Kwargs]).
+
+%% @doc The result of {@link async_call/3}.
+-spec async_await(reference()) -> result().
+async_await(Ref) ->
+    ?DELEGATED(py_event_loop:await(Ref, ?DEFAULT_MS), [Ref]).
+
+%% @doc `{error, timeout}' ends the waiting, not the task: it may be awaited again.
+-spec async_await(reference(), timeout()) -> result().
+async_await(Ref, Timeout) ->
+    ?DELEGATED(py_event_loop:await(Ref, Timeout), [Ref, Timeout]).
+
+%% @doc Several tasks at once, with 30 seconds for each: all values, or all failures with the
+%% numbers of the calls, from 1.
+-spec async_gather([{text(), text(), list()}]) ->
+    {ok, [term()]} | {error, {gather_failed, [{pos_integer(), term()}]}}.
+async_gather(Calls) ->
+    ?CHECKED_THEN(
+        py_event_loop:gather(Calls, ?DEFAULT_MS),
+        {Tasks, Timeout},
+        py_task:gather(Tasks, Timeout),
+        [{calls, Calls}]
+    ).
+
+%% @doc A task that has not ended at its timeout is cancelled.
+-spec async_gather([{text(), text(), list()}], timeout()) ->
+    {ok, [term()]} | {error, {gather_failed, [{pos_integer(), term()}]}}.
+async_gather(Calls, Timeout) ->
+    ?CHECKED_THEN(
+        py_event_loop:gather(Calls, Timeout),
+        {Tasks, Checked},
+        py_task:gather(Tasks, Checked),
+        [{calls, Calls}, {timeout, Timeout}]
+    ).
 
 %% --- contexts and pools ---------------------------------------------------------------
 

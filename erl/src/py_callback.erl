@@ -82,9 +82,11 @@ failure(Class, Reason, Stack) ->
 -spec run(ep_nif:lane() | ep_nif:asker(), Question :: term(), term()) -> {value | failed | raise, term()}.
 run(Target, Question, Arguments) ->
     try
-        case Question =:= ?QUESTION_RECEIVER orelse Question =:= ?QUESTION_DELIVER of
-            true -> py_letter:answer(Target, Question, Arguments);
-            false -> answer(Question, Arguments)
+        case Question of
+            ?QUESTION_RECEIVER -> py_letter:answer(Target, Question, Arguments);
+            ?QUESTION_DELIVER -> py_letter:answer(Target, Question, Arguments);
+            ?QUESTION_BLOCKED -> blocked(Target, Arguments);
+            _ -> answer(Question, Arguments)
         end
     catch
         _Class:_Reason -> refused()
@@ -132,6 +134,12 @@ answer(?QUESTION_WHEREIS, [Name]) when is_binary(Name) ->
     {value, find_process(Name)};
 answer(?QUESTION_ATOM, [Name]) when is_binary(Name) ->
     {value, ep_nif:make_atom(Name)}.
+
+%% Of a thread that is none of a context's own: nobody else asks so.
+blocked(Asker, [Ms, Stack]) when is_integer(Ms), is_binary(Stack) ->
+    {Ctx, _Lane, _Env, _IsNested} = ep_nif:asker(Asker),
+    ok = py_report:loop_blocked(Ctx, Ms, Stack),
+    {value, none}.
 
 %% Makes no atom.
 find_process(Name) ->

@@ -38,6 +38,7 @@
     max_rss := pos_integer() | infinity,
     %% the same
     imports := [py_code:wanted()],
+    event_loop := asyncio | uvloop,
     preload := [preload()]
 }.
 %% What a context does before any request: imports a module, runs code.
@@ -61,13 +62,14 @@
     max_requests := pos_integer() | infinity,
     max_rss := pos_integer() | infinity,
     imports := [py_code:wanted()],
+    event_loop := asyncio | uvloop,
     preload := [preload()]
 }.
 
 %% Of pools and of single contexts.
 -define(SHARED_OPTIONS, [
     kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd, memory_limit, threads,
-    max_requests, max_rss
+    max_requests, max_rss, event_loop
 ]).
 -define(KEYS, [
     num_contexts,
@@ -92,13 +94,13 @@
     max_rss,
     imports,
     preload,
+    event_loop,
     pools
 ]).
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
 -define(LACKING_OPTIONS, [
     sandbox,
-    event_loop,
     output
 ]).
 -define(LACKING, [event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
@@ -147,7 +149,10 @@ pool_options(Options) ->
         Contexts = option(contexts, num_contexts, Options),
         Mode = option(mode, context_mode, Options),
         Workers = workers(option(num_workers, num_workers, Options), Mode, Contexts),
-        {ok, (shared_options(min(Workers, Contexts), Options))#{
+        Shared = #{event_loop := Loop} = shared_options(min(Workers, Contexts), Options),
+        Mode =:= owngil andalso Loop =:= uvloop andalso
+            bad(event_loop, uvloop, "uvloop does not support sub-interpreters, and the mode is owngil"),
+        {ok, Shared#{
             contexts => Contexts,
             mode => Mode,
             num_workers => min(Workers, Contexts),
@@ -232,7 +237,8 @@ shared_options(Workers, Options) ->
         memory_limit => option(memory_limit, memory_limit, Options),
         threads => threads(option(threads, threads, Options), Workers),
         max_requests => option(max_requests, max_requests, Options),
-        max_rss => option(max_rss, max_rss, Options)
+        max_rss => option(max_rss, max_rss, Options),
+        event_loop => option(event_loop, event_loop, Options)
     }.
 
 threads(auto, Workers) -> max(1, maps:get(cpus, ep_nif:counters()) div Workers);
@@ -289,6 +295,7 @@ default(paths) -> [];
 default(env) -> [];
 default(imports) -> [];
 default(preload) -> [];
+default(event_loop) -> asyncio;
 default(pools) -> [];
 default(cwd) -> <<>>;
 default(memory_limit) -> infinity;
@@ -389,6 +396,9 @@ check(preload, Modules) ->
     is_list(Modules) andalso length(Modules) >= 0 andalso lists:all(fun is_atom/1, Modules) orelse
         bad(preload, Modules, "must be a list of modules, atoms"),
     [{load, atom_to_binary(Module)} || Module <- Modules];
+check(event_loop, Loop) ->
+    Loop =:= asyncio orelse Loop =:= uvloop orelse bad(event_loop, Loop, "must be asyncio or uvloop"),
+    Loop;
 check(register, Names) ->
     is_list(Names) andalso length(Names) >= 0 orelse bad(register, Names, "must be a list of modules"),
     [registered(Name, Names) || Name <- Names];

@@ -149,7 +149,8 @@ stop(_) ->
     py_error_info:refuse(arguments).
 
 %% @private The process that runs the preload code of a context.
--spec run_preload(py_context_router:route(), [py_config:preload()], [py_code:wanted()]) -> no_return().
+-spec run_preload(py_context_router:route(), [py_config:preload() | {loop, py:context_mode()}], [py_code:wanted()]) ->
+    no_return().
 run_preload(Route, Steps, Imports) ->
     exit({preloaded, run_all(Route, Steps, Imports)}).
 
@@ -174,10 +175,22 @@ run_steps(Route, [Step | Rest]) ->
         _ -> run_steps(Route, Rest)
     end.
 
+%% Of mode owngil only: the others know when they are asked.
+run_step(_Route, {loop, owngil}, _Options) ->
+    no_uvloop(<<"uvloop does not support sub-interpreters, and the mode is owngil">>);
+run_step(Route, {loop, worker}, Options) ->
+    case py_request:call(Route, <<"erlang._uvloop">>, <<"choose">>, [], #{}, Options) of
+        {ok, none} -> ok;
+        {ok, Why} -> no_uvloop(Why);
+        Error -> Error
+    end;
 run_step(Route, {load, Module}, Options) ->
     py_request:call(Route, <<"erlang._imports">>, <<"load">>, [Module], #{}, Options);
 run_step(Route, {code, Code}, Options) ->
     py_request:exec(Route, Code, Options).
+
+no_uvloop(Why) ->
+    {error, {bad_config, event_loop, uvloop, <<"event_loop: ", Why/binary>>}}.
 
 %% gen_server
 
@@ -369,7 +382,7 @@ preloaded_modules(Settings) ->
 
 %% What contexts of one process have in common. Those of mode worker share its interpreter.
 process_options(Settings = #{mode := Mode}) ->
-    Interpreter = case Mode of worker -> [paths]; owngil -> [] end,
+    Interpreter = case Mode of worker -> [paths, event_loop]; owngil -> [] end,
     maps:with([python, spin_us, kill_after, env, cwd, memory_limit, threads, max_requests, max_rss, none | Interpreter], Settings).
 
 start_failure(owngil, Type, Text) ->
@@ -393,10 +406,11 @@ preload(State = #state{lane = Lane, settings = Settings}) ->
             State#state{preload = Ref}
     end.
 
-%% Modules first: the code may use them.
+%% The loop before anything can use it; modules before the code, which may use them.
 preload_steps(Settings) ->
     {Modules, Code} = lists:partition(fun({How, _}) -> How =:= load end, maps:get(preload, Settings, [])),
-    Modules ++ [{code, C} || C <- [py_preload:get_code()], C =/= undefined] ++ Code.
+    Loop = [{loop, maps:get(mode, Settings)} || maps:get(event_loop, Settings, asyncio) =:= uvloop],
+    Loop ++ Modules ++ [{code, C} || C <- [py_preload:get_code()], C =/= undefined] ++ Code.
 
 preloaded(ok, State) ->
     started(State);

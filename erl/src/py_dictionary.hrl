@@ -10,6 +10,7 @@
 %% | `{$py_lane, Ctx}'      | the lane of a context                | py_direct          | the context lives               |
 %% | `{$py_env, Ctx}'       | the way there, with a namespace      | py_direct          | the context lives               |
 %% | `{$py_caster, Ctx}'    | the helper that makes casts there    | py_async           | the context lives, and the helper |
+%% | `$py_tasks'            | the helper that waits for its tasks  | py_task            | the helper lives                |
 %% | `$py_below'            | `{Version, #{Module => Pool}}'       | py_pool_names      | registrations have that version |
 %% | `$py_slots'            | slots that it holds                  | py_semaphore       | it gives them back              |
 %%
@@ -21,5 +22,6 @@
 -define(ENV(Ctx), {'$py_env', Ctx}).
 -define(CASTER(Ctx), {'$py_caster', Ctx}).
 -define(OF_CONTEXTS, ['$py_lane', '$py_env', '$py_caster']).
+-define(TASK_HELPER, '$py_tasks').
 -define(BELOW, '$py_below').
 -define(HELD, '$py_slots').

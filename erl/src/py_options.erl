@@ -6,7 +6,7 @@
 -include("ep_nif.hrl").
 -include("py_limits.hrl").
 
--export([call/2, call_on/1, exec/1, timeout/1, style/2]).
+-export([call/2, call_on/1, exec/1, task/2, timeout/1, style/2]).
 
 -export_type([options/0]).
 
@@ -36,6 +36,10 @@ call_on(Options) -> check(Options, ?COMMON#{arrays => lists, kwargs => #{}}).
 %% @doc Of statements.
 -spec exec(map()) -> options().
 exec(Options) -> check(Options, ?COMMON).
+
+%% @doc Of a task of an event loop.
+-spec task(map(), Default :: timeout()) -> options().
+task(Options, Default) -> check(Options, #{timeout => Default, kwargs => #{}}).
 
 %% @doc Of what has a budget, and nothing else.
 -spec timeout(timeout()) -> timeout().

@@ -207,7 +207,11 @@ advance(State = #state{status = starting}) ->
             _ = [gen_server:reply(From, {ok, contexts_of(Running)}) || From <- State#state.waiting],
             {noreply, Running#state{waiting = []}};
         {Number, Reason} ->
-            Failure = {context_start_failed, State#state.name, Number, Reason},
+            Failure =
+                case Reason of
+                    {bad_config, _, _, _} -> Reason;
+                    _ -> {context_start_failed, State#state.name, Number, Reason}
+                end,
             {stop, {shutdown, {failed, Failure}}, State}
     end;
 advance(State) ->

@@ -14,6 +14,7 @@
 %% | preload_failed   | warning        | for each start of the context                           |
 %% | import_failed    | warning        | once a minute for a module and a reason                 |
 %% | import_slow      | warning        | once a minute for a context                             |
+%% | loop_blocked     | warning        | once a minute for a context                             |
 %% | runs_otherwise   | warning        | for each start of a pool that runs with other options   |
 %% | not_followed     | warning        | once a minute for a pool                                |
 %% | no_zygote        | warning        | once a minute for a list of modules                     |
@@ -28,7 +29,7 @@
 
 -export([create_table/0, died/1, stuck/4, start_failed/3, started_again/1, launcher_ended/1]).
 -export([context_ended/3, preload_failed/3, import_failed/4, import_slow/1, unknown_key/2]).
--export([runs_otherwise/2, not_followed/2, no_zygote/2]).
+-export([runs_otherwise/2, not_followed/2, no_zygote/2, loop_blocked/3]).
 
 -export_type([death/0, member/0, ran/0]).
 
@@ -142,6 +143,16 @@ import_slow(Ctx) ->
     is_due({import, Ctx}) andalso
         ?LOG_WARNING("the registered imports still run in context ~p; it takes requests meanwhile, and those that need "
                      "the modules wait", [Ctx], meta(#{context => Ctx})),
+    ok.
+
+%% @doc A coroutine, or a function that is called as a task, lets no other task go on. Context: one
+%% of those in the interpreter.
+-spec loop_blocked(pid() | undefined, Ms :: integer(), Stack :: binary()) -> ok.
+loop_blocked(Ctx, Ms, Bytes) ->
+    Stack = py_stderr:text(Bytes),
+    is_due({loop, Ctx}) andalso
+        ?LOG_WARNING("the event loop of context ~p has been held up for ~b ms: its tasks wait until this code returns or "
+                     "awaits~ts", [Ctx, Ms, stack(Stack)], meta(#{context => Ctx, python_stack => Stack})),
     ok.
 
 %% @doc Who starts a pool that runs gets it as it is.

@@ -16,6 +16,7 @@
 #include "ep_slots.h"
 #include "ep_stage.h"
 #include "ep_stats.h"
+#include "ep_task.h"
 #include "py_nif_envs.h"
 #include "py_nif_numbers.h"
 
@@ -28,7 +29,7 @@ ErlNifResourceType *ep_call_type;
 #define FLAGS_STYLE (PY_NIF_STYLE_MASK | PY_NIF_STYLE_MASK << PY_NIF_FLAG_SAID_SHIFT)
 #define FLAGS_ALL                                                                                  \
     (EP_FLAG_TRACEBACK | PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT | PY_NIF_FLAG_SHARED            \
-     | FLAGS_STYLE)
+     | PY_NIF_FLAG_TASK | FLAGS_STYLE)
 
 /* Charging a caller for its turn takes time, so one call in a few pays for all of them. */
 #define CHARGE_EVERY 8
@@ -166,6 +167,24 @@ static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *a
     }
 }
 
+static ERL_NIF_TERM run_task(ErlNifEnv *env, struct ep_lane *lane, const struct ep_request *request)
+{
+    struct ep_call *call;
+
+    int rc = ep_task_submit(lane, env, request, &call);
+    switch (rc) {
+    case 0: break;
+    case -EAGAIN: return am_again;
+    case -EDQUOT: {
+        ERL_NIF_TERM most = enif_make_uint(env, EP_TASKS_MAX);
+        return enif_make_tuple2(env, am_error, enif_make_tuple3(env, am_overloaded, most, most));
+    }
+    default: return ep_answer_refused(env, lane, request->op, rc);
+    }
+    ep_park_for_reply(lane, call);
+    return enif_make_tuple2(env, am_pending, make_call_ref(env, lane, call, false));
+}
+
 /* A lane, or a Python thread that asked. */
 static bool get_target(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_lane **ret_lane,
                        struct ep_asker **ret_asker)
@@ -237,9 +256,10 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         .urgent = (flags & PY_NIF_FLAG_NESTED) != 0,
         .env_id = env_id,
     };
+    bool is_task = (flags & PY_NIF_FLAG_TASK) != 0;
     ep_encoding_init(&encoding, env, lane->vm, is_dirty);
     ep_stage_init(&stage, lane);
-    if (asker == NULL) {
+    if (asker == NULL && !is_task) {
         encoding.encoder.make_room = ep_outbox_stage;
         encoding.encoder.stage = req.stage = &stage;
     }
@@ -259,10 +279,15 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     }
 
     /* Last, so that nothing above has to give it back. */
-    bool wants_slot = (flags & (PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT)) == 0;
+    bool wants_slot = (flags & (PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT | PY_NIF_FLAG_TASK)) == 0;
     if (wants_slot && !ep_slots_try(&lane->vm->slots, env)) {
         finish_encoding(&encoding, &stage);
         return am_overloaded;
+    }
+    if (is_task && (encoding.encoder.cargo != NULL || (flags & PY_NIF_FLAG_SHARED) != 0)) {
+        finish_encoding(&encoding, &stage);
+        return ep_result_exception(env, req.op, am_TypeError,
+                                   "args: a task of asyncio takes no py_array");
     }
     if ((encoding.encoder.cargo != NULL || (flags & PY_NIF_FLAG_SHARED) != 0)
         && ep_encoding_put_cargo(&encoding, (flags & PY_NIF_FLAG_SHARED) != 0)) {
@@ -270,13 +295,15 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         req.cargo = &encoding.encoder.cargo;
     }
     req.payload = &encoding.buf;
-    ERL_NIF_TERM result = run(env, lane, asker, &req, wants_slot);
+    ERL_NIF_TERM result =
+        is_task ? run_task(env, lane, &req) : run(env, lane, asker, &req, wants_slot);
     finish_encoding(&encoding, &stage);
     return result;
 }
 
 /* call(Lane, Env, Module, Function, Args, Kwargs, Flags) ->
- *     {pending, Call} | {callback, Call, Number, Question, Arguments} | overloaded | Answer */
+ *     {pending, Call} | {callback, Call, Number, Question, Arguments} | overloaded | again | Answer
+ * again: of a task, for which there is no worker process or no room at the moment. */
 PY_NIF(call_nif)
 {
     return request(env, argc, argv, EP_OP_CALL, false);
@@ -396,10 +423,13 @@ PY_NIF(await_nif)
     struct ep_call *call = ref->call;
     ErlNifPid self;
     (void)enif_self(env, &self);
-    if (enif_compare_pids(&self, &call->caller) != 0)
+    bool is_callers = enif_compare_pids(&self, &call->caller) == 0;
+    if (!is_callers && !call->is_task)
         return enif_make_badarg(env);
 
     if (atomic_load_explicit(&call->state, memory_order_acquire) == EP_CALL_PARKED) {
+        /* A task may be handed over before it is awaited. */
+        call->caller = self;
         call->env = enif_alloc_env();
         call->message = enif_make_tuple2(call->env, am_py_done, enif_make_copy(call->env, argv[1]));
         if (ep_call_move(call, EP_CALL_PARKED, EP_CALL_WAITING))

@@ -58,7 +58,7 @@ struct ep_call *ep_call_begin(struct ep_lane *lane, ErlNifEnv *env, bool is_nest
 
     if (call == NULL)
         return NULL;
-    call->is_timed = call->shares_cpu = false;
+    call->is_timed = call->shares_cpu = call->is_task = false;
     call->serial =
         is_nested ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
                   : 0;

@@ -74,7 +74,7 @@ enum ep_place {
     EP_PLACE_QUEUE, /* in private memory: no worker process knows of it */
     EP_PLACE_CALL,
     EP_PLACE_URGENT,
-    EP_PLACE_THREAD, /* given to a Python thread, see ep_asker.h */
+    EP_PLACE_THREAD, /* given to a Python thread, see ep_asker.h, or to an event loop */
 };
 
 /* How a doomed call ends: what its reply will say. */
@@ -95,6 +95,7 @@ struct ep_call {
     _Atomic bool is_overdue; /* its budget ended while it was BUSY */
     _Atomic bool is_refused; /* its callback found its caller gone, or busy */
     bool is_cancel_queued;   /* a CANCEL for it waits in the urgent queue; producer lock */
+    bool is_task;            /* an event loop runs it, beside the requests; see ep_task.h */
     /* Each interrupt may end one question before its answer, and another may follow. */
     _Atomic uint32_t interrupts; /* sent for it */
     uint32_t questions_ended;    /* by an interrupt; under the consumer lock */

@@ -112,6 +112,11 @@ static void park(struct ep_lane *lane, struct ep_call *call)
         atomic_fetch_sub_explicit(&lane->common.parked, 1, memory_order_relaxed);
 }
 
+void ep_park_for_reply(struct ep_lane *lane, struct ep_call *call)
+{
+    park(lane, call);
+}
+
 /* Ends the wait: with the reply, or with a call that is PARKED or DONE. */
 static enum ep_wait_result end_wait(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                                     bool consumer, bool mine)

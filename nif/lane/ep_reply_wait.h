@@ -27,6 +27,10 @@ enum ep_wait_result {
 enum ep_wait_result ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                                       struct ep_reply *ret_reply);
 
+/* The same without a look: the reply does not come on the lane's ring. The call is PARKED, or
+ * DONE already. */
+void ep_park_for_reply(struct ep_lane *lane, struct ep_call *call);
+
 /* The price of so many calls that were answered at once, in percent of the caller's turn. */
 int ep_wait_price(int calls);
 

@@ -9,6 +9,7 @@
 #include "ep_lanes.h"
 #include "ep_note.h"
 #include "ep_peer.h"
+#include "ep_task.h"
 
 #include <errno.h>
 #include <string.h>
@@ -250,22 +251,25 @@ void ep_asker_adopt(struct ep_vm *vm, ErlNifEnv *caller_env, const ErlNifPid *ru
     }
 }
 
-/* The outcome of a request that a thread ran. */
+/* The call has ended with its context, or the worker made the reply up. */
+static int dropped(struct ep_host *host, const struct ep_msg *msg)
+{
+    ep_peer_release_payload(host, msg);
+    if (host->thread_late == 0)
+        return -EPROTO;
+    host->thread_late--;
+    return 0;
+}
+
+/* The outcome of a request that a thread ran, or of a task. */
 static int replied(struct ep_host *host, struct ep_lane *lane, const struct ep_msg *msg,
                    struct ep_cargo **cargo)
 {
     struct ep_reply reply = {.msg = *msg};
-    struct ep_call *call = lane == NULL ? NULL : ep_call_find(lane, msg->call_id);
 
     reply.msg.flags &= (uint16_t)~EP_FLAG_TIMED;
-    if (call == NULL || ep_call_place(call) != EP_PLACE_THREAD) {
-        /* The call has ended with its context, or the worker made the reply up. */
-        ep_peer_release_payload(host, msg);
-        if (host->thread_late == 0)
-            return -EPROTO;
-        host->thread_late--;
-        return 0;
-    }
+    if (lane == NULL)
+        return dropped(host, msg);
     if ((msg->flags & EP_FLAG_BLOCK) != 0) {
         reply.msg.flags |= EP_REPLY_CONTROL;
         reply.payload = host->control_lane.peer_slab_mem + msg->block;
@@ -274,12 +278,26 @@ static int replied(struct ep_host *host, struct ep_lane *lane, const struct ep_m
     }
     reply.cargo = *cargo;
     *cargo = NULL;
+    /* Under the lock that whoever ends the lane holds while it counts what may still come and
+     * fails the calls: so each reply is one or the other. */
     ep_inbox_enter(lane);
-    bool ok = ep_call_deliver(lane, NULL, call, &reply);
+    struct ep_call *call = ep_call_find(lane, msg->call_id);
+    bool is_open = call != NULL && ep_call_place(call) == EP_PLACE_THREAD;
+    bool is_task = is_open && call->is_task; /* its entry may be another's once it was delivered */
+    bool ok = is_open && ep_call_deliver(lane, NULL, call, &reply);
     ep_inbox_leave(lane, NULL);
-    if (!ok)
+    if (ok && is_task)
+        ep_task_ended(host);
+    if (ok)
+        return 0;
+    if (is_open) {
         ep_reply_drop(lane, &reply);
-    return ok ? 0 : -EPROTO;
+        return -EPROTO;
+    }
+    if (reply.host != NULL)
+        enif_release_resource(host);
+    *cargo = reply.cargo; /* the caller frees it */
+    return dropped(host, msg);
 }
 
 int ep_asker_receive(struct ep_host *host, const struct ep_msg *msg, struct ep_cargo **cargo)

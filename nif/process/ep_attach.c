@@ -9,6 +9,7 @@
 #include "ep_note.h"
 #include "ep_outbox.h"
 #include "ep_peer.h"
+#include "ep_task.h"
 #include "ep_wake.h"
 
 #include <errno.h>
@@ -134,7 +135,8 @@ static unsigned cancel_calls(struct ep_lane *lane, struct interrupt *interrupts,
         struct ep_call *call = ep_call_at(lane, i);
         /* The one that the worker takes next may have missed its mark. */
         struct ep_taken soon = {taken.call + 1, taken.urgent + 1};
-        if (!ep_call_is_open(call) || !ep_call_has_started(call, &soon))
+        /* A loop cancels its tasks when it sees the lane end. */
+        if (!ep_call_is_open(call) || call->is_task || !ep_call_has_started(call, &soon))
             continue;
         uint64_t id = ep_call_id(call);
         uint64_t number = ep_outbox_cancel(lane, id);
@@ -152,7 +154,10 @@ static void count_late(struct ep_lane *lane, uint32_t *late, uint32_t *thread_la
         if (!ep_call_is_open(call))
             continue;
         *late += ep_call_is_in_ring(call);
-        *thread_late += ep_call_place(call) == EP_PLACE_THREAD;
+        bool has_thread = ep_call_place(call) == EP_PLACE_THREAD;
+        *thread_late += has_thread;
+        if (has_thread && call->is_task)
+            ep_task_ended(lane->host);
     }
 }
 
@@ -176,6 +181,8 @@ void ep_attach_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM r
         if (host != NULL) {
             n = cancel_calls(lane, interrupts, EP_URGENT_SLOTS);
             count_late(lane, &lane->inbox.late, &thread_late);
+            /* Before STOP, and before the calls fail. Relaxed: the inbox orders it. */
+            atomic_fetch_add_explicit(&host->thread_late, thread_late, memory_order_relaxed);
             lane->outbox.owes_stop = !send_plain(lane, EP_KIND_STOP, 0, NULL);
             lane->inbox.notices++; /* STOPPED will come */
             atomic_fetch_add(&lane->common.parked, 1);
@@ -196,7 +203,6 @@ void ep_attach_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM r
     /* The reaper takes what still comes until STOPPED, so that the worker finds room for
      * it; the number is not used again in this process. */
     pthread_mutex_lock(&host->lock);
-    host->thread_late += thread_late;
     for (unsigned i = 0; i < n; i++)
         ep_note_control(host, EP_KIND_INTERRUPT, lane->index, interrupts[i].call_id,
                         interrupts[i].number);

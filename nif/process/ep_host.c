@@ -62,6 +62,7 @@ void ep_host_destroy(ErlNifEnv *env, void *object)
     if (host->letter_env != NULL)
         enif_free_env(host->letter_env);
     pthread_mutex_destroy(&host->lock);
+    pthread_mutex_destroy(&host->notes_lock);
     pthread_mutex_destroy(&host->reclaim);
 }
 
@@ -227,6 +228,7 @@ int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPi
     host->doorbell = host->pidfd = -1;
     atomic_init(&host->kill_pidfd, -1);
     pthread_mutex_init(&host->lock, NULL);
+    pthread_mutex_init(&host->notes_lock, NULL);
     pthread_mutex_init(&host->reclaim, NULL);
     ep_queue_init(&host->notes);
 
@@ -373,8 +375,14 @@ static bool drain_control(struct ep_host *host)
     return rc == 0 && ep_ring_peek(&lane->response, &slot) == 0;
 }
 
-/* Delivers the SENDs that a dead process had published; nobody waits for the rest. Under
- * host->lock. */
+static bool is_reply(const struct ep_msg *msg)
+{
+    return msg->kind == EP_KIND_RESULT || msg->kind == EP_KIND_ERROR
+           || msg->kind == EP_KIND_DROPPED;
+}
+
+/* Delivers the SENDs and the replies that a dead process had published; nobody waits for the
+ * rest. Under host->lock. */
 static void drain_dead(struct ep_host *host)
 {
     struct ep_ring_rx *ring = &host->control_lane.response;
@@ -386,7 +394,8 @@ static void drain_dead(struct ep_host *host)
         if (rc < 0)
             break;
         ep_ring_advance(ring);
-        rc = msg.kind == EP_KIND_SEND ? handle_control(host, &msg) : 0;
+        if (msg.kind == EP_KIND_SEND || is_reply(&msg))
+            rc = handle_control(host, &msg);
     }
 }
 

@@ -8,6 +8,7 @@
 #include "ep_note.h"
 #include "ep_outbox.h"
 #include "ep_peer.h"
+#include "ep_task.h"
 
 /* The host with a reference for the caller, or NULL; and the number that the lane has there,
  * which another host may change once the lock is free. */
@@ -101,6 +102,11 @@ bool ep_interrupt_cancel(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_
         || (ep_call_place(call) == EP_PLACE_QUEUE && ep_outbox_remove(lane, call))) {
         if (ep_call_free_abandoned(lane, call))
             atomic_fetch_sub(&lane->common.parked, 1);
+        pthread_mutex_unlock(&lane->outbox.lock);
+        return true;
+    }
+    if (call->is_task) {
+        ep_task_cancel(lane, call);
         pthread_mutex_unlock(&lane->outbox.lock);
         return true;
     }

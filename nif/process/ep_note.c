@@ -34,6 +34,7 @@ static int place_payload(struct ep_lane_vm *shm, struct ep_slot *slot, const uin
     return 0;
 }
 
+/* Under host->notes_lock, as all that follows. */
 static int publish(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
                    size_t length)
 {
@@ -55,12 +56,6 @@ static int publish(struct ep_host *host, const struct ep_msg *head, const uint8_
     if (ep_bell_must_ring(&shm->park))
         ep_futex_wake(shm->futex);
     return 0;
-}
-
-int ep_note_try(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
-                size_t length)
-{
-    return host->dead ? -ESTALE : publish(host, head, bytes, length);
 }
 
 static int enqueue(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
@@ -105,10 +100,8 @@ static void pop(struct ep_host *host)
     free(queued);
 }
 
-bool ep_note_flush(struct ep_host *host)
+static bool flush(struct ep_host *host)
 {
-    if (host->dead)
-        ep_note_clear(host);
     while (host->notes.first != NULL) {
         const struct ep_queued *queued = host->notes.first;
         if (publish(host, &queued->head, queued->bytes, queued->length) < 0)
@@ -118,18 +111,47 @@ bool ep_note_flush(struct ep_host *host)
     return false;
 }
 
-int ep_note_send(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
-                 size_t length)
+/* --- all threads ------------------------------------------------------------------------ */
+
+bool ep_note_flush(struct ep_host *host)
+{
+    if (host->dead)
+        ep_note_clear(host);
+    pthread_mutex_lock(&host->notes_lock);
+    bool waits = flush(host);
+    pthread_mutex_unlock(&host->notes_lock);
+    return waits;
+}
+
+int ep_note_try(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
+                size_t length)
 {
     if (host->dead)
         return -ESTALE;
-    int rc = ep_note_flush(host) ? -EAGAIN : publish(host, head, bytes, length);
-    if (rc == 0)
-        return 0;
-    rc = enqueue(host, head, bytes, length);
-    if (rc == 0)
+    pthread_mutex_lock(&host->notes_lock);
+    int rc = publish(host, head, bytes, length);
+    pthread_mutex_unlock(&host->notes_lock);
+    return rc;
+}
+
+int ep_note_send_attached(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
+                          size_t length)
+{
+    pthread_mutex_lock(&host->notes_lock);
+    int rc = flush(host) ? -EAGAIN : publish(host, head, bytes, length);
+    bool is_late = rc < 0;
+    if (is_late)
+        rc = enqueue(host, head, bytes, length);
+    pthread_mutex_unlock(&host->notes_lock);
+    if (is_late && rc == 0)
         ep_wake_for_round(host); /* no bell tells of room */
     return rc;
+}
+
+int ep_note_send(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
+                 size_t length)
+{
+    return host->dead ? -ESTALE : ep_note_send_attached(host, head, bytes, length);
 }
 
 void ep_note_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint64_t call_id,
@@ -144,23 +166,36 @@ void ep_note_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint
 
 void ep_note_clear(struct ep_host *host)
 {
+    pthread_mutex_lock(&host->notes_lock);
     while (host->notes.first != NULL)
         pop(host);
+    pthread_mutex_unlock(&host->notes_lock);
 }
 
-bool ep_note_is_unread(const struct ep_host *host)
+/* What the control thread has taken; returns whether that is all. */
+static bool has_taken_all(struct ep_host *host, uint64_t *ret_taken)
 {
     const struct ep_ring_tx *ring = &host->control_lane.call;
 
-    return ep_ring_taken(ring) != ring->tail;
+    pthread_mutex_lock(&host->notes_lock);
+    *ret_taken = ep_ring_taken(ring);
+    bool is_all = *ret_taken == ring->tail;
+    pthread_mutex_unlock(&host->notes_lock);
+    return is_all;
+}
+
+bool ep_note_is_unread(struct ep_host *host)
+{
+    uint64_t unused;
+
+    return !has_taken_all(host, &unused);
 }
 
 bool ep_note_is_stopped(struct ep_host *host)
 {
-    uint64_t taken = ep_ring_taken(&host->control_lane.call);
-    uint64_t now = ep_clock_ns();
+    uint64_t now = ep_clock_ns(), taken;
 
-    if (!ep_note_is_unread(host)) {
+    if (has_taken_all(host, &taken)) {
         host->still_ns = 0;
         return false;
     }

@@ -11,13 +11,15 @@
  * that is stopped, or that floods us, leaves so many unread.
  *
  * Errors   0 or a negative errno.
- * Threads  all under host->lock.
+ * Threads  any, under host->lock, or, where it is said, under the producer lock of a lane that
+ *          is attached.
  */
 
 #include "ep_vm.h"
 
-/* More than a worker has open questions, all of which may be answered at once. */
-#define EP_NOTES_MAX 26000u
+/* More than a worker has open questions, all of which may be answered at once, and tasks, all
+ * of which may be cancelled. */
+#define EP_NOTES_MAX (26000u + 2 * EP_TASKS_MAX)
 /* Interrupts, beyond which one more would tell nothing new: it is dropped. Users may send
  * them faster than a worker can act on them. */
 #define EP_NOTES_INTERRUPTS_MAX 1024u
@@ -28,6 +30,11 @@
  * one more interrupt.  -ENOMEM. A worker that leaves too many unread is killed: 0. */
 int ep_note_send(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
                  size_t length);
+
+/* The same under the producer lock of a lane that is attached, so that the process is not dead
+ * as far as anyone knows. */
+int ep_note_send_attached(struct ep_host *host, const struct ep_msg *head, const uint8_t *bytes,
+                          size_t length);
 
 /* The same for what has no payload and may be lost. */
 void ep_note_control(struct ep_host *host, enum ep_kind kind, uint32_t aux, uint64_t call_id,
@@ -43,7 +50,7 @@ bool ep_note_flush(struct ep_host *host);
 void ep_note_clear(struct ep_host *host);
 
 /* Whether the control thread has still to take a note. */
-bool ep_note_is_unread(const struct ep_host *host);
+bool ep_note_is_unread(struct ep_host *host);
 
 /* Whether it has taken none for a while although there are some: the process stands still.
  * Ask again and again; the while begins with the first question. */

@@ -47,7 +47,7 @@ static bool has_thread_call(struct ep_lane *lane)
         case EP_CALL_DONE:
         case EP_CALL_OVERTAKEN: break;
         default:
-            if (ep_call_place(call) == EP_PLACE_THREAD)
+            if (ep_call_place(call) == EP_PLACE_THREAD && !call->is_task)
                 return true;
         }
     }

@@ -19,6 +19,15 @@ ERL_NIF_TERM ep_result_exception(ErlNifEnv *env, enum ep_op op, ERL_NIF_TERM typ
                                 (op & EP_OP_TEXT) != 0);
 }
 
+static ERL_NIF_TERM cancelled(ErlNifEnv *env)
+{
+    static const char text[] = "cancelled";
+    ERL_NIF_TERM term;
+
+    memcpy(enif_make_new_binary(env, sizeof(text) - 1, &term), text, sizeof(text) - 1);
+    return term;
+}
+
 static int next_binary(struct ep_etf_cursor *cursor, struct ep_etf_token *token)
 {
     int rc = ep_etf_next(cursor, token);
@@ -41,6 +50,8 @@ static int exception(ErlNifEnv *env, struct ep_vm *vm, enum ep_op op, const stru
         *ret_term = error_tuple(env, enif_make_tuple2(env, am_stop_iteration, am_none));
         return 0;
     case EP_ERROR_INTERRUPTED: *ret_term = error_tuple(env, am_interrupted); return 0;
+    case EP_ERROR_CANCELLED: *ret_term = error_tuple(env, cancelled(env)); return 0;
+    case EP_ERROR_NOT_FOUND: *ret_term = error_tuple(env, am_function_not_found); return 0;
     default: break;
     }
     if (!ep_atom_from_worker(vm, env, name.data, name.count, &type))

@@ -250,6 +250,48 @@ PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question
     return ask(&codec, channel, question, has_arrays);
 }
 
+PyObject *ep_py_callback_decode(PyObject *module, struct ep_py_outcome *outcome)
+{
+    struct ep_py_codec codec;
+
+    init_codec(&codec, module);
+    /* An event loop's answers come to the thread, also where a lane runs it. */
+    return outcome->has_arrays ? take_arrays(&codec, ep_py_channel_shared(), outcome)
+                               : decode_outcome(&codec, outcome);
+}
+
+static int put_question(struct ep_py_codec *codec, struct ep_buf *buf, enum ep_question question,
+                        PyObject *name, PyObject *const *args, Py_ssize_t n_args)
+{
+    ep_etf_put_int(buf, question);
+    if (name != NULL && ep_py_encode(codec, buf, name) < 0)
+        return -1;
+    if (n_args > 0)
+        ep_etf_put_list(buf, (uint32_t)n_args);
+    for (Py_ssize_t i = 0; i < n_args; i++) {
+        if (ep_py_encode(codec, buf, args[i]) < 0) {
+            ep_py_place_index(&codec->place, (size_t)i);
+            say_place(&codec->place, "args");
+            return -1;
+        }
+    }
+    ep_etf_put_nil(buf);
+    if (buf->error != 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+int ep_py_callback_put_question(PyObject *module, struct ep_buf *buf, enum ep_question question,
+                                PyObject *name, PyObject *const *args, Py_ssize_t n_args)
+{
+    struct ep_py_codec codec;
+
+    init_codec(&codec, module);
+    return put_question(&codec, buf, question, name, args, n_args);
+}
+
 PyObject *ep_py_callback_ask(PyObject *module, enum ep_question question, PyObject *name,
                              PyObject *const *args, Py_ssize_t n_args)
 {
@@ -265,27 +307,14 @@ PyObject *ep_py_callback_ask(PyObject *module, enum ep_question question, PyObje
     init_codec(&codec, module);
     codec.named = &named;
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
-    ep_etf_put_int(&buf, question);
-    if (name != NULL && ep_py_encode(&codec, &buf, name) < 0)
-        goto finish_buf;
-    if (n_args > 0)
-        ep_etf_put_list(&buf, (uint32_t)n_args);
-    for (Py_ssize_t i = 0; i < n_args; i++) {
-        if (ep_py_encode(&codec, &buf, args[i]) < 0) {
-            ep_py_place_index(&codec.place, (size_t)i);
-            say_place(&codec.place, "args");
-            goto finish_buf;
-        }
+    if (put_question(&codec, &buf, question, name, args, n_args) == 0) {
+        codec.named = NULL;
+        bool has_arrays = named.n > 0 && ep_py_store_describe(&named, NULL, &buf);
+        if (buf.error != 0)
+            PyErr_NoMemory();
+        else
+            value = ask(&codec, channel, &buf, has_arrays);
     }
-    ep_etf_put_nil(&buf);
-    codec.named = NULL;
-    bool has_arrays = named.n > 0 && ep_py_store_describe(&named, NULL, &buf);
-    if (buf.error != 0)
-        PyErr_NoMemory();
-    else
-        value = ask(&codec, channel, &buf, has_arrays);
-
-finish_buf:
     ep_py_cargo_finish(&named);
     ep_buf_finish(&buf);
     return value;

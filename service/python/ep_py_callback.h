@@ -15,6 +15,15 @@
 int ep_py_callback_put(struct ep_py_codec *codec, struct ep_buf *buf, PyObject *value,
                        const char *root);
 
+struct ep_py_outcome;
+
+/* Encodes a question; 0, or -1 with an exception. name: NULL unless the question has one. */
+int ep_py_callback_put_question(PyObject *module, struct ep_buf *buf, enum ep_question question,
+                                PyObject *name, PyObject *const *args, Py_ssize_t n_args);
+
+/* The value of an outcome, or NULL with the exception that it is. New. */
+PyObject *ep_py_callback_decode(PyObject *module, struct ep_py_outcome *outcome);
+
 /* Asks what was encoded, question and arguments, and waits. New. */
 PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question, bool has_arrays);
 

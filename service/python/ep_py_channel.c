@@ -24,6 +24,11 @@ struct ep_py_channel *ep_py_channel_here(void)
     return own_channel != NULL && own_channel->is_open(own_channel) ? own_channel : shared_channel;
 }
 
+struct ep_py_channel *ep_py_channel_shared(void)
+{
+    return shared_channel;
+}
+
 struct ep_py_channel *ep_py_channel_for_letters(void)
 {
     return own_channel != NULL && own_channel->is_used(own_channel) ? own_channel : shared_channel;

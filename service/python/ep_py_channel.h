@@ -63,6 +63,9 @@ void ep_py_channel_set_shared(struct ep_py_channel *channel, const ep_atomic_u64
 /* The one that a question of the calling thread takes. NULL: there is none. */
 struct ep_py_channel *ep_py_channel_here(void);
 
+/* That of all threads that run no request. */
+struct ep_py_channel *ep_py_channel_shared(void);
+
 /* The one that its messages to Erlang processes take, so that they stay in order. */
 struct ep_py_channel *ep_py_channel_for_letters(void);
 

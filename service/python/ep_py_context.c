@@ -15,6 +15,8 @@
 #include "ep_py_target.h"
 #include "ep_python.h"
 
+#include <stdatomic.h>
+
 /* How long a context that stops waits for the threads of its interpreter. */
 #define THREADS_LIMIT_NS UINT64_C(3000000000)
 
@@ -140,6 +142,16 @@ bool ep_py_context_is_here(const struct ep_py_context *context)
     return context->interp == PyInterpreterState_Get();
 }
 
+void *ep_py_context_interpreter(const struct ep_py_context *context)
+{
+    return context->interp;
+}
+
+bool ep_py_context_owns_interpreter(const struct ep_py_context *context)
+{
+    return context->is_sub;
+}
+
 void ep_py_context_destroy(struct ep_py_context *context)
 {
     ep_py_context_run_exit(context, ep_clock_ns() + THREADS_LIMIT_NS);
@@ -163,10 +175,45 @@ void ep_py_context_detach(struct ep_py_context *context)
     (void)PyEval_SaveThread();
 }
 
+#ifndef Py_GIL_DISABLED
+/* Whether of two threads one is the context's, and the other one sleeps. */
+static bool has_sleeper(const struct ep_py_context *context, const PyThreadState *other)
+{
+    /* Acquire: pairs with the release in ep_py_context_set_sleeper(). */
+    const struct ep_py_sleeper *sleeper =
+        atomic_load_explicit(&context->sleeper, memory_order_acquire);
+
+    /* Relaxed: a thread that is just waking waits as it would for any request. */
+    return sleeper != NULL
+           && atomic_load_explicit(&sleeper->tstate, memory_order_relaxed)
+                  == (uint64_t)(uintptr_t)other
+           && atomic_load_explicit(&sleeper->is_awake, memory_order_relaxed) == 0;
+}
+
+#endif
+
 bool ep_py_context_is_alone(const struct ep_py_context *context)
 {
+#ifdef Py_GIL_DISABLED
+    /* There is no GIL to keep; and another thread's state may go while it is looked at. */
     return PyInterpreterState_ThreadHead(context->interp) == context->tstate
            && PyThreadState_Next(context->tstate) == NULL;
+#else
+    PyThreadState *first = PyInterpreterState_ThreadHead(context->interp);
+    PyThreadState *second = PyThreadState_Next(first);
+
+    if (second == NULL)
+        return first == context->tstate;
+    if (PyThreadState_Next(second) != NULL)
+        return false;
+    return first == context->tstate ? has_sleeper(context, second)
+                                    : second == context->tstate && has_sleeper(context, first);
+#endif
+}
+
+void ep_py_context_set_sleeper(struct ep_py_context *context, const struct ep_py_sleeper *sleeper)
+{
+    atomic_store_explicit(&context->sleeper, sleeper, memory_order_release);
 }
 
 void ep_py_context_breathe(struct ep_py_context *context)

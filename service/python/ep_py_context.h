@@ -11,6 +11,7 @@
  */
 
 #include "ep_buf.h"
+#include "ep_layout.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,9 +33,19 @@ void ep_py_context_destroy(struct ep_py_context *context);
 void ep_py_context_attach(struct ep_py_context *context);
 void ep_py_context_detach(struct ep_py_context *context);
 
+/* A thread that has a place in an interpreter and sleeps most of the time: its event loop. */
+struct ep_py_sleeper {
+    ep_atomic_u64
+        tstate; /* PyThreadState *; set by the thread itself; 0: it has no place (any more) */
+    ep_atomic_u32 is_awake; /* or about to be: by whoever wakes it, before it wants the GIL */
+};
+
 /* Whether no other thread has a place in the interpreter, so that keeping the
- * GIL for a moment keeps nobody waiting. */
+ * GIL for a moment keeps nobody waiting. A sleeper that sleeps does not count. */
 bool ep_py_context_is_alone(const struct ep_py_context *context);
+
+/* Names the interpreter's sleeper. Any thread. */
+void ep_py_context_set_sleeper(struct ep_py_context *context, const struct ep_py_sleeper *sleeper);
 
 /* Runs one bytecode or two: lets waiting threads, the garbage collector and
  * pending signals have their turn, which pure C functions never do. */
@@ -52,6 +63,12 @@ void ep_py_context_attach_thread(void *thread);
 
 /* Whether the calling thread, attached, is in the context's interpreter. */
 bool ep_py_context_is_here(const struct ep_py_context *context);
+
+/* The interpreter, as a name for it. */
+void *ep_py_context_interpreter(const struct ep_py_context *context);
+
+/* Whether it is one that ends with the context. */
+bool ep_py_context_owns_interpreter(const struct ep_py_context *context);
 
 /* Forgets a namespace. */
 void ep_py_context_drop_env(struct ep_py_context *context, uint64_t env_id);

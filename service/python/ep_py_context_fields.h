@@ -8,6 +8,7 @@
 
 #include "ep_py_code.h"
 #include "ep_py_codec.h"
+#include "ep_py_context.h"
 #include "ep_py_env.h"
 #include "ep_py_target.h"
 #include "ep_python.h"
@@ -17,6 +18,7 @@ struct ep_py_context {
     PyThreadState *tstate;
     PyThreadState *outer; /* owngil: the thread's place in the main interpreter */
     unsigned long thread_id;
+    _Atomic(const struct ep_py_sleeper *) sleeper; /* or NULL */
     bool is_main_thread;
     bool is_sub;   /* has an interpreter of its own */
     bool is_guest; /* see ep_py_context_create_guest() */

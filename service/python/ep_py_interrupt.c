@@ -29,6 +29,7 @@ void ep_py_interrupt_init(struct ep_py_interrupt *interrupt, ep_atomic_u64 *show
     for (size_t i = 0; i < EP_PY_INTERRUPTS; i++)
         atomic_init(&interrupt->claimed[i], 0);
     interrupt->waiting_for = interrupt->kicking = interrupt->offered = EP_PY_CALL_NONE;
+    interrupt->awakened = EP_PY_CALL_NONE;
     interrupt->shown = shown;
     (void)pthread_mutex_init(&interrupt->mutex, NULL);
     (void)pthread_cond_init(&interrupt->idle, NULL);

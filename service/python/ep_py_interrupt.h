@@ -59,6 +59,7 @@ struct ep_py_interrupt {
     bool kicks_again;     /* ... and begins anew, for another has struck */
     bool is_settling;     /* the lane waits for whoever strikes */
     uint64_t offered;     /* an event loop is asked to raise the exception in it */
+    uint64_t awakened;    /* an exception was set: it sleeps no longer, see ep_py_sleep.h */
 };
 
 void ep_py_interrupt_init(struct ep_py_interrupt *interrupt, ep_atomic_u64 *shown);

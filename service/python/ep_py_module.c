@@ -3,6 +3,7 @@
 
 #include "ep_py_array.h"
 #include "ep_py_atom.h"
+#include "ep_py_await.h"
 #include "ep_py_callback.h"
 #include "ep_py_channel.h"
 #include "ep_py_fork.h"
@@ -10,7 +11,9 @@
 #include "ep_py_interrupt.h"
 #include "ep_py_letter.h"
 #include "ep_py_numpy.h"
+#include "ep_py_sleep.h"
 #include "ep_py_strike.h"
+#include "ep_py_task.h"
 #include "ep_py_title.h"
 #include "ep_python.h"
 
@@ -129,6 +132,14 @@ static PyMethodDef methods[] = {
     {"show_context", ep_py_title_show, METH_VARARGS, NULL},
     {"take_interrupt", ep_py_strike_take, METH_O, NULL},
     {"lost_interrupt", ep_py_strike_lost, METH_NOARGS, NULL},
+    {"await_open", ep_py_await_open, METH_NOARGS, NULL},
+    {"await_ask", FASTCALL(ep_py_await_ask), METH_FASTCALL, NULL},
+    {"await_next", FASTCALL(ep_py_await_next), METH_FASTCALL, NULL},
+    {"sleep", ep_py_sleep, METH_O, NULL},
+    {"task_look", ep_py_task_look, METH_O, NULL},
+    {"task_done", FASTCALL(ep_py_task_done), METH_FASTCALL, NULL},
+    {"task_failed", FASTCALL(ep_py_task_failed), METH_FASTCALL, NULL},
+    {"tasks_left", ep_py_task_left, METH_O, NULL},
     {"state_get", state_get, METH_O,
      "state_get(key, /)\n--\n\nThe value of a key of the shared state, or None."},
     {"state_set", FASTCALL(state_set), METH_FASTCALL,

@@ -232,6 +232,7 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     request->flags = slot->flags;
     request->outer_none = (uint8_t)ep_py_none_enter(slot->flags);
     request->has_failed = true;
+    request->is_missing = false;
     request->root = NULL;
     request->target = NULL;
     request->scopes = EP_PY_SCOPES_NONE;
@@ -339,8 +340,10 @@ static PyObject *call(struct ep_py_context *context, struct ep_py_request *reque
 {
     PyObject *function = find_function(context, request), *result;
 
-    if (function == NULL)
+    if (function == NULL) {
+        request->is_missing = true;
         return NULL;
+    }
     if (ep_py_builtin_is(context, function))
         result = ep_py_builtin_call(request, function);
     else

@@ -36,6 +36,7 @@ struct ep_py_request {
     uint16_t kind;
     uint16_t flags;
     bool has_failed;             /* a Python exception is set */
+    bool is_missing;             /* the exception: there is no such module or function */
     const char *root;            /* where an error happened: "args", "result", ... or NULL */
     uint8_t scopes;              /* enum ep_py_scopes */
     bool has_entered;            /* the namespace */

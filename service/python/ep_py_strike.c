@@ -8,6 +8,7 @@
 #include "ep_py_fork.h"
 #include "ep_py_interrupt.h"
 #include "ep_py_loop.h"
+#include "ep_py_sleep.h"
 #include "ep_python.h"
 #include "ep_thread.h"
 
@@ -330,6 +331,7 @@ static bool raise_exception(struct strike *strike)
     if (is_default)
         return true;
     (void)PyThreadState_SetAsyncExc(context->thread_id, PyExc_KeyboardInterrupt);
+    ep_py_sleep_end(interrupt, strike->call_id);
     ep_py_loop_wake(context);
     return false;
 }

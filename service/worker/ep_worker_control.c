@@ -10,10 +10,12 @@
 #include "ep_py_store.h"
 #include "ep_py_strike.h"
 #include "ep_thread.h"
+#include "ep_worker_await.h"
 #include "ep_worker_lane.h"
 #include "ep_worker_loop.h"
 #include "ep_worker_maintain.h"
 #include "ep_worker_note.h"
+#include "ep_worker_task.h"
 #include "ep_worker_thread.h"
 
 #include <errno.h>
@@ -120,6 +122,7 @@ static void interrupt(struct ep_worker *worker, uint32_t index, uint64_t call_id
 {
     EP_CRASHPOINT("interrupt.before");
     ep_worker_thread_strike(call_id, number, is_forced);
+    ep_worker_await_strike(call_id, number, is_forced);
     if (index < worker->n_lanes && worker->lanes[index] != NULL)
         ep_py_strike(&worker->lanes[index]->interrupt, call_id, number, is_forced);
 }
@@ -165,8 +168,13 @@ static void serve(struct ep_worker *worker, const struct ep_slot *slot)
     case EP_KIND_ANSWER:
     case EP_KIND_CALL:
     case EP_KIND_EVAL:
-    case EP_KIND_EXEC: ep_worker_thread_deliver(worker, slot, payload); break;
+    case EP_KIND_EXEC:
+        (ep_worker_await_is(slot) ? ep_worker_await_deliver
+                                  : ep_worker_thread_deliver)(worker, slot, payload);
+        break;
     case EP_KIND_MAINTAIN: ep_worker_maintain(worker, slot, payload); break;
+    case EP_KIND_TASK:
+    case EP_KIND_TASK_CANCEL: ep_worker_task_deliver(worker, slot, payload); break;
     default: break;
     }
     if ((slot->flags & EP_FLAG_BLOCK) != 0)
@@ -180,6 +188,8 @@ static void serve(struct ep_worker *worker, const struct ep_slot *slot)
     case EP_KIND_CALL:
     case EP_KIND_EVAL:
     case EP_KIND_EXEC:
+    case EP_KIND_TASK:
+    case EP_KIND_TASK_CANCEL:
     case EP_KIND_MAINTAIN: break;
     case EP_KIND_LANE_OPEN: open_lane(worker, aux); break;
     case EP_KIND_INTERRUPT:
@@ -198,14 +208,17 @@ static void *serve_control(void *user)
     const struct ep_slot *slot;
 
     for (;;) {
-        uint32_t value = ep_futex_value(control->futex);
-        ep_bell_arm(&control->park);
         int rc = ep_ring_peek(&control->call, &slot);
-        if (rc == -EAGAIN)
-            ep_futex_wait(control->futex, value, -1);
-        /* Also without a sleep: the VM answers each arming once, so the next sleep
-         * needs a new one. */
-        ep_bell_disarm(&control->park);
+        if (rc == -EAGAIN) {
+            uint32_t value = ep_futex_value(control->futex);
+            ep_bell_arm(&control->park);
+            rc = ep_ring_peek(&control->call, &slot);
+            if (rc == -EAGAIN)
+                ep_futex_wait(control->futex, value, -1);
+            /* Also without a sleep: the VM answers each arming once, so the next sleep
+             * needs a new one. */
+            ep_bell_disarm(&control->park);
+        }
         if (rc == -EAGAIN)
             continue;
         if (rc < 0)
@@ -247,6 +260,7 @@ int ep_worker_control_start(struct ep_worker *worker)
     ep_worker_thread_init(worker);
     array_worker = worker;
     ep_py_store_init(worker->control, send_arrays);
+    ep_worker_await_init(worker);
     int rc = ep_thread_start(watch_vm, worker, HELPER_STACK_SIZE, false);
     if (rc < 0)
         return rc;

@@ -32,6 +32,7 @@ extern "C" {
 #define EP_WORKER_SCRATCH_SIZE (64u << 10)
 
 struct ep_worker_frame;
+struct ep_worker_loop;
 
 struct ep_worker_lane {
     struct ep_lane_worker shm;
@@ -57,6 +58,9 @@ struct ep_worker_lane {
     bool has_started;            /* START was served, well or not; under worker->mutex */
     ep_atomic_u32 firsts;        /* maintenance that the next request waits for; counted
                                     down under worker->mutex */
+    struct ep_worker_loop *loop; /* runs its tasks; NULL: none so far; under worker->mutex */
+    bool takes_no_tasks;         /* the context ends; under worker->mutex */
+    bool has_no_tasks;           /* and the loop has let go of it; under worker->mutex */
     struct ep_worker_quiet quiet;
     struct ep_py_channel channel;
     struct ep_py_interrupt interrupt;

@@ -11,6 +11,7 @@
 #include "ep_worker_callback.h"
 #include "ep_worker_reply.h"
 #include "ep_worker_request.h"
+#include "ep_worker_task.h"
 #include "ep_worker_wait.h"
 
 /* Becomes a context. The payload of START is read before its slot is given back. */
@@ -28,12 +29,13 @@ static bool start_context(struct ep_worker_lane *lane, const struct ep_slot *slo
     if (context != NULL)
         ep_py_maintain_prologue(context, ep_lane_worker_payload(&lane->shm, slot), slot->length);
     EP_CRASHPOINT("start.created");
-    ep_worker_request_take_slot(lane, &lane->shm.call, slot);
+    /* Before the slot is given back: from then on the VM sends tasks for the context. */
     (void)pthread_mutex_lock(&lane->worker->mutex);
     lane->context = context;
     lane->has_started = true;
     (void)pthread_cond_broadcast(&lane->worker->lane_ended);
     (void)pthread_mutex_unlock(&lane->worker->mutex);
+    ep_worker_request_take_slot(lane, &lane->shm.call, slot);
     reply.what.aux = context == NULL;
     EP_CRASHPOINT("start.before_reply");
     return ep_worker_reply_commit(lane, &reply);
@@ -58,6 +60,7 @@ static void stop_context(struct ep_worker_lane *lane)
     if (context == NULL)
         return;
     ep_worker_lane_detach(lane);
+    ep_worker_task_leave(lane);
     send_visitors_off(lane);
     ep_worker_lane_attach(lane);
     /* While attached, and under the mutex: Python threads of this interpreter, and of
@@ -132,6 +135,8 @@ void ep_worker_loop_run(struct ep_worker_lane *lane)
         ep_py_frame_run(lane->context, serve_framed, lane);
     }
     if (lane->context != NULL) {
+        ep_worker_lane_detach(lane);
+        ep_worker_task_leave(lane);
         ep_worker_lane_attach(lane);
         ep_py_context_run_exit(lane->context, lane->worker->threads_until_ns);
         ep_worker_lane_detach(lane);

@@ -8,6 +8,7 @@
 #include "ep_worker_control.h"
 #include "ep_worker_lane.h"
 #include "ep_worker_loop.h"
+#include "ep_worker_task.h"
 #include "ep_worker_zygote.h"
 
 #include <stdio.h>
@@ -37,6 +38,7 @@ static _Noreturn void serve(int argc, char **argv)
     while (worker.running_lanes > 0)
         (void)pthread_cond_wait(&worker.lane_ended, &worker.mutex);
     (void)pthread_mutex_unlock(&worker.mutex);
+    ep_worker_task_end(&worker);
     ep_py_context_run_exit(NULL, worker.threads_until_ns);
     (void)fflush(NULL);
     _exit(EP_EXIT_ASKED);

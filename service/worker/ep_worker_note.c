@@ -52,6 +52,8 @@ static int try_send(struct ep_worker *worker, const struct ep_worker_note *note)
     if (note->kind == EP_KIND_SEND) {
         atomic_store_explicit(&worker->letters_until, position + 1, memory_order_relaxed);
         ep_worker_ring_for_letter(worker, control, &quiet);
+    } else if (note->is_quiet) {
+        ep_worker_ring_for_letter(worker, control, &quiet);
     } else {
         ep_worker_ring_doorbell(worker, control);
     }

@@ -19,6 +19,7 @@ struct ep_worker_note {
     uint8_t aux;
     uint8_t lane;    /* that it concerns; 0: none */
     bool has_arrays; /* the payload ends with a list of arrays */
+    bool is_quiet;   /* more follow at once: the last of them rings, or the VM looks by itself */
     uint64_t call_id;
     uint64_t subject;
     const struct ep_buf *payload; /* NULL: none */

@@ -6,11 +6,9 @@
 #include "ep_crashpoint.h"
 #include "ep_py_channel.h"
 #include "ep_py_context.h"
-#include "ep_py_error.h"
-#include "ep_py_fork.h"
 #include "ep_py_interrupt.h"
-#include "ep_py_request.h"
 #include "ep_py_strike.h"
+#include "ep_worker_guest.h"
 #include "ep_worker_lane.h"
 #include "ep_worker_message.h"
 #include "ep_worker_note.h"
@@ -30,34 +28,10 @@ struct asker {
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct asker *askers;                            /* under the mutex */
-static unsigned n_askers;                               /* under the mutex */
-static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER; /* askers than there may be */
+static unsigned n_questions;                            /* of coroutines, too; under the mutex */
+static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER; /* questions than there may be */
 static uint64_t next_id = 1;                            /* under the mutex */
 static struct ep_worker *the_worker;
-
-/* --- which context a thread belongs to --------------------------------------------- */
-
-/* That of its interpreter; of several, one that runs a request. Attached. */
-static struct ep_worker_lane *choose_lane(struct ep_worker *worker, uint64_t *ret_running)
-{
-    struct ep_worker_lane *chosen = NULL;
-
-    *ret_running = 0;
-    (void)pthread_mutex_lock(&worker->mutex);
-    for (uint32_t i = 1; i < worker->n_lanes && *ret_running == 0; i++) {
-        struct ep_worker_lane *lane = worker->lanes[i];
-        if (lane == NULL || lane->context == NULL || !ep_py_context_is_here(lane->context))
-            continue;
-        /* Relaxed: a snapshot of what may change at any moment. */
-        uint64_t running = atomic_load_explicit(lane->shm.running, memory_order_relaxed);
-        if (chosen == NULL || running != 0) {
-            chosen = lane;
-            *ret_running = running;
-        }
-    }
-    (void)pthread_mutex_unlock(&worker->mutex);
-    return chosen;
-}
 
 /* --- the list ------------------------------------------------------------------------ */
 
@@ -69,12 +43,12 @@ static void enter(struct asker *asker)
     (void)pthread_cond_init(&asker->news, NULL);
     ep_py_interrupt_init(&asker->interrupt, NULL);
     (void)pthread_mutex_lock(&mutex);
-    while (n_askers >= EP_THREAD_QUESTIONS_MAX && !ep_worker_is_stopping(the_worker))
+    while (n_questions >= EP_THREAD_QUESTIONS_MAX && !ep_worker_is_stopping(the_worker))
         (void)pthread_cond_wait(&fewer, &mutex);
     asker->id = next_id++;
     asker->next = askers;
     askers = asker;
-    n_askers++;
+    n_questions++;
     (void)pthread_mutex_unlock(&mutex);
 }
 
@@ -87,10 +61,28 @@ static void leave(struct asker *asker)
             break;
         }
     }
-    n_askers--;
+    n_questions--;
     (void)pthread_cond_signal(&fewer);
     (void)pthread_mutex_unlock(&mutex);
     (void)pthread_cond_destroy(&asker->news);
+}
+
+bool ep_worker_thread_take_question(void)
+{
+    (void)pthread_mutex_lock(&mutex);
+    bool has_room = n_questions < EP_THREAD_QUESTIONS_MAX;
+    if (has_room)
+        n_questions++;
+    (void)pthread_mutex_unlock(&mutex);
+    return has_room;
+}
+
+void ep_worker_thread_give_question_back(void)
+{
+    (void)pthread_mutex_lock(&mutex);
+    n_questions--;
+    (void)pthread_cond_signal(&fewer);
+    (void)pthread_mutex_unlock(&mutex);
 }
 
 static struct asker *find(uint64_t id)
@@ -117,32 +109,17 @@ static struct ep_worker_message *wait_for_message(struct asker *asker)
     return message;
 }
 
-static bool is_request(uint8_t kind)
-{
-    return kind == EP_KIND_CALL || kind == EP_KIND_EVAL || kind == EP_KIND_EXEC;
-}
-
-/* A request whose thread has its outcome already: it has not run. */
-static void drop(const struct ep_slot *slot)
-{
-    struct ep_worker_note note = {
-        .kind = EP_KIND_DROPPED, .lane = slot->aux, .call_id = slot->call_id};
-
-    if (is_request(slot->kind))
-        (void)ep_worker_note_send(the_worker, &note);
-}
-
 void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_slot *slot,
                               const uint8_t *payload)
 {
     struct ep_worker_message *message = ep_worker_message_copy(slot, payload);
 
-    (void)worker;
     if (message == NULL)
         ep_worker_die(EP_EXIT_CANNOT_START, "no memory for a message to a Python thread");
 
     (void)pthread_mutex_lock(&mutex);
-    struct asker *asker = find(is_request(slot->kind) ? slot->stamp : slot->call_id);
+    struct asker *asker =
+        find(ep_worker_guest_is_request(slot->kind) ? slot->stamp : slot->call_id);
     if (asker != NULL) {
         *asker->last = message;
         asker->last = &message->next;
@@ -150,7 +127,7 @@ void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_slot *sl
     }
     (void)pthread_mutex_unlock(&mutex);
     if (asker == NULL) {
-        drop(slot);
+        ep_worker_guest_drop(worker, slot);
         free(message);
     }
 }
@@ -170,41 +147,6 @@ void ep_worker_thread_stop(void)
         (void)pthread_cond_signal(&asker->news);
     (void)pthread_cond_broadcast(&fewer);
     (void)pthread_mutex_unlock(&mutex);
-}
-
-/* --- requests that a thread runs ------------------------------------------------------ */
-
-static void run_request(struct asker *asker, struct ep_py_context *guest,
-                        const struct ep_worker_message *message)
-{
-    const struct ep_slot *slot = &message->slot;
-    struct ep_worker_note note = {.lane = slot->aux, .call_id = slot->call_id};
-    struct ep_py_request request;
-    struct ep_py_reply reply;
-    struct ep_buf buf;
-
-    if (ep_py_request_decode(guest, &request, slot, message->payload) < 0)
-        ep_worker_die(EP_EXIT_PROTOCOL, "a request is not in the format of docs/wire.md");
-    struct ep_py_interrupt *former = ep_py_interrupt_enter(&asker->interrupt);
-    ep_py_interrupt_begin(&asker->interrupt, guest, slot->call_id, false);
-    EP_CRASHPOINT("thread.before_python");
-    ep_py_request_run(guest, &request);
-    ep_py_fork_end_child();
-    ep_buf_init(&buf, NULL, 0, EP_MESSAGE_MAX);
-    ep_py_request_encode(guest, &request, &buf, &reply);
-    ep_py_interrupt_finish(&asker->interrupt);
-    (void)ep_py_interrupt_enter(former);
-    ep_py_fork_end_child();
-    note.kind = (uint8_t)reply.kind;
-    note.aux = (uint8_t)reply.aux;
-    note.has_arrays = reply.has_arrays;
-    note.payload = &buf;
-    void *thread = ep_py_context_detach_thread();
-    (void)ep_worker_note_send(the_worker, &note);
-    ep_py_context_attach_thread(thread);
-    ep_buf_finish(&buf);
-    ep_py_request_finish(guest, &request);
-    ep_py_fork_end_child();
 }
 
 /* --- questions ------------------------------------------------------------------------- */
@@ -231,7 +173,7 @@ static int wait_for_outcome(struct asker *asker, struct ep_worker_lane *lane, vo
 
     while (rc == -ECANCELED && (message = wait_for_message(asker)) != NULL) {
         EP_CRASHPOINT("thread.message");
-        if (!is_request(message->slot.kind)) {
+        if (!ep_worker_guest_is_request(message->slot.kind)) {
             rc = take_outcome(message, ret_outcome);
             break;
         }
@@ -240,9 +182,9 @@ static int wait_for_outcome(struct asker *asker, struct ep_worker_lane *lane, vo
         if (guest == NULL && lane->context != NULL)
             guest = ep_py_context_create_guest(lane->context);
         if (guest == NULL)
-            drop(&message->slot);
+            ep_worker_guest_drop(the_worker, &message->slot);
         else
-            run_request(asker, guest, message);
+            ep_worker_guest_run(the_worker, &asker->interrupt, guest, message);
         *thread = ep_py_context_detach_thread();
         free(message);
     }
@@ -261,7 +203,7 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question, boo
     uint64_t running;
 
     (void)channel;
-    struct ep_worker_lane *lane = choose_lane(the_worker, &running);
+    struct ep_worker_lane *lane = ep_worker_guest_choose_lane(the_worker, &running);
     if (lane == NULL)
         return -ECANCELED;
     /* subject: the namespace of the request that it counts for, and whether there is one. */
@@ -286,7 +228,7 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question, boo
     while (asker.first != NULL) {
         struct ep_worker_message *message = asker.first;
         asker.first = message->next;
-        drop(&message->slot);
+        ep_worker_guest_drop(the_worker, &message->slot);
         free(message);
     }
     ep_py_context_attach_thread(thread);

@@ -29,6 +29,11 @@ void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_slot *sl
 /* Interrupts the call if a thread runs it. */
 void ep_worker_thread_strike(uint64_t call_id, uint64_t number, bool is_forced);
 
+/* A question that no thread waits for counts as one of theirs. False: there are too many. Any
+ * thread. */
+bool ep_worker_thread_take_question(void);
+void ep_worker_thread_give_question_back(void);
+
 /* Wakes all that wait: the process ends. */
 void ep_worker_thread_stop(void);
 

@@ -58,7 +58,7 @@ main() ->
 %% KINDS="import leave" in the environment: these only.
 kinds() ->
     Kinds = [
-        call, eval, exec, cast, import, nested, threads, letters, big_argument, big_result, big_answer,
+        call, eval, exec, cast, import, nested, threads, letters, task, awaited, task_stop, big_argument, big_result, big_answer,
         overdue, overdue_spinning, overdue_callback, maintain, env_drop, start, fork, stop, leave
     ],
     case os:getenv("KINDS", "") of
@@ -116,7 +116,7 @@ traced(Kind, Run = #run{page = Page}) ->
     maps:to_list(Hits).
 
 %% These have a process of their own, which is not known before.
-pid_for(Kind) when Kind =:= start; Kind =:= fork; Kind =:= stop; Kind =:= leave -> any;
+pid_for(Kind) when Kind =:= start; Kind =:= fork; Kind =:= stop; Kind =:= leave; Kind =:= task_stop -> any;
 pid_for(_Kind) -> own.
 
 %% The process, once it has done everything that follows its last reply, and sleeps.
@@ -245,7 +245,9 @@ is_right({fork, <<"zygote.", _/binary>>, _, _}, #result{outcome = Outcome}, _See
     Outcome =:= ok;
 is_right({Start, _, _, _}, #result{outcome = Outcome}, _Seen, Fired, _Run) when Start =:= start; Start =:= fork ->
     Outcome =:= ok orelse (Fired =/= 0 andalso is_failed_start(Outcome));
-is_right({Kind, _, _, _}, #result{outcome = Outcome}, _Seen, _Fired, _Run) when Kind =:= stop; Kind =:= leave ->
+is_right({Kind, _, _, _}, #result{outcome = Outcome}, _Seen, _Fired, _Run) when
+    Kind =:= stop; Kind =:= leave; Kind =:= task_stop
+->
     Outcome =:= ok;
 is_right({maintain, _, _, _}, #result{outcome = Outcome}, _Seen, Fired, _Run) ->
     is_ok(Outcome) orelse Fired =/= 0 andalso element(1, Outcome) =:= error;
@@ -258,6 +260,11 @@ is_right({Kind, _, _, Action}, #result{outcome = Outcome, id = Id}, Seen, Fired,
         (Outcome =:= {error, timeout} orelse is_death(Outcome, Action, Fired) andalso is_started(Outcome, Seen));
 is_right({_, _, _, stop}, #result{outcome = Outcome, id = Id}, _Seen, Fired, Run) ->
     begun(Id, Run) =< 1 andalso (is_ok(Outcome) orelse Fired =/= 0 andalso Outcome =:= {error, timeout});
+%% A task counts as started from the moment when it is sent.
+is_right({Kind, _, _, Action}, #result{outcome = Outcome, id = Id}, _Seen, Fired, Run) when
+    Kind =:= task; Kind =:= awaited
+->
+    begun(Id, Run) =< 1 andalso (is_ok(Outcome) orelse is_death(Outcome, Action, Fired));
 %% How often the sender asks about its receiver depends on the time.
 is_right({letters, _, _, Action}, #result{outcome = Outcome, id = Id}, Seen, Fired, Run) ->
     begun(Id, Run) =< 1 andalso
@@ -351,6 +358,24 @@ request(big_answer, Run, Budget) ->
 request(threads, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(threads, Id, [1], Run, Budget)};
+request(task, Run, Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = value(Id, task(work, [Id, file, 1], Run, Budget))};
+request(awaited, Run, Budget) ->
+    Id = id(),
+    #result{id = Id, outcome = value(Id, task(awaited, [Id, file], Run, Budget))};
+%% A context with a task that sleeps ends.
+request(task_stop, #run{mode = Mode}, _Budget) ->
+    case py_context:start_link(crash, Mode, #{own_process => true, kill_after => ?KILL_AFTER_MS}) of
+        {ok, Ctx} ->
+            Task = spawn_monitor(fun() -> task(rest, [100], #run{context = Ctx}, infinity) end),
+            _ = task(work, [0, none, 1], #run{context = Ctx}, infinity),
+            Stopped = py_context:stop(Ctx),
+            receive {'DOWN', Ref, process, _, _} when Ref =:= element(2, Task) -> ok end,
+            #result{outcome = Stopped};
+        {error, _} ->
+            #result{outcome = ok}
+    end;
 request(letters, Run, Budget) ->
     %% Another process reads: a request that is out of time may send still.
     Id = id(),
@@ -406,6 +431,12 @@ request(leave, #run{mode = Mode}, _Budget) ->
     case py_context_router:start_pool(leave, 2, Options) of
         {ok, _} -> #result{outcome = py_context_router:stop_pool(leave)};
         {error, _} -> #result{outcome = ok}
+    end.
+
+task(Function, Args, #run{context = Ctx}, Budget) ->
+    case py_context_table:lane(Ctx) of
+        noproc -> {error, {context_died, noproc}};
+        Lane -> py_task:run({Ctx, Lane, undefined}, {call, ep_chaos, Function, Args, #{}}, Budget)
     end.
 
 read_letters(Letters) ->

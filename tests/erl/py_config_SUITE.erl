@@ -7,6 +7,7 @@
 -export([
     a_bad_value_stops_the_start_with_one_sentence/1,
     a_key_that_this_version_lacks_is_bad_config/1,
+    an_event_loop_that_cannot_be_is_bad_config/1,
     a_key_that_nobody_knows_is_one_warning/1,
     a_bad_pool_option_is_an_error_and_an_unknown_one_badarg/1,
     a_bad_context_option_is_an_error_and_an_unknown_one_badarg/1,
@@ -28,6 +29,7 @@ all() ->
     [
         a_bad_value_stops_the_start_with_one_sentence,
         a_key_that_this_version_lacks_is_bad_config,
+        an_event_loop_that_cannot_be_is_bad_config,
         a_key_that_nobody_knows_is_one_warning,
         a_bad_pool_option_is_an_error_and_an_unknown_one_badarg,
         a_bad_context_option_is_an_error_and_an_unknown_one_badarg,
@@ -79,8 +81,7 @@ a_key_that_this_version_lacks_is_bad_config(_Config) ->
             ?assertMatch({match, _}, re:run(Why, ["^", atom_to_list(Key), ": this version .* does not have it"]))
         end
      || {Key, Value} <- [
-            {sandbox, strict},
-            {event_loop, uvloop}, {output, log}, {event_loop_pool_size, 2},
+            {sandbox, strict}, {output, log}, {event_loop_pool_size, 2},
             {event_loop_pool_owngil, false}
         ]
     ],
@@ -89,6 +90,24 @@ a_key_that_this_version_lacks_is_bad_config(_Config) ->
     {error, {bad_config, output, log, _}} = py_context:start_link(x, worker, #{output => log}),
     {ok, Ctx} = py_context:start_link(x, worker, #{preload => "x = 1"}),
     ok = py_context:stop(Ctx).
+
+an_event_loop_that_cannot_be_is_bad_config(_Config) ->
+    {bad_config, event_loop, tornado, <<"event_loop: must be asyncio or uvloop">>} = start_failure([{event_loop, tornado}]),
+    {bad_config, event_loop, uvloop, _} = start_failure([{event_loop, uvloop}, {context_mode, owngil}]),
+    ok = py_test:start([{num_contexts, 1}]),
+    {error, {bad_config, event_loop, uvloop, _}} = py_context:start_link(x, owngil, #{event_loop => uvloop}),
+    {ok, HasUvloop} = py:eval("__import__('importlib.util').util.find_spec('uvloop') is not None"),
+    case HasUvloop andalso not py_test:is_free_threaded() of
+        true ->
+            {ok, Ctxs} = py_context_router:start_pool(uv, 1, #{event_loop => uvloop}),
+            ok = py_context_router:bind_context(hd(Ctxs)),
+            {ok, <<"uvloop">>} = py_event_loop:eval("type(__import__('asyncio').get_running_loop()).__module__"),
+            ok = py_context_router:unbind_context(),
+            ok = py_context_router:stop_pool(uv);
+        false ->
+            {error, {bad_config, event_loop, uvloop, Why}} = py_context_router:start_pool(uv, 1, #{event_loop => uvloop}),
+            {match, _} = re:run(Why, "^event_loop: uvloop (is not installed|does not support)")
+    end.
 
 a_key_that_nobody_knows_is_one_warning(_Config) ->
     ok = py_test:start([]),

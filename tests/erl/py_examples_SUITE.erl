@@ -33,6 +33,7 @@ all() ->
         a16_is_on_the_path_of_the_shell,
         progress_is_told_in_order,
         shares_arrays,
+        fetches_pages_through_asyncio,
         a9_is_overloaded_for_thirty_seconds
     ].
 
@@ -294,6 +295,20 @@ shown() ->
         Shown = {shown, _, _} -> [Shown | shown()]
     after 0 -> []
     end.
+
+fetches_pages_through_asyncio(_Config) ->
+    async_fetch = example(async_fetch),
+    %% Each page has its length, whichever way it came.
+    Bytes = fun(N) -> lists:sum([length("page /") + length(integer_to_list(I)) || I <- lists:seq(1, N)]) end,
+    [
+        begin
+            ok = py_test:start([{context_mode, Mode}, {num_contexts, 1}]),
+            #{turns := {100, TurnBytes}, at_once := {1000, AllBytes}} = async_fetch:run(1000),
+            ?assertEqual({Bytes(100), Bytes(1000)}, {TurnBytes, AllBytes})
+        end
+     || Mode <- [worker | [owngil || py:subinterp_supported()]]
+    ],
+    unload(async_fetch).
 
 %% Compiled as make example does it.
 example(Name) ->

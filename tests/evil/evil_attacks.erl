@@ -10,7 +10,7 @@
 
 %% The state of the call that the lie is about: enum evil_target of evil_wire.h, and
 %% `closed', a call whose context has ended.
--type target() :: own | held | asked | later | ended | in_ring | in_queue | unknown | closed.
+-type target() :: own | held | asked | later | ended | in_ring | in_queue | unknown | closed | task.
 -type attack() :: #{
     name := atom(), target := target(), via := lane | control, ms := non_neg_integer(), seed := non_neg_integer()
 }.
@@ -20,12 +20,13 @@
     message_subject, message_length, message_block, message_stamp, message_cancelled, message_all,
     message_seq, message_gap
 ]).
--define(TARGETS, [own, held, asked, later, ended, in_ring, in_queue, unknown, closed]).
+-define(TARGETS, [own, held, asked, later, ended, in_ring, in_queue, unknown, closed, task]).
 %% EVIL_KINDS of evil_message.h: the kind of the message is the seed modulo that.
--define(KINDS, 12).
+-define(KINDS, 14).
 %% Those that nothing has asked for at that moment, or that are not a worker's to send:
-%% STARTED, STOPPED, HELLO, MAINTAINED, CALL, SHUTDOWN, ANSWER; SEND, for which there is no credit.
--define(UNASKED, [3, 4, 5, 7, 8, 9, 10, 11]).
+%% STARTED, STOPPED, HELLO, MAINTAINED, CALL, SHUTDOWN, ANSWER; SEND, for which there is no credit;
+%% TASK, TASK_CANCEL.
+-define(UNASKED, [3, 4, 5, 7, 8, 9, 10, 11, 12, 13]).
 
 %% @doc Name, targets, lanes, time of its own in ms, and what has to come of it: `ends', the
 %% worker is ended for breaking the protocol; `any', it is enough that nobody suffers.
@@ -33,7 +34,7 @@ table() ->
     [{Name, ?TARGETS, [lane, control], 0, any} || Name <- ?MESSAGES] ++
         [
             {message_spray, [held, in_queue, asked], [lane], 0, any},
-            {question_again, [own, held, asked, later, closed], [lane, control], 0, any},
+            {question_again, [own, held, asked, later, closed, task], [lane, control], 0, any},
             {question_number, [own, held], [lane, control], 0, ends},
             {question_shape, [own, held], [lane, control], 0, any},
             {word_call_head, [held, in_ring, in_queue], [lane, control], 0, any},
@@ -45,7 +46,7 @@ table() ->
             {word_wake_ns, [ended], [lane], 0, any},
             {word_reclaim_tail, [held, in_queue], [lane, control], 0, any},
             {word_reclaim_entries, [held, in_queue], [lane, control], 0, any},
-            {word_storm, [held, in_queue, asked], [lane, control], 20, any},
+            {word_storm, [held, in_queue, asked, task], [lane, control], 20, any},
             {word_bells, [held, in_queue], [lane, control], 20, any},
             {word_idle, [held, asked, in_ring], [lane], 0, any},
             {flood_messages, ?TARGETS, [lane, control], 30, any},

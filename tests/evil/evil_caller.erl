@@ -3,7 +3,7 @@
 %% @doc A process that makes one request, and stays to show what it left behind.
 -module(evil_caller).
 
--export([start/1, go/1, parked/1, asked/1, answers/2, left/1]).
+-export([start/1, go/1, parked/1, parked_task/1, asked/1, answers/2, left/1]).
 -export([wait/1, now/1, slow/1]).
 
 -export_type([caller/0, outcome/0]).
@@ -40,6 +40,11 @@ go({Pid, _}) ->
 -spec parked(caller()) -> boolean().
 parked({Pid, _}) ->
     is_in(Pid, receive_done, py_request).
+
+%% @doc The same for a caller of a task.
+-spec parked_task(caller()) -> boolean().
+parked_task({Pid, _}) ->
+    is_in(Pid, receive_done, py_task).
 
 %% @doc The same for a caller that runs its callback.
 -spec asked(caller()) -> boolean().

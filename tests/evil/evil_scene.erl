@@ -112,6 +112,22 @@ set(in_queue, Scene) ->
     lists:foldl(
         fun(N, S) -> call(ordinary, lists:nth(N rem 3 + 1, [infinity, 100, 200]), S) end, Scene, lists:seq(1, ?QUEUED)
     );
+set(task, Scene = #scene{victim = Victim}) ->
+    Route = {Victim, py_context_table:lane(Victim), undefined},
+    Started = lists:foldl(
+        fun(T, S = #scene{callers = Callers}) ->
+            Caller = evil_caller:start(fun() -> py_task:run(Route, {call, evil, hold, [], #{}}, T) end),
+            S#scene{callers = [Caller | Callers]}
+        end,
+        Scene,
+        [infinity, 20, infinity, infinity]
+    ),
+    [C | _] = Started#scene.callers,
+    [evil_caller:parked_task(Caller) || Caller <- Started#scene.callers],
+    %% One of them dies, which cancels its task.
+    {Pid, _} = C,
+    true = exit(Pid, kill),
+    Started;
 set(closed, Scene) ->
     Held = set(held, Scene),
     ok = stop(Held#scene.victim),
@@ -171,7 +187,8 @@ number(ended) -> 4;
 number(in_ring) -> 5;
 number(in_queue) -> 6;
 number(unknown) -> 7;
-number(closed) -> 1.
+number(closed) -> 1;
+number(task) -> 8.
 
 via(control) -> 0;
 via(lane) -> 1.

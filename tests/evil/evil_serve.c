@@ -253,6 +253,30 @@ static void read_answer(struct evil_worker *worker, const struct ep_slot *slot)
         worker->limit = (uint64_t)limit.integer;
 }
 
+/* The last one that is to be held is the one that attacks are about; others are answered. */
+static void serve_task(struct evil_worker *worker, const struct ep_slot *slot)
+{
+    static const uint8_t nothing[] = {EP_ETF_TAG_SMALL_ATOM_UTF8, 4, 'n', 'o', 'n', 'e'};
+    struct evil_lane *control = &worker->lanes[0];
+    struct ep_slot call = *slot;
+    struct evil_message message;
+    uint8_t data[EP_INLINE_MAX];
+
+    call.kind = EP_KIND_CALL;
+    struct request request = read_request(control, &call);
+    if (is(&request, "hold")) {
+        worker->lanes[slot->aux].ids[EVIL_TASK] = slot->call_id;
+        return;
+    }
+    if (!evil_has_room(control)
+        || !evil_fill(control, &message, data, EP_KIND_RESULT, slot->call_id, nothing,
+                      sizeof(nothing)))
+        return;
+    message.flags |= EP_FLAG_TIMED;
+    message.stamp = slot->aux;
+    evil_publish(worker, control, &message);
+}
+
 static void serve_control(struct evil_worker *worker, const struct ep_slot *slot)
 {
     uint64_t call_id = slot->call_id;
@@ -260,6 +284,8 @@ static void serve_control(struct evil_worker *worker, const struct ep_slot *slot
 
     if (kind == EP_KIND_ANSWER)
         read_answer(worker, slot);
+    if (kind == EP_KIND_TASK)
+        serve_task(worker, slot);
     take(&worker->lanes[0], &worker->lanes[0].shm.call, slot);
     if (kind == EP_KIND_MAINTAIN)
         maintain(worker, call_id);

@@ -32,6 +32,7 @@ enum evil_target {
     EVIL_IN_RING = 5,  /* published by the VM, not taken */
     EVIL_IN_QUEUE = 6, /* still in private memory of the VM: a guess */
     EVIL_UNKNOWN = 7,  /* no call of the lane */
+    EVIL_TASK = 8,     /* a task, parked or given up, and not answered */
     EVIL_TARGETS
 };
 

@@ -2,6 +2,7 @@
 """What the requests of tests/chaos run: each has an id, leaves at most one mark that it
 has begun, and returns a value that follows from its id, and the process that made it."""
 
+import asyncio
 import ctypes
 import os
 import threading
@@ -85,6 +86,17 @@ def threads(i, how, count):
         if answers.get(k) != f(i) + k:
             return ['inner', f'thread {k}: {answers.get(k)!r}']
     return done(i)
+
+
+async def awaited(i, how):
+    """As threads, in a coroutine."""
+    begin(i, how)
+    await erlang.async_call('chaos_thread', i, 1)
+    return done(i)
+
+
+async def rest(seconds):
+    await asyncio.sleep(seconds)
 
 
 def letters(i, how, pid):

@@ -2,6 +2,7 @@
 """What a type checker has to say about uses of the package erlang; nobody runs it. Each "type: ignore" names the error
 that must be found: with --warn-unused-ignores, one that is not found is an error itself."""
 
+import asyncio
 from typing import Any, Literal, NoReturn, assert_type
 
 import erlang
@@ -45,6 +46,20 @@ def count() -> None:
     if erlang.state_set("n", 1) == ("error", "full"):
         print(erlang.state_incr("n") + erlang.state_decr("n", 2))
     assert_type(erlang.state_keys(), list[Any])
+
+
+async def ask() -> int:
+    assert_type(await erlang.async_call("f", 1), Any)
+    erlang.async_call(1)  # type: ignore[arg-type]
+    await erlang.sleep(0.1)
+    task = erlang.spawn_task(ask(), name="again")
+    assert_type(task, asyncio.Task[int])
+    return await task
+
+
+def run() -> None:
+    assert_type(erlang.run(ask(), debug=True), int)
+    erlang.run(ask)  # type: ignore[arg-type]
 
 
 def guard() -> None:

@@ -2,6 +2,8 @@
 """The Erlang side, as seen from Python code that runs in a worker process."""
 
 import functools
+import sys
+import time
 
 try:
     import _erlang
@@ -36,12 +38,16 @@ __all__ = [
     "ProcessError",
     "Ref",
     "SharedArray",
+    "async_call",
     "atom",
     "call",
     "empty",
     "reply",
+    "run",
     "send",
     "share",
+    "sleep",
+    "spawn_task",
     "state_clear",
     "state_decr",
     "state_delete",
@@ -51,6 +57,50 @@ __all__ = [
     "state_set",
     "whereis",
 ]
+
+
+def async_call(name, /, *args):
+    """Call the Erlang function registered under that name, without waiting: returns what a coroutine can await."""
+    # Loading asyncio takes its time, and most programs do without. Not from: that would ask Erlang for the name first.
+    import erlang._await as _await
+
+    return _await.async_call(name, *args)
+
+
+def sleep(seconds):
+    """In a coroutine, something to await; elsewhere, a wait that ends at once when the request is interrupted."""
+    events = sys.modules.get("asyncio.events")
+    if events is not None and events._get_running_loop() is not None:
+        return sys.modules["asyncio.tasks"].sleep(seconds)
+    until = time.monotonic() + seconds
+    _erlang.sleep(seconds)
+    while (left := until - time.monotonic()) > 0:
+        _erlang.sleep(left)
+
+
+def run(main, *, debug=None):
+    """Run a coroutine in an event loop of its own, as asyncio.run does."""
+    import asyncio
+
+    chosen = sys.modules.get("erlang._uvloop")
+    if chosen is None:
+        return asyncio.run(main, debug=debug)
+    with asyncio.Runner(debug=debug, loop_factory=chosen.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def spawn_task(coro, *, name=None):
+    """Start a task in the running event loop, which keeps it until it ends."""
+    import asyncio
+
+    task = asyncio.get_running_loop().create_task(coro, name=name)
+    # The loop itself holds a task only while it has a step to take.
+    _spawned.add(task)
+    task.add_done_callback(_spawned.discard)
+    return task
+
+
+_spawned = set()
 
 
 class Function(functools.partial):

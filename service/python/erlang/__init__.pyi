@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types of the package erlang, for type checkers and editors."""
 
+import asyncio
 import functools
-from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, SupportsIndex, final
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, Literal, NoReturn, SupportsIndex, TypeVar, final
 
 __all__ = [
     "Atom",
@@ -13,12 +14,16 @@ __all__ = [
     "ProcessError",
     "Ref",
     "SharedArray",
+    "async_call",
     "atom",
     "call",
     "empty",
     "reply",
+    "run",
     "send",
     "share",
+    "sleep",
+    "spawn_task",
     "state_clear",
     "state_decr",
     "state_delete",
@@ -93,12 +98,18 @@ class CallbackError(RuntimeError):
 class ProcessError(Exception):
     """The Erlang process that a message was for is not alive."""
 
+_T = TypeVar("_T")
+
+def async_call(name: str, /, *args: object) -> asyncio.Future[Any]: ...
 def atom(name: str, /) -> Atom: ...
 def call(name: str, /, *args: object) -> Any: ...
 def empty(shape: SupportsIndex | Sequence[SupportsIndex], dtype: object = "float64") -> Any: ...
 def reply(pid: Pid, term: object, /) -> Literal[True]: ...
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T: ...
 def send(pid: Pid, term: object, /) -> None: ...
 def share(x: object, /) -> SharedArray: ...
+def sleep(seconds: float) -> Awaitable[None]: ...  # in a running event loop; elsewhere it waits, and returns None
+def spawn_task(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.Task[_T]: ...
 def state_clear() -> None: ...
 def state_decr(key: object, n: int = 1, /) -> int | Any: ...  # ('error', 'full') with a new key and max_state_entries
 def state_delete(key: object, /) -> None: ...

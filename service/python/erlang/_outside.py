@@ -103,6 +103,23 @@ def atom(name, /):
     _refuse()
 
 
+def sleep(seconds):
+    """Wait; an interrupt of the request ends that."""
+    _refuse()
+
+
+def await_open():
+    _refuse()
+
+
+def await_ask(port, name, args):
+    _refuse()
+
+
+def await_next(port, is_woken):
+    _refuse()
+
+
 def names_epoch():
     return 0
 
