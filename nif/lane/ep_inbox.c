@@ -83,6 +83,8 @@ static int check(struct ep_lane *lane, const struct ep_msg *msg)
         return -EPROTO;
     if (msg->kind == EP_KIND_DROPPED && msg->length != 0) /* nobody reads it */
         return -EPROTO;
+    if (msg->kind == EP_KIND_SEND && msg->call_id != 0) /* it is about no call */
+        return -EPROTO;
     return ep_lane_vm_payload(&lane->shm, msg, &unused);
 }
 
