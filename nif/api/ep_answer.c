@@ -179,10 +179,11 @@ static ERL_NIF_TERM answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
 ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_reply *reply,
                        ERL_NIF_TERM call_ref)
 {
-    if (__builtin_expect(reply->cargo == NULL, 1))
-        return answer(env, lane, op, reply, call_ref);
     ERL_NIF_TERM term = answer(env, lane, op, reply, call_ref);
-    ep_cargo_free(reply->cargo);
-    reply->cargo = NULL;
+
+    if (__builtin_expect(reply->cargo != NULL, 0)) {
+        ep_cargo_free(reply->cargo);
+        reply->cargo = NULL;
+    }
     return term;
 }

@@ -232,25 +232,13 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *
     return -EPROTO;
 }
 
-/* Handles a message with a list of arrays, which count from now on. */
-__attribute__((noinline, cold)) static int handle_arrays(struct ep_lane *lane,
-                                                         ErlNifEnv *caller_env,
-                                                         struct ep_reply *reply,
-                                                         struct ep_call *mine)
+/* The arrays at the end of a message, which count from the moment that it is taken. */
+__attribute__((noinline, cold)) static int take_list(struct ep_lane *lane, struct ep_reply *reply)
 {
-    struct ep_msg *msg = &reply->msg;
     const uint8_t *payload;
 
-    int rc = ep_lane_vm_payload(&lane->shm, msg, &payload);
-    if (rc == 0)
-        rc = ep_arrays_take(lane->host, payload, msg, &reply->cargo);
-    if (rc == 0)
-        rc = handle(lane, caller_env, reply, mine, ep_call_find(lane, msg->call_id));
-    if (rc <= 0) { /* nobody has taken them */
-        ep_cargo_free(reply->cargo);
-        reply->cargo = NULL;
-    }
-    return rc;
+    int rc = ep_lane_vm_payload(&lane->shm, &reply->msg, &payload);
+    return rc < 0 ? rc : ep_arrays_take(lane->host, payload, &reply->msg, &reply->cargo);
 }
 
 int ep_inbox_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,
@@ -277,10 +265,16 @@ int ep_inbox_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *
         if (atomic_load_explicit(&lane->inbox.is_still, memory_order_relaxed))
             atomic_store_explicit(&lane->inbox.is_still, false, memory_order_relaxed);
         reply->cargo = NULL;
-        if (__builtin_expect((msg->flags & EP_FLAG_ARRAYS) != 0, 0))
-            rc = handle_arrays(lane, caller_env, reply, mine);
-        else
-            rc = handle(lane, caller_env, reply, mine, ep_call_find(lane, msg->call_id));
+        if (__builtin_expect((msg->flags & EP_FLAG_ARRAYS) != 0, 0)) {
+            rc = take_list(lane, reply);
+            if (rc < 0)
+                break;
+        }
+        rc = handle(lane, caller_env, reply, mine, ep_call_find(lane, msg->call_id));
+        if (__builtin_expect(reply->cargo != NULL, 0) && rc <= 0) {
+            ep_cargo_free(reply->cargo); /* nobody has taken it */
+            reply->cargo = NULL;
+        }
     }
 
     /* The worker needs to hear of room before the ring is full, not at once. What
