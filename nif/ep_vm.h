@@ -39,7 +39,7 @@
 
 /* Bump when a structure that outlives an instance of the library changes: a lane, its calls, or
  * one below. No hot upgrade then. */
-#define EP_VM_VERSION 12u
+#define EP_VM_VERSION 13u
 
 struct ep_lane;
 struct ep_call;

@@ -49,7 +49,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 9u
+#define EP_LAYOUT_VERSION 10u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 

@@ -10,6 +10,8 @@
 -define(FLAG_NESTED, 16#100).
 %% The caller holds a slot for it.
 -define(FLAG_HAS_SLOT, 16#200).
+%% The caller wants the items of the result, one after the other: stream_next/2.
+-define(FLAG_STREAM, 16#400).
 
 %% How the answer looks, if not as the lane: each bit counts if the bit 16 higher is set.
 %% None becomes nil, undefined; the message of an exception is a binary.
@@ -43,6 +45,7 @@
 -define(QUESTION_ATOM, 10).
 -define(QUESTION_RECEIVER, 11).
 -define(QUESTION_DELIVER, 12).
+-define(QUESTION_GO_ON, 13).
 
 -define(SHARED_NUMBERS, [
     {flag_traceback, ?FLAG_TRACEBACK},
@@ -53,6 +56,7 @@
     {flag_none_said, ?FLAG_NONE_SAID},
     {flag_text_binary, ?FLAG_TEXT_BINARY},
     {flag_text_said, ?FLAG_TEXT_SAID},
+    {flag_stream, ?FLAG_STREAM},
     {contexts_max, ?CONTEXTS_MAX},
     {max_slots, ?MAX_SLOTS},
     {max_atoms, ?MAX_ATOMS},
@@ -69,5 +73,6 @@
     {question_whereis, ?QUESTION_WHEREIS},
     {question_atom, ?QUESTION_ATOM},
     {question_receiver, ?QUESTION_RECEIVER},
-    {question_deliver, ?QUESTION_DELIVER}
+    {question_deliver, ?QUESTION_DELIVER},
+    {question_go_on, ?QUESTION_GO_ON}
 ]).

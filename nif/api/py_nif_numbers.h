@@ -14,6 +14,7 @@
 /* Flags of a request, beside EP_FLAG_TRACEBACK, which the wire has. */
 #define PY_NIF_FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
 #define PY_NIF_FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
+#define PY_NIF_FLAG_STREAM 0x400u   /* the caller wants the items of the result */
 
 /* How a request wants its answer, if not as its lane. Each bit counts if it is said to: if
  * the bit so much higher is set, too. */

@@ -34,6 +34,7 @@ struct ep_py_target;
 struct ep_py_request {
     uint16_t kind;
     uint16_t flags;
+    bool is_stream;              /* the caller wants the items of the result */
     bool has_failed;             /* a Python exception is set */
     const char *root;            /* where an error happened: "args", "result", ... or NULL */
     uint8_t scopes;              /* enum ep_py_scopes */

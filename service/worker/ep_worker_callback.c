@@ -100,6 +100,35 @@ static int wait_for_outcome(struct ep_worker_lane *lane, struct ep_worker_frame 
     }
 }
 
+/* Ends a wait that did not come to its end. */
+static void end_wait(struct ep_worker_lane *lane, struct ep_worker_frame *frame, int rc)
+{
+    if (frame->is_waiting && (rc == -EINTR || rc == -ECANCELED)) {
+        ep_worker_lane_attach(lane);
+        (void)resume_call(lane, frame);
+    }
+    frame->is_waiting = false;
+}
+
+int ep_worker_callback_serve(struct ep_worker_lane *lane)
+{
+    struct ep_worker_frame *frame = lane->top;
+    const struct ep_slot *slot;
+    int rc = -EINTR;
+
+    if (ep_ring_peek(&lane->shm.urgent, &slot) != 0)
+        return 0;
+    /* As a question that is answered at once. Questions have numbers from 1. */
+    frame->is_cancelled = false;
+    frame->has_outcome = true;
+    frame->number = 0;
+    if (pause_call(lane, frame))
+        rc = wait_for_outcome(lane, frame);
+    end_wait(lane, frame, rc);
+    frame->has_outcome = false;
+    return rc;
+}
+
 static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
                struct ep_py_outcome *ret_outcome)
 {
@@ -112,11 +141,7 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
     EP_CRASHPOINT("callback.before_pause");
     if (pause_call(lane, frame))
         rc = send_question(lane, frame, question) ? wait_for_outcome(lane, frame) : -ECANCELED;
-    if (frame->is_waiting && (rc == -EINTR || rc == -ECANCELED)) {
-        ep_worker_lane_attach(lane);
-        (void)resume_call(lane, frame);
-    }
-    frame->is_waiting = false;
+    end_wait(lane, frame, rc);
     EP_CRASHPOINT("callback.resumed");
     if (rc == 0)
         *ret_outcome = frame->outcome;
