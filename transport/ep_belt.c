@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* The tail of the round before is what the writer has not touched yet. Rounds count from 1. */
+/* The tail of an earlier round is what the writer has not touched yet. Rounds count from 1. */
 #define FIRST_ROUND 1u
 
 static uint64_t tail_of(uint32_t round, uint32_t bytes)
@@ -59,7 +59,8 @@ static int64_t look(const struct ep_belt_rx *rx)
         atomic_load_explicit((const ep_atomic_u64 *)rx->mem, memory_order_seq_cst); /* I2 */
     uint32_t round = (uint32_t)(tail >> 32), bytes = (uint32_t)tail;
 
-    if (round == rx->round - 1)
+    /* A round may have had no item on the belt. */
+    if ((int32_t)(round - rx->round) < 0)
         return rx->read == 0 ? 0 : -EPROTO;
     if (round != rx->round || bytes < rx->read || bytes > EP_BELT_BYTES)
         return -EPROTO;
