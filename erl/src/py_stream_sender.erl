@@ -97,7 +97,7 @@ tell(Owner, Ref, Event) ->
 %% What an exception says, or a term of the library.
 reason(cancelled) ->
     <<"cancelled">>;
-reason({Type, Text}) when is_list(Text), Type =/= worker_unavailable ->
+reason({Type, Text}) when is_list(Text) orelse is_binary(Text), Type =/= worker_unavailable ->
     unicode:characters_to_binary(Text);
 reason(Reason) ->
     Reason.

@@ -34,7 +34,7 @@ static bool is_at_rest(const struct ep_call *call)
 }
 
 /* What is wrong with an item, as Python would say it. */
-static ERL_NIF_TERM fault(ErlNifEnv *env, int rc, ERL_NIF_TERM items)
+static ERL_NIF_TERM fault(ErlNifEnv *env, const struct ep_call *call, int rc, ERL_NIF_TERM items)
 {
     static const struct {
         int error;
@@ -51,7 +51,7 @@ static ERL_NIF_TERM fault(ErlNifEnv *env, int rc, ERL_NIF_TERM items)
     while (faults[i].error != 0 && faults[i].error != rc)
         i++;
     ERL_NIF_TERM error = ep_term_python_error(env, *faults[i].type, (const uint8_t *)faults[i].why,
-                                              strlen(faults[i].why));
+                                              strlen(faults[i].why), (call->op & EP_OP_TEXT) != 0);
     return enif_make_tuple3(env, am_fault, error, items);
 }
 
@@ -65,7 +65,7 @@ static bool take(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref, ERL
     bool is_done = ep_call_is_done(call);
     int rc = ep_stream_take(env, ref->lane, ref->reader, call, &items);
     if (rc < 0) {
-        *ret = fault(env, rc, items);
+        *ret = fault(env, call, rc, items);
     } else if (rc > 0) {
         (void)enif_consume_timeslice(env, ITEMS_PERCENT);
         *ret = enif_make_tuple2(env, am_items, items);
