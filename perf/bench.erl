@@ -18,6 +18,7 @@ sections() ->
         {"payload", bench_payload},
         {"quiet", bench_quiet},
         {"callbacks", bench_callbacks},
+        {"streams", bench_streams},
         {"parallel", bench_parallel}
     ].
 
