@@ -9,9 +9,9 @@
 /* One field of one message is wrong, or nothing but the moment is. */
 
 static const uint8_t kinds[EVIL_KINDS] = {
-    EP_KIND_RESULT,  EP_KIND_ERROR,    EP_KIND_DROPPED,  EP_KIND_STARTED,
-    EP_KIND_STOPPED, EP_KIND_HELLO,    EP_KIND_CALLBACK, EP_KIND_MAINTAINED,
-    EP_KIND_CALL,    EP_KIND_SHUTDOWN, EP_KIND_ANSWER,   EP_KIND_SEND,
+    EP_KIND_RESULT, EP_KIND_ERROR,    EP_KIND_DROPPED,    EP_KIND_STARTED, EP_KIND_STOPPED,
+    EP_KIND_HELLO,  EP_KIND_CALLBACK, EP_KIND_MAINTAINED, EP_KIND_CALL,    EP_KIND_SHUTDOWN,
+    EP_KIND_ANSWER, EP_KIND_SEND,     EP_KIND_ITEMS,
 };
 
 static void put_payload(struct ep_buf *buf, uint8_t kind)
