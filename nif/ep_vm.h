@@ -19,7 +19,9 @@
  *                         by the reaper
  *   lane->returns.lock    the ring that hands blocks back
  *   slots.lock            who waits for a slot
+ *   vm->arrays->lock      arrays in shared memory
  *   host->reclaim, vm->runner_lock   nothing is locked after these
+ * Two of one rank: see ep_move.c.
  * None is ever held while Python runs, or while a term is converted; but for the short ones of
  * SENDs, see ep_letter.h.
  *
@@ -39,7 +41,7 @@
 
 /* Bump when a structure that outlives an instance of the library changes: a lane, its calls, or
  * one below. No hot upgrade then. */
-#define EP_VM_VERSION 13u
+#define EP_VM_VERSION 15u
 
 struct ep_lane;
 struct ep_call;
@@ -74,7 +76,6 @@ struct ep_host {
     ErlNifPid owner;
     struct ep_seg a, b, c;
     int doorbell; /* eventfd, written by the worker */
-    int control;  /* our end of a pipe; its closing tells the worker that we are gone */
 
     /* The reaper's. */
     int pidfd; /* -1 until spawned */
@@ -93,6 +94,9 @@ struct ep_host {
     bool dead;                           /* under lock */
     struct ep_lane *lanes[EP_LANES_MAX]; /* kept; [0] unused */
     struct ep_lane_vm control_lane;
+    /* Arrays, and our end of the control socket, which also tells the worker that we are
+     * gone; see ep_array_pool.h. */
+    struct ep_host_arrays *arrays;
     struct ep_inquiry *inquiries;   /* under lock */
     uint64_t next_inquiry;          /* under lock */
     bool greeted;                   /* HELLO has come; the reaper's */
@@ -112,8 +116,11 @@ struct ep_host {
     ErlNifEnv *letter_env;           /* as that of a lane; under lock */
     _Atomic uint64_t letter_seed;    /* of the choice of samples */
     _Atomic uint64_t letter_sampled; /* ErlNifPid: a process that got a SEND lately; 0: none */
-    uint64_t watched_until_ns;       /* the reaper's: looks for SENDs without a ring; 0: no */
-    uint64_t watched_ns;             /* the reaper's: when it looked last */
+    _Atomic uint64_t letter_sampled_price; /* of that SEND */
+    _Atomic uint64_t letter_weight;        /* of the SENDs that it is chosen of */
+    _Atomic uint64_t letter_little_ns;     /* when there was credit of neither one SEND nor all */
+    uint64_t watched_until_ns;             /* the reaper's: looks for SENDs without a ring; 0: no */
+    uint64_t watched_ns;                   /* the reaper's: when it looked last */
 };
 
 /* A launcher process. */
@@ -163,7 +170,8 @@ struct ep_vm {
     uint64_t shrink_ns;         /* the reaper's: when it looked last; 0: no need */
 
     struct ep_slots slots;
-    uint64_t names_epoch; /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
+    struct ep_arrays *arrays; /* arrays in shared memory; lives as long as this */
+    uint64_t names_epoch;     /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
     pthread_mutex_t runner_lock; /* the last of all locks; for the five below */
     ErlNifPid callback_runner;   /* gets the callbacks of Python threads */
     bool has_callback_runner;
@@ -179,6 +187,6 @@ struct ep_vm {
 
 /* Each is defined in the file of its struct, and set when the library is loaded. */
 extern ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type,
-    *ep_call_type, *ep_slot_type, *ep_asker_type;
+    *ep_call_type, *ep_slot_type, *ep_asker_type, *ep_array_type;
 
 #endif

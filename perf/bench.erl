@@ -16,9 +16,11 @@ sections() ->
         {"latency", bench_latency},
         {"throughput", bench_throughput},
         {"payload", bench_payload},
+        {"arrays", bench_arrays},
         {"quiet", bench_quiet},
         {"callbacks", bench_callbacks},
         {"streams", bench_streams},
+        {"messages", bench_messages},
         {"parallel", bench_parallel}
     ].
 

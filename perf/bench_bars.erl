@@ -19,8 +19,8 @@ judge(Results) ->
             Result -> maps:get(Key, Result)
         end
     end,
-    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ quiet(Get) ++ callbacks(Get) ++
-        parallel(Get).
+    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ arrays(Get) ++ quiet(Get) ++ callbacks(Get) ++
+        messages(Get) ++ parallel(Get).
 
 latency(Get) ->
     lists:append([
@@ -65,6 +65,12 @@ callbacks(Get) ->
             3.0)
     ].
 
+messages(Get) ->
+    [
+        bar("messages/s of a loop / calls/s of one caller", quotient(1, Get("erlang.send from Python", ratio)), at_least, 0.5),
+        bar("a million messages: MiB in the VM", Get("a million messages, memory of the VM grows by", median), at_most, 64)
+    ].
+
 payload(Get) ->
     [
         bar([Size, " there and back / three copies"], Get("payload " ++ Size, ratio), at_most, 1.5)
@@ -74,6 +80,29 @@ payload(Get) ->
             at_most, 2.0)
      || What <- ["100000 integers", "map of 1000 keys"]
     ].
+
+arrays(Get) ->
+    lists:append([
+        begin
+            Of = fun(Text, Key) -> Get("array " ++ Size ++ ", " ++ Text, Key) end,
+            [
+                bar(["array of ", Size, " as an argument: us more than a plain call"],
+                    difference(Of("argument", median), Of("argument", floor)), at_most, 2.5),
+                bar(["array of ", Size, " there and back: us more than a plain call"],
+                    difference(Of("argument and result", median), Of("argument and result", floor)),
+                    at_most, 5.0),
+                bar(["array of ", Size, " seen first: us more than a plain call"],
+                    difference(Of("first sight", median), Of("first sight", floor)), at_most, 30.0),
+                bar(["from_binary of ", Size, " / a copy"], Of("from_binary", ratio), at_most, 1.2),
+                bar(["to_binary of ", Size, ", us"], Of("to_binary", median), at_most, 5.0),
+                bar(["result of ", Size, " / copy, protection and call"], Of("result of numpy", ratio),
+                    at_most, 1.3),
+                bar(["erlang.empty of ", Size, " / protection and call"], Of("erlang.empty", ratio),
+                    at_most, 1.2)
+            ]
+        end
+     || Size <- ["8 MB", "128 MB"]
+    ]).
 
 quiet(Get) ->
     [
@@ -106,6 +135,9 @@ extreme(Results, Key, Pick) ->
 
 quotient(A, B) when is_number(A), is_number(B) -> A / B;
 quotient(_, _) -> null.
+
+difference(A, B) when is_number(A), is_number(B) -> A - B;
+difference(_, _) -> null.
 
 product(A, B, C) when is_number(A), is_number(B) -> A * B * C;
 product(_, _, _) -> null.

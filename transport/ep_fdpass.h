@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define EP_FDPASS_MAX 5
+#define EP_FDPASS_MAX 6
 
 int ep_fdpass_send(int socket, const void *data, size_t size, const int *fds, size_t n_fds);
 

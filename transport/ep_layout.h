@@ -49,7 +49,7 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 10u
+#define EP_LAYOUT_VERSION 12u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
@@ -82,6 +82,10 @@ typedef _Atomic uint8_t ep_atomic_u8;
 /* Bytes of a SEND: what the VM converts wherever it finds it, under its locks. A longer message
  * is asked for, EP_QUESTION_DELIVER. */
 #define EP_SEND_MAX (16u << 10)
+/* Keys of one map in what the VM converts in a thread of its own, SEND and MAINTAINED: to sort
+ * more than 128 of them, enif_make_map_from_arrays() needs a scheduler, and crashes without one. A
+ * message with a larger map is asked for, too. */
+#define EP_SEND_KEYS_MAX 128u
 /* What a SEND costs of the credit that the VM gives, besides its bytes. */
 #define EP_SEND_COST 512u
 /* The credit of a grant. */
@@ -116,7 +120,7 @@ enum ep_question {
     EP_QUESTION_WHEREIS = 9,
     EP_QUESTION_ATOM = 10,
     EP_QUESTION_RECEIVER = 11, /* how a process is, and credit for SENDs */
-    EP_QUESTION_DELIVER = 12,  /* a message that is longer than EP_SEND_MAX */
+    EP_QUESTION_DELIVER = 12,  /* a message that is no SEND: a long one, or a doubtful one */
     EP_QUESTION_GO_ON = 13,    /* a stream: whether what is on its belt was sent on; or an item */
 };
 
@@ -142,7 +146,8 @@ struct ep_slot {
 #define EP_FLAG_KWARGS 0x2u    /* EP_CALL: a map of keyword arguments follows the list */
 #define EP_FLAG_TRACEBACK 0x4u /* the caller wants the traceback of an exception */
 #define EP_FLAG_TIMED 0x8u     /* stamp is set */
-#define EP_FLAG_ALL 0xFu       /* those that a worker may set */
+#define EP_FLAG_ARRAYS 0x80u   /* the payload ends with a list of arrays, see ep_array.h */
+#define EP_FLAG_ALL 0x8Fu      /* those that a worker may set */
 #define EP_FLAG_SHARES 0x10u   /* VM only: the request before was made on the worker's CPU */
 /* VM only; what they mean depends on the kind. */
 #define EP_FLAG_FORCED 0x20u    /* INTERRUPT: one that waits for an import waits no more */
@@ -172,6 +177,7 @@ enum ep_kind {
     EP_KIND_INTERRUPT = 25, /* aux: lane; call_id: only this call; subject: as CANCEL */
     EP_KIND_SHUTDOWN = 26,
     EP_KIND_MAINTAIN = 27, /* aux: lane; call_id: of the inquiry */
+    EP_KIND_TEND = 28,     /* there is news of arrays, or there may be memory to give back */
     /* Worker to VM. RESULT and ERROR: stamp: queue time, run time, us, 32 bits each */
     EP_KIND_RESULT = 32,
     EP_KIND_ERROR = 33,      /* a Python exception; aux: enum ep_error */
@@ -183,6 +189,7 @@ enum ep_kind {
     EP_KIND_MAINTAINED = 39, /* control lane: answers MAINTAIN; aux: 1 if it failed */
     EP_KIND_SEND = 40,       /* a message to an Erlang process, on any lane at any time */
     EP_KIND_ITEMS = 41,      /* a stream: its belt, in the block subject, has items */
+    EP_KIND_ARRAYS = 48,     /* aux: enum ep_arrays_aux */
 };
 
 /* aux of CALL and EVAL on a lane: what the caller wants of the result. */

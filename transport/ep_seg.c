@@ -130,7 +130,7 @@ void ep_seg_give_back(void *start, size_t size)
     (void)madvise(start, size, MADV_REMOVE);
 }
 
-int ep_seg_create_peer(struct ep_seg *seg, size_t size)
+static int create_read(struct ep_seg *seg, size_t size, int seals)
 {
     void *mem = NULL;
     int rc;
@@ -139,7 +139,7 @@ int ep_seg_create_peer(struct ep_seg *seg, size_t size)
     if (fd < 0)
         return fd;
 
-    if (fcntl(fd, F_ADD_SEALS, SIZE_SEALS | F_SEAL_SEAL) < 0) {
+    if (fcntl(fd, F_ADD_SEALS, seals) < 0) {
         rc = -errno;
         goto close_fd;
     }
@@ -153,6 +153,28 @@ int ep_seg_create_peer(struct ep_seg *seg, size_t size)
 close_fd:
     (void)close(fd);
     return rc;
+}
+
+int ep_seg_create_peer(struct ep_seg *seg, size_t size)
+{
+    return create_read(seg, size, SIZE_SEALS | F_SEAL_SEAL);
+}
+
+int ep_seg_create_lent(struct ep_seg *seg, size_t size)
+{
+    return create_read(seg, size, SIZE_SEALS);
+}
+
+int ep_seg_seal_writers(const struct ep_seg *seg)
+{
+    return fcntl(seg->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0 ? -errno : 0;
+}
+
+bool ep_seg_is_own(const struct ep_seg *seg)
+{
+    int seals = fcntl(seg->fd, F_GET_SEALS);
+
+    return seals >= 0 && (seals & F_SEAL_FUTURE_WRITE) != 0;
 }
 
 int ep_seg_open(struct ep_seg *seg, int fd, bool writable)

@@ -49,6 +49,16 @@ void ep_seg_give_back(void *start, size_t size);
 /* Creates size zeroed bytes for the other side to write; maps them read-only. */
 int ep_seg_create_peer(struct ep_seg *seg, size_t size);
 
+/* The same for a file that others shall map, too: once the other side has mapped it,
+ * ep_seg_seal_writers() keeps everybody from mapping it for writing again. */
+int ep_seg_create_lent(struct ep_seg *seg, size_t size);
+
+/* -EPERM: the other side has kept us from it. Kernels before 5.1 lack the seal: -EINVAL. */
+int ep_seg_seal_writers(const struct ep_seg *seg);
+
+/* Whether nobody else can ever write it. */
+bool ep_seg_is_own(const struct ep_seg *seg);
+
 /* Maps what the VM sent. Takes fd on success; on failure it stays the caller's.
  * -EPERM: the file can still be resized, so we refuse to touch it. */
 int ep_seg_open(struct ep_seg *seg, int fd, bool writable);

@@ -18,7 +18,12 @@ struct ep_slab_page {
 
 void ep_slab_init(struct ep_slab *slab, uint64_t size)
 {
-    *slab = (struct ep_slab){.size = size};
+    *slab = (struct ep_slab){.size = size, .most = EP_RECLAIM_SLOTS};
+}
+
+void ep_slab_init_many(struct ep_slab *slab, uint64_t size)
+{
+    *slab = (struct ep_slab){.size = size, .most = UINT32_MAX};
 }
 
 void ep_slab_finish(struct ep_slab *slab)
@@ -76,7 +81,7 @@ int ep_slab_alloc(struct ep_slab *slab, uint64_t size, uint64_t *ret_offset)
     int rc = prepare(slab);
     if (rc < 0)
         return rc;
-    if (slab->out == EP_RECLAIM_SLOTS)
+    if (slab->out == slab->most)
         return -EAGAIN;
 
     uint8_t wanted = order_of(size);

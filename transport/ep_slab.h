@@ -34,6 +34,7 @@ extern "C" {
 struct ep_slab {
     uint64_t size;
     uint32_t out;     /* blocks given out */
+    uint32_t most;    /* that may be out at a time */
     uint64_t used;    /* bytes of them */
     uint64_t touched; /* nothing behind this has been in use since it was given back */
     uint32_t heads[EP_SLAB_ORDERS]; /* free lists, by order; page numbers + 1 */
@@ -42,6 +43,8 @@ struct ep_slab {
 
 /* Prepares a slab of size bytes, a power of two of pages. Allocates nothing. */
 void ep_slab_init(struct ep_slab *slab, uint64_t size);
+/* The same for blocks that no ring brings back: any number of them may be out. */
+void ep_slab_init_many(struct ep_slab *slab, uint64_t size);
 void ep_slab_finish(struct ep_slab *slab);
 
 /* Gives out a block of at least size bytes.

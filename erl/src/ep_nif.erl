@@ -17,7 +17,7 @@
     env_new/1,
     launcher_open/0,
     launcher_join/2,
-    host_start/7,
+    host_start/8,
     host_kill/1,
     host_shutdown/1,
     lane_new/3,
@@ -28,6 +28,9 @@
     lane_interrupt/2,
     lane_interrupt_import/2,
     lane_is_idle/1,
+    lane_move/2,
+    lane_stay/1,
+    lane_requests/1,
     lane_is_importing/1,
     lane_expire/2,
     lane_stats/1,
@@ -48,6 +51,15 @@
     letter_send/2,
     carry_letters/0,
     make_atom/1,
+    array_from_binary/3,
+    array_new/2,
+    array_write/3,
+    array_seal/1,
+    array_to_binary/1,
+    array_slice/3,
+    array_info/1,
+    arrays/0,
+    set_max_shared_bytes/1,
     slot_acquire/2,
     slot_claim/2,
     slot_release/1,
@@ -140,10 +152,13 @@ launcher_open() ->
 launcher_join(_Launcher, _OsPid) ->
     ?NOT_LOADED.
 
-%% Settings: see struct ep_control_request.
--spec host_start(launcher(), pos_integer(), spin_ns(), binary(), binary(), binary(), Settings :: binary()) ->
+%% Settings: see struct ep_control_request. Origin: a worker that the launcher starts; a zygote; or
+%% a worker that the zygote with that id forks.
+-spec host_start(
+    launcher(), pos_integer(), spin_ns(), binary(), binary(), binary(), Settings :: binary(), Origin :: none | zygote | pos_integer()
+) ->
     {ok, host(), pos_integer()} | {error, atom()}.
-host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath, _Settings) ->
+host_start(_Launcher, _Contexts, _SpinNs, _WorkerPath, _PythonPath, _ModulePath, _Settings, _Origin) ->
     ?NOT_LOADED.
 
 -spec host_kill(host()) -> ok.
@@ -204,6 +219,22 @@ lane_is_importing(_Lane) ->
 lane_is_idle(_Lane) ->
     ?NOT_LOADED.
 
+%% One try to give the lane the worker process of its understudy, which gets that of the lane.
+%% `again': a request runs still; those that come from now on wait for the next try, or for
+%% lane_stay/1.
+-spec lane_move(lane(), Understudy :: lane()) -> ok | again | {error, atom()}.
+lane_move(_Lane, _Understudy) ->
+    ?NOT_LOADED.
+
+-spec lane_stay(lane()) -> ok.
+lane_stay(_Lane) ->
+    ?NOT_LOADED.
+
+%% Sent to its present worker process; nested requests do not count.
+-spec lane_requests(lane()) -> non_neg_integer().
+lane_requests(_Lane) ->
+    ?NOT_LOADED.
+
 -spec lane_stats(lane()) -> map().
 lane_stats(_Lane) ->
     ?NOT_LOADED.
@@ -262,14 +293,15 @@ inquire(_Lane, _Tag, _Function, _Args) ->
 inquire_first(_Lane, _Tag, _Function, _Args) ->
     ?NOT_LOADED.
 
-%% Gives the worker process credit to send messages: of one grant, or, to a receiver that is
-%% full, for one message. Returns the limit of what its messages may cost (ep_letter.h).
--spec letter_grant(lane() | asker(), IsFull :: boolean()) -> non_neg_integer().
-letter_grant(_Target, _IsFull) ->
+%% Gives the worker process credit to send messages, 1 MiB at most; 1 is for one message, 0 for none. Returns
+%% the limit of what its messages may cost (ep_letter.h).
+-spec letter_grant(lane() | asker(), Bytes :: non_neg_integer()) -> non_neg_integer().
+letter_grant(_Target, _Bytes) ->
     ?NOT_LOADED.
 
-%% A process that the worker process has sent a message to lately, picked by chance.
--spec letter_sample(lane() | asker()) -> pid() | undefined.
+%% A process that the worker process has sent a message to since the last credit of 1 MiB, picked
+%% by chance, and what the message has cost.
+-spec letter_sample(lane() | asker()) -> {pid(), Price :: pos_integer()} | undefined.
 letter_sample(_Target) ->
     ?NOT_LOADED.
 
@@ -297,6 +329,49 @@ make_atom(_Name) ->
 
 -spec call_id(call()) -> non_neg_integer().
 call_id(_Call) ->
+    ?NOT_LOADED.
+
+-spec array_from_binary(binary(), py_array:dtype(), tuple()) -> {ok, py_array:py_array()} | {error, {'MemoryError', string()}}.
+array_from_binary(_Bin, _Dtype, _Shape) ->
+    ?NOT_LOADED.
+
+-spec array_new(py_array:dtype(), tuple()) -> {ok, py_array:py_array()} | {error, {'MemoryError', string()}}.
+array_new(_Dtype, _Shape) ->
+    ?NOT_LOADED.
+
+-spec array_write(py_array:py_array(), non_neg_integer(), binary()) -> ok | {error, sealed | not_owner | lost}.
+array_write(_Array, _Offset, _Bin) ->
+    ?NOT_LOADED.
+
+-spec array_seal(py_array:py_array()) -> ok | {error, not_owner | lost}.
+array_seal(_Array) ->
+    ?NOT_LOADED.
+
+-spec array_to_binary(py_array:py_array()) ->
+    {ok, binary()} | {error, not_sealed | lost | {'MemoryError', string()}}.
+array_to_binary(_Array) ->
+    ?NOT_LOADED.
+
+-spec array_slice(py_array:py_array(), non_neg_integer(), non_neg_integer()) ->
+    {ok, py_array:py_array()} | {error, not_sealed | lost | {'MemoryError', string()}}.
+array_slice(_Array, _Start, _Length) ->
+    ?NOT_LOADED.
+
+%% The owner of an open array, and how many worker processes hold it.
+-spec array_info(term()) ->
+    {py_array:dtype(), tuple(), Bytes :: non_neg_integer(), open | sealed | lost, pid() | undefined,
+        Workers :: non_neg_integer()}
+    | false.
+array_info(_Term) ->
+    ?NOT_LOADED.
+
+-spec arrays() ->
+    {Count :: non_neg_integer(), Bytes :: non_neg_integer(), Most :: non_neg_integer(), Limit :: non_neg_integer()}.
+arrays() ->
+    ?NOT_LOADED.
+
+-spec set_max_shared_bytes(non_neg_integer()) -> ok.
+set_max_shared_bytes(_Bytes) ->
     ?NOT_LOADED.
 
 %% Waiting: {py_slot, Tag} comes when the slot is held, or, to run a request, when it is

@@ -6,6 +6,8 @@
 %% Flags of a request.
 %% With the traceback of an exception.
 -define(FLAG_TRACEBACK, 4).
+%% Every numpy array in the result becomes a py_array.
+-define(FLAG_SHARED, 16#400).
 %% Made in a callback, so it needs no slot and goes first.
 -define(FLAG_NESTED, 16#100).
 %% The caller holds a slot for it.
@@ -49,6 +51,7 @@
 
 -define(SHARED_NUMBERS, [
     {flag_traceback, ?FLAG_TRACEBACK},
+    {flag_shared, ?FLAG_SHARED},
     {flag_nested, ?FLAG_NESTED},
     {flag_has_slot, ?FLAG_HAS_SLOT},
     {flag_none_nil, ?FLAG_NONE_NIL},

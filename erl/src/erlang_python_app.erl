@@ -17,6 +17,7 @@ start(_Type, _Args) ->
 start_checked() ->
     ok = py_config:warn_of_unknown(),
     ok = ep_nif:set_max_atoms(py_config:max_atoms()),
+    ok = ep_nif:set_max_shared_bytes(py_config:get(max_shared_bytes)),
     ok = py_semaphore:set_max_concurrent(py_config:get(max_concurrent)),
     case erlang_python_sup:start_link() of
         {ok, Sup} ->

@@ -37,6 +37,7 @@ init([]) ->
         child(py_callback_runner, worker, 5000),
         child(py_letter_carrier, worker, 5000),
         child(py_launcher, worker, 5000),
+        child(py_zygote, worker, 5000),
         child(py_worker_sup, supervisor, infinity),
         child(py_shared_worker, worker, 5000),
         child(py_context_table, worker, 5000),

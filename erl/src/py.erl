@@ -41,7 +41,7 @@
     timeout => timeout(),
     kwargs => map(),
     traceback => boolean(),
-    arrays => lists,
+    arrays => lists | shared,
     none => none | nil | undefined,
     error_text => list | binary
 }.

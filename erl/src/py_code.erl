@@ -12,11 +12,11 @@
 
 -export([create_table/0, add_paths/1, paths/0, is_path/1, clear_paths/0]).
 -export([import/1, imports/0, is_import/1, clear_imports/0, import_into/4]).
--export([prologue/1, change/0, catch_up/2]).
+-export([prologue/1, whole/0, generation/0, change/0, catch_up/2, mark/0, catch_up_since/2]).
 -export([set_venv/1, venv/0, where/0]).
 -export([reload/1]).
 
--export_type([change/0, wanted/0, venv/0]).
+-export_type([change/0, wanted/0, venv/0, mark/0]).
 
 %% number: of its activation; packages may have come since the one before.
 -type venv() :: #{path := binary(), site_packages := binary(), number := pos_integer()}.
@@ -24,7 +24,11 @@
 -type change() :: non_neg_integer().
 -type wanted() :: {Module :: binary(), Function :: binary() | all}.
 
-%% {{path, Path}, Number}, {{import, wanted()}, Number}, {venv, venv()} and {change, change()}.
+%% A moment: what came later is known by its numbers.
+-type mark() :: {change(), Number :: pos_integer()}.
+
+%% {{path, Path}, Number}, {{import, wanted()}, Number}, {{reload, Module}, Number}, {venv, venv()},
+%% {change, change()} and {reloaded, Number}.
 -define(TABLE, ?MODULE).
 %% One that answers is enough; some may be busy.
 -define(ASKED, 8).
@@ -32,7 +36,7 @@
 -spec create_table() -> ok.
 create_table() ->
     _ = ets:new(?TABLE, [named_table, public, {read_concurrency, true}]),
-    true = ets:insert(?TABLE, {change, 0}),
+    true = ets:insert(?TABLE, [{change, 0}, {reloaded, 0}]),
     ok.
 
 %% @doc When this returns each context has them before its next request.
@@ -126,6 +130,7 @@ import_into(Ctx, Lane, Own, Timeout) ->
 -spec reload(binary()) -> ok | {error, [{py:context(), term()}]}.
 reload(Module) ->
     Number = erlang:unique_integer([monotonic, positive]),
+    true = ets:insert(?TABLE, [{{reload, Module}, Number}, {reloaded, Number}]),
     Answers = py_inquiry:ask(py_context_table:all(), first, reload, [Module, Number]),
     case [{Ctx, Reason} || {Ctx, Lane, Answer} <- Answers, {error, Reason} <- [reloaded(Lane, Answer)]] of
         [] -> ok;
@@ -158,6 +163,20 @@ catch_up(Lane, Change) ->
             _ = ep_nif:inquire_first(Lane, make_ref(), register, whole()),
             ok
     end.
+
+%% @doc Before an interpreter starts that no context is in yet.
+-spec mark() -> mark().
+mark() ->
+    {change(), erlang:unique_integer([monotonic, positive])}.
+
+%% @doc Tells it what was registered and reloaded since; its next request has it.
+-spec catch_up_since(ep_nif:lane(), mark()) -> mark().
+catch_up_since(Lane, {Change, Number}) ->
+    Now = mark(),
+    ok = catch_up(Lane, Change),
+    Reloads = ets:select(?TABLE, [{{{reload, '$1'}, '$2'}, [{'>', '$2', Number}], [{{'$1', '$2'}}]}]),
+    lists:foreach(fun({M, N}) -> _ = ep_nif:inquire_first(Lane, make_ref(), reload, [M, N]), ok end, Reloads),
+    Now.
 
 %% Internal
 
@@ -202,7 +221,13 @@ tell() ->
     _ = py_inquiry:ask(py_context_table:all(), first, register, whole()),
     ok.
 
-%% The number first: what is read after it is not older.
+%% @doc What a Python that has been started before has not seen when this has changed.
+-spec generation() -> term().
+generation() ->
+    {change(), ets:lookup_element(?TABLE, reloaded, 2)}.
+
+%% @doc What is registered for all. The number first: what is read after it is not older.
+-spec whole() -> [term()].
 whole() ->
     Change = change(),
     case venv() of

@@ -32,6 +32,10 @@
     %% the application's variables come first, so that these win
     env := [py_surroundings:variable()],
     cwd := binary(),
+    memory_limit := pos_integer() | infinity,
+    threads := default | pos_integer(),
+    max_requests := pos_integer() | infinity,
+    max_rss := pos_integer() | infinity,
     %% the same
     imports := [py_code:wanted()],
     preload := [preload()]
@@ -52,13 +56,18 @@
     %% the application's variables come first, so that these win
     env := [py_surroundings:variable()],
     cwd := binary(),
+    memory_limit := pos_integer() | infinity,
+    threads := default | pos_integer(),
+    max_requests := pos_integer() | infinity,
+    max_rss := pos_integer() | infinity,
     imports := [py_code:wanted()],
     preload := [preload()]
 }.
 
 %% Of pools and of single contexts.
 -define(SHARED_OPTIONS, [
-    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd
+    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd, memory_limit, threads,
+    max_requests, max_rss
 ]).
 -define(KEYS, [
     num_contexts,
@@ -72,10 +81,15 @@
     none,
     error_text,
     max_state_entries,
+    max_shared_bytes,
     max_atoms,
     paths,
     env,
     cwd,
+    memory_limit,
+    threads,
+    max_requests,
+    max_rss,
     imports,
     preload,
     pools
@@ -83,15 +97,12 @@
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
 -define(LACKING_OPTIONS, [
-    max_requests,
-    max_rss,
-    memory_limit,
     sandbox,
-    threads,
     event_loop,
     output
 ]).
--define(LACKING, [max_shared_bytes, event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
+-define(LACKING, [event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
+-define(MIN_MEMORY, 1048576).
 %% OTP's own.
 -define(FOREIGN, [included_applications]).
 
@@ -136,7 +147,7 @@ pool_options(Options) ->
         Contexts = option(contexts, num_contexts, Options),
         Mode = option(mode, context_mode, Options),
         Workers = workers(option(num_workers, num_workers, Options), Mode, Contexts),
-        {ok, (shared_options(Options))#{
+        {ok, (shared_options(min(Workers, Contexts), Options))#{
             contexts => Contexts,
             mode => Mode,
             num_workers => min(Workers, Contexts),
@@ -153,7 +164,7 @@ context_options(Options) ->
     Known = [own_process | ?SHARED_OPTIONS],
     try
         ok = known_keys(Options, Known),
-        {ok, (shared_options(Options))#{
+        {ok, (shared_options(1, Options))#{
             own_process => check(own_process, maps:get(own_process, Options, default)),
             preload => preload_of_context(Options)
         }}
@@ -205,7 +216,8 @@ known_keys(Options, Known) when is_map(Options) ->
 known_keys(_Options, _Known) ->
     py_error_info:refuse(arguments).
 
-shared_options(Options) ->
+%% Workers: how many processes share the CPUs.
+shared_options(Workers, Options) ->
     #{
         kill_after => option(kill_after, kill_after, Options),
         python => option(python, python, Options),
@@ -216,8 +228,15 @@ shared_options(Options) ->
         paths => check(paths, maps:get(paths, Options, [])),
         imports => check(imports, maps:get(imports, Options, [])),
         env => environment_of(Options),
-        cwd => option(cwd, cwd, Options)
+        cwd => option(cwd, cwd, Options),
+        memory_limit => option(memory_limit, memory_limit, Options),
+        threads => threads(option(threads, threads, Options), Workers),
+        max_requests => option(max_requests, max_requests, Options),
+        max_rss => option(max_rss, max_rss, Options)
     }.
+
+threads(auto, Workers) -> max(1, maps:get(cpus, ep_nif:counters()) div Workers);
+threads(Threads, _Workers) -> Threads.
 
 %% Code, or modules like those of a pool.
 preload_of_context(#{preload := Preload}) when Preload =/= [] ->
@@ -265,12 +284,17 @@ default(max_result_bytes) -> 1 bsl 30;
 default(none) -> none;
 default(error_text) -> list;
 default(max_state_entries) -> infinity;
+default(max_shared_bytes) -> py_shared_memory:default_max();
 default(paths) -> [];
 default(env) -> [];
 default(imports) -> [];
 default(preload) -> [];
 default(pools) -> [];
 default(cwd) -> <<>>;
+default(memory_limit) -> infinity;
+default(threads) -> default;
+default(max_requests) -> infinity;
+default(max_rss) -> infinity;
 default(max_atoms) -> max_atoms(os:getenv("ERLANG_PYTHON_MAX_ATOMS")).
 
 max_atoms(false) ->
@@ -319,6 +343,10 @@ check(none, Atom) ->
 check(error_text, Form) ->
     lists:member(Form, [list, binary]) orelse bad(error_text, Form, "must be list or binary"),
     Form;
+check(max_shared_bytes, N) ->
+    is_integer(N) andalso N > 0 andalso N < 1 bsl 64 orelse
+        bad(max_shared_bytes, N, "must be an integer above 0, of bytes"),
+    N;
 check(max_atoms, N) ->
     is_integer(N) andalso N >= 0 andalso N =< 1000000 orelse
         bad(max_atoms, N, "must be an integer from 0 to 1000000"),
@@ -340,6 +368,23 @@ check(cwd, <<>>) ->
     <<>>;
 check(cwd, Path) ->
     checked(cwd, Path, py_surroundings:cwd(Path));
+check(memory_limit, infinity) ->
+    infinity;
+check(memory_limit, N) ->
+    is_integer(N) andalso N >= ?MIN_MEMORY andalso N < 1 bsl 63 orelse
+        bad(memory_limit, N, "must be infinity or an integer of bytes, from 1048576"),
+    N;
+check(Key, infinity) when Key =:= max_requests; Key =:= max_rss ->
+    infinity;
+check(Key, N) when Key =:= max_requests; Key =:= max_rss ->
+    is_integer(N) andalso N > 0 orelse bad(Key, N, "must be infinity or an integer above 0"),
+    N;
+check(threads, Threads) when Threads =:= default; Threads =:= auto ->
+    Threads;
+check(threads, N) ->
+    is_integer(N) andalso N > 0 andalso N =< 4096 orelse
+        bad(threads, N, "must be default, auto or an integer from 1 to 4096"),
+    N;
 check(preload, Modules) ->
     is_list(Modules) andalso length(Modules) >= 0 andalso lists:all(fun is_atom/1, Modules) orelse
         bad(preload, Modules, "must be a list of modules, atoms"),

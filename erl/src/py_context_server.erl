@@ -11,7 +11,7 @@
 
 -export([settings/2, home/1]).
 -export([start_linked/2, start_member/3, await_started/1, await_or_stop/1, stop/1]).
--export([run_preload/3]).
+-export([run_preload/3, prepare/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([settings/0, home/0]).
@@ -53,14 +53,24 @@
 }).
 
 %% @doc The settings of a context without a pool.
--spec settings(py:context_mode(), map()) -> {ok, settings()} | {error, py_config:error()}.
+-spec settings(py:context_mode(), map()) ->
+    {ok, settings()} | {error, py_config:error() | memory_limit_requires_own_process}.
 settings(Mode, Options) when Mode =:= worker; Mode =:= owngil ->
     case py_config:context_options(Options) of
-        {ok, Settings} -> {ok, Settings#{mode => Mode}};
+        {ok, Settings} -> alone(Options, Settings#{mode => Mode});
         {error, Reason} -> {error, Reason}
     end;
 settings(_Mode, _Options) ->
     py_error_info:refuse(arguments).
+
+%% What one context is to have of the memory cannot be told apart in a process that others are in.
+alone(#{memory_limit := Bytes}, Settings) when is_integer(Bytes) ->
+    case home(Settings) of
+        own -> {ok, Settings};
+        shared -> {error, memory_limit_requires_own_process}
+    end;
+alone(_Options, Settings) ->
+    {ok, Settings}.
 
 %% @doc A crash of Python takes one process: worker contexts have their own, so
 %% that it takes one context; owngil contexts share, which is what they are for.
@@ -140,10 +150,18 @@ stop(_) ->
 
 %% @private The process that runs the preload code of a context.
 -spec run_preload(py_context_router:route(), [py_config:preload()], [py_code:wanted()]) -> no_return().
-run_preload(Route = {Ctx, Lane, _}, Steps, Imports) ->
+run_preload(Route, Steps, Imports) ->
+    exit({preloaded, run_all(Route, Steps, Imports)}).
+
+%% @private What a context does before any request, in a process that it is not in yet.
+-spec prepare(py_context_router:route(), [py_config:preload()], [py_code:wanted()]) -> ok | {error, term()}.
+prepare(Route, Preload, Imports) ->
+    run_all(Route, preload_steps(#{preload => Preload}), Imports).
+
+run_all(Route = {Ctx, Lane, _}, Steps, Imports) ->
     case run_steps(Route, Steps) of
-        ok -> exit({preloaded, py_code:import_into(Ctx, Lane, Imports, ?IMPORTS_MS)});
-        {error, Reason} -> exit({preloaded, {error, Reason}})
+        ok -> py_code:import_into(Ctx, Lane, Imports, ?IMPORTS_MS);
+        {error, Reason} -> {error, Reason}
     end.
 
 run_steps(_Route, []) ->
@@ -308,6 +326,8 @@ attached(Refused, Tries, State = #state{id = Id, lane = Lane, settings = Setting
                 mode => Mode,
                 place => Place,
                 preloads => Preloads,
+                preload => maps:get(preload, Settings, []),
+                imports => maps:get(imports, Settings, []),
                 paths => maps:get(paths, Settings, []),
                 member => member(State)
             },
@@ -324,7 +344,7 @@ member(#state{home = {group, _, _, _}, id = PoolAndNumber}) -> PoolAndNumber;
 member(_State) -> undefined.
 
 find_worker(#state{home = own, settings = Settings}, _Refused) ->
-    case py_worker_sup:start_worker(Settings#{places => 1}) of
+    case py_worker_sup:start_worker(Settings#{places => 1, zygote => preloaded_modules(Settings)}) of
         {ok, Worker} -> {ok, Worker, any};
         {error, Reason} -> {error, Reason}
     end;
@@ -332,7 +352,10 @@ find_worker(#state{home = shared, settings = Settings = #{mode := Mode}}, Refuse
     Kind = process_options(Settings),
     shared_worker({shared, Mode, Kind}, Kind#{places => ?CONTEXTS_MAX}, any, Refused);
 find_worker(#state{home = {group, Key, Places, Place}, settings = Settings}, Refused) ->
-    shared_worker(Key, (process_options(Settings))#{places => Places}, Place, Refused).
+    Options = (process_options(Settings))#{
+        places => Places, zygote => preloaded_modules(Settings), paths => maps:get(paths, Settings, [])
+    },
+    shared_worker(Key, Options, Place, Refused).
 
 shared_worker(Key, Options, Place, Refused) ->
     case py_shared_worker:worker(Key, Options, Refused) of
@@ -340,10 +363,15 @@ shared_worker(Key, Options, Place, Refused) ->
         {error, Reason} -> {error, Reason}
     end.
 
+%% What a zygote imports for the process; the context finds it there. Those without a pool that share
+%% a process may each have others.
+preloaded_modules(Settings) ->
+    [Module || {load, Module} <- maps:get(preload, Settings, [])].
+
 %% What contexts of one process have in common. Those of mode worker share its interpreter.
 process_options(Settings = #{mode := Mode}) ->
     Interpreter = case Mode of worker -> [paths]; owngil -> [] end,
-    maps:with([python, spin_us, kill_after, env, cwd, none | Interpreter], Settings).
+    maps:with([python, spin_us, kill_after, env, cwd, memory_limit, threads, max_requests, max_rss, none | Interpreter], Settings).
 
 start_failure(owngil, Type, Text) ->
     case py_python:info() of

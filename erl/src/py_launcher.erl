@@ -54,7 +54,7 @@ start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% @doc `{py_launcher, Turn, {ok, Launcher} | {error, Reason}}' comes, for {@link
-%% ep_nif:host_start/7}, or the `DOWN' message of Turn, a monitor of this process.
+%% ep_nif:host_start/8}, or the `DOWN' message of Turn, a monitor of this process.
 -spec want_turn() -> turn().
 want_turn() ->
     Turn = monitor(process, ?MODULE),

@@ -23,17 +23,22 @@
 %% worker that lies would fill the VM.
 -define(FULL_IN_LOOP, 100000).
 -define(FULL_OF_CALLER, 1000000).
-%% Bytes in a mailbox beyond which it is full for a long message.
+%% Fewer messages than those, if all that wait are as long as the one that is looked at: so many
+%% bytes, or so many times as much in a loop, and of a caller. Some fit in any case.
 -define(FULL_BYTES, (64 bsl 20)).
-%% Long messages that fit in any case.
--define(LONG_MIN, 4).
-%% How many times as many fit in a loop, and for a caller.
--define(LONG_MORE, 10).
+-define(MORE_BYTES, 10).
+-define(LEAST, 4).
 %% How long a message to a full mailbox waits, and a long one at most.
 -define(PAUSE_MS, 1).
 -define(LONG_PAUSE_MS, 100).
 %% A process that does not say within this how much it has is busy with something else.
 -define(LOOK_MS, 20).
+%% Credit in bytes: a whole grant; what is left of it while another receiver is full, to which the
+%% worker may send without asking; that of one message.
+-define(GRANT, (1 bsl 20)).
+-define(GRANT_LITTLE, (16 bsl 10)).
+-define(GRANT_ONE, 1).
+-define(GRANT_NONE, 0).
 
 %% What Python hears, as ep_py_letter.c knows it.
 -define(DEAD, 0).
@@ -54,68 +59,98 @@ answer(Target, ?QUESTION_DELIVER, {Size, [MayWait, Pid, Term]}) when is_pid(Pid)
 %% Internal
 
 receiver(Target, Pid, MayWait) ->
-    Load = load(reader(Pid)),
-    IsFull = is_full(Target, Pid, Load, MayWait) orelse is_sample_full(Target, Pid),
-    ok = pause(IsFull),
-    said(Target, Pid, Load, IsFull).
-
-%% One that was sent to without asking about it.
-is_sample_full(Target, Pid) ->
-    case ep_nif:letter_sample(Target) of
-        Other when is_pid(Other), Other =/= Pid -> is_full(Target, Other, load(Other), true);
-        _ -> false
+    Sample = ep_nif:letter_sample(Target),
+    case load_of(Pid) of
+        dead ->
+            {?DEAD, 0};
+        Load ->
+            Credit = credit(Target, Pid, Load, MayWait, Sample),
+            ok = pause(Credit < ?GRANT),
+            {state(Pid, Credit =:= ?GRANT_ONE), ep_nif:letter_grant(Target, Credit)}
     end.
 
-said(_Target, _Pid, dead, _IsFull) ->
-    {?DEAD, 0};
-said(Target, Pid, _Load, IsFull) ->
-    {state(Pid, IsFull), ep_nif:letter_grant(Target, IsFull)}.
+credit(Target, Pid, Load, MayWait, Sample) ->
+    case is_full(Target, Pid, Load, MayWait, price(Pid, Sample)) of
+        true ->
+            ?GRANT_ONE;
+        false ->
+            case is_sample_full(Target, Pid, Sample) of
+                true -> ?GRANT_LITTLE;
+                false -> ?GRANT
+            end
+    end.
+
+%% What the last message to the process cost, as far as is known.
+price(Pid, {Pid, Price}) -> Price;
+price(_Pid, _Sample) -> 1.
+
+%% One that was sent to, perhaps without asking about it.
+is_sample_full(_Target, Pid, {Pid, _Price}) -> false;
+is_sample_full(Target, _Pid, {Other, Price}) -> is_full(Target, Other, sampled_load(Other), true, Price);
+is_sample_full(_Target, _Pid, undefined) -> false.
+
+%% The sample of what is for other nodes is the carrier, whose messages wait elsewhere.
+sampled_load(Pid) ->
+    case whereis(py_letter_carrier) of
+        Pid -> lists:max([0 | [N || Reader <- [Pid | py_letter_carrier:readers()], N <- [load(Reader)], is_integer(N)]]);
+        _ -> load(Pid)
+    end.
 
 state(_Pid, true) -> ?FULL_NOW;
 state(Pid, false) when node(Pid) =/= node() -> ?REMOTE;
 state(_Pid, false) -> ?OPEN.
 
 deliver(Target, Pid, MayWait, Size, Term) ->
-    %% As if all that waits there were as long.
-    Most = min(?FULL, max(?LONG_MIN, ?FULL_BYTES div Size)),
-    ok = wait_for_room(Target, Pid, MayWait, Most, ?LONG_PAUSE_MS),
-    case ep_nif:letter_send(Pid, Term) of
-        true -> {state(Pid, false), ep_nif:letter_grant(Target, false)};
+    case wait_for_room(Target, Pid, MayWait, Size, ?LONG_PAUSE_MS) andalso ep_nif:letter_send(Pid, Term) of
+        true -> {state(Pid, false), ep_nif:letter_grant(Target, ?GRANT_NONE)};
         false -> {?DEAD, 0}
     end.
 
-wait_for_room(_Target, _Pid, _MayWait, _Most, 0) ->
-    ok;
-wait_for_room(Target, Pid, MayWait, Most, Ms) ->
-    case has_room(Target, Pid, MayWait, Most, load(reader(Pid))) of
-        true ->
-            ok;
+%% Whether it is alive.
+wait_for_room(_Target, _Pid, _MayWait, _Size, 0) ->
+    true;
+wait_for_room(Target, Pid, MayWait, Size, Ms) ->
+    Load = load_of(Pid),
+    case Load =/= dead andalso is_full(Target, Pid, Load, MayWait, Size) of
         false ->
+            Load =/= dead;
+        true ->
             ok = pause(true),
-            wait_for_room(Target, Pid, MayWait, Most, Ms - ?PAUSE_MS)
+            wait_for_room(Target, Pid, MayWait, Size, Ms - ?PAUSE_MS)
     end.
-
-has_room(_Target, _Pid, _MayWait, Most, Load) when is_integer(Load), Load =< Most -> true;
-has_room(_Target, _Pid, _MayWait, Most, Load) when is_integer(Load), Load > ?LONG_MORE * Most -> false;
-has_room(_Target, _Pid, _MayWait, _Most, dead) -> true;
-has_room(_Target, _Pid, false, _Most, _Load) -> true;
-has_room(Target, Pid, true, _Most, _Load) -> waits(Target, Pid).
 
 pause(true) -> receive after ?PAUSE_MS -> ok end;
 pause(false) -> ok.
 
-is_full(_Target, _Pid, Load, _MayWait) when is_integer(Load), Load =< ?FULL -> false;
-is_full(_Target, _Pid, Load, _MayWait) when is_integer(Load), Load > ?FULL_OF_CALLER -> true;
-is_full(_Target, _Pid, dead, _MayWait) -> false;
-is_full(Target, Pid, Load, false) -> is_integer(Load) andalso Load > ?FULL_IN_LOOP andalso not waits(Target, Pid);
-is_full(Target, Pid, _Load, true) -> not waits(Target, Pid).
+%% Whether a mailbox with so many messages, or one that does not say, is full for one of that size.
+is_full(_Target, _Pid, dead, _MayWait, _Size) ->
+    false;
+is_full(Target, Pid, Load, MayWait, Size) ->
+    Fit = max(?LEAST, ?FULL_BYTES div max(1, Size)),
+    Full = min(?FULL, Fit),
+    InLoop = min(?FULL_IN_LOOP, ?MORE_BYTES * Fit),
+    OfCaller = min(?FULL_OF_CALLER, ?MORE_BYTES * Fit),
+    if
+        Load =< Full -> false;
+        is_integer(Load), Load > OfCaller -> true;
+        not MayWait, (Load =:= busy orelse Load =< InLoop) -> false;
+        true -> not waits(Target, Pid)
+    end.
 
 %% Whether the process waits for this very request, so that it cannot make room.
 waits(_Target, Pid) when Pid =:= self() -> true;
 waits(Target, Pid) -> ep_nif:letter_waits(Target, Pid).
 
+%% How many messages wait for the process. Nobody knows whether one of another node is alive.
+load_of(Pid) when node(Pid) =:= node() ->
+    load(Pid);
+load_of(Pid) ->
+    case load(reader(Pid)) of
+        dead -> 0;
+        Load -> Load
+    end.
+
 %% The process in whose mailbox a message to Pid waits.
-reader(Pid) when node(Pid) =:= node() -> Pid;
 reader(Pid) -> py_letter_carrier:reader(Pid).
 
 %% How many messages a process has. It may be long in coming to say so, when it runs; so

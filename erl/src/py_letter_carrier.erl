@@ -6,7 +6,7 @@
 -module(py_letter_carrier).
 -behaviour(gen_server).
 
--export([start_link/0, create_table/0, reader/1]).
+-export([start_link/0, create_table/0, reader/1, readers/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(TABLE, ?MODULE).
@@ -29,6 +29,11 @@ reader(Pid) ->
         [{_Node, Reader}] -> Reader;
         [] -> whereis(?MODULE)
     end.
+
+%% @doc All of these.
+-spec readers() -> [pid()].
+readers() ->
+    [Reader || {_Node, Reader} <- ets:tab2list(?TABLE)].
 
 -spec init([]) -> {ok, none}.
 init([]) ->

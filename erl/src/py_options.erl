@@ -25,7 +25,9 @@
 }.
 
 %% credit: data messages that may be unacknowledged; infinity: the mailbox of the owner counts.
--type stream() :: #{owner := pid(), kwargs := map(), credit := pos_integer() | infinity}.
+-type stream() :: #{
+    owner := pid(), kwargs := map(), credit := pos_integer() | infinity, flags := non_neg_integer()
+}.
 
 %% @doc Of a call or an expression.
 -spec call(timeout() | map(), Default :: timeout()) -> options().
@@ -44,7 +46,8 @@ exec(Options) -> check(Options, ?COMMON).
 -spec stream(map()) -> stream().
 stream(Options) when is_map(Options) ->
     Defaults = #{owner => self(), kwargs => #{}, arrays => lists, credit => infinity},
-    Checked = maps:fold(fun stream_option/3, maps:remove(arrays, Defaults), check_keys(Options, Defaults)),
+    Start = (maps:remove(arrays, Defaults))#{flags => 0},
+    Checked = maps:fold(fun stream_option/3, Start, check_keys(Options, Defaults)),
     ok = check_owner(Checked),
     Checked;
 stream(_NoOptions) ->
@@ -87,8 +90,8 @@ check_keys(Options, Defaults) ->
 
 option(timeout, T, Acc) when ?IS_TIMEOUT(T) -> Acc#{timeout := T};
 option(kwargs, Kwargs, Acc) when is_map(Kwargs) -> Acc#{kwargs := Kwargs};
-%% The only form that results have as yet.
 option(arrays, lists, Acc) -> Acc;
+option(arrays, shared, Acc = #{flags := Flags}) -> Acc#{flags := Flags bor ?FLAG_SHARED};
 option(traceback, true, Acc = #{flags := Flags}) -> Acc#{flags := Flags bor ?FLAG_TRACEBACK};
 option(traceback, false, Acc) -> Acc;
 option(Key, Value, Acc = #{flags := Flags}) ->
@@ -107,6 +110,7 @@ style_flags(_Key, _Value) -> undefined.
 stream_option(owner, Pid, Acc) when is_pid(Pid) -> Acc#{owner := Pid};
 stream_option(kwargs, Kwargs, Acc) when is_map(Kwargs) -> Acc#{kwargs := Kwargs};
 stream_option(arrays, lists, Acc) -> Acc;
+stream_option(arrays, shared, Acc) -> Acc#{flags := ?FLAG_SHARED};
 stream_option(credit, N, Acc) when is_integer(N), N > 0 -> Acc#{credit := N};
 stream_option(Key, Value, _Acc) -> refuse_value(Key, Value).
 
@@ -124,7 +128,7 @@ refuse_value(Key, Value) ->
 
 must(timeout) -> "milliseconds from 0 to " ?MAX_MS_TEXT ", or infinity";
 must(kwargs) -> "a map of keyword arguments, such as #{indent => 2}";
-must(arrays) -> "lists";
+must(arrays) -> "lists or shared";
 must(owner) -> "a pid";
 must(credit) -> "an integer from 1";
 must(traceback) -> "true or false";

@@ -15,6 +15,8 @@
 %% | import_failed    | warning        | once a minute for a module and a reason                 |
 %% | import_slow      | warning        | once a minute for a context                             |
 %% | runs_otherwise   | warning        | for each start of a pool that runs with other options   |
+%% | not_followed     | warning        | once a minute for a pool                                |
+%% | no_zygote        | warning        | once a minute for a list of modules                     |
 %% | unknown_key      | warning        | for each key of the application environment             |
 %%
 %% The one other event is logged by py_async, which users give the level `debug' to see it: what
@@ -26,7 +28,7 @@
 
 -export([create_table/0, died/1, stuck/4, start_failed/3, started_again/1, launcher_ended/1]).
 -export([context_ended/3, preload_failed/3, import_failed/4, import_slow/1, unknown_key/2]).
--export([runs_otherwise/2]).
+-export([runs_otherwise/2, not_followed/2, no_zygote/2]).
 
 -export_type([death/0, member/0, ran/0]).
 
@@ -39,6 +41,8 @@
     stderr := binary(),
     %% of the contexts that were in the process, in their order
     contexts := [{pid(), member(), ran() | idle}],
+    %% of the process
+    memory_limit => pos_integer() | infinity,
     %% what comes next
     next := again | {later, Ms :: non_neg_integer()} | refuse | launcher | stop
 }.
@@ -61,7 +65,7 @@ died(Death = #{os_pid := OsPid, reason := Reason, stderr := Bytes, contexts := C
     {Stack, Wrote} = py_stderr:python_stack(py_stderr:text(Bytes)),
     Ran = [C || C = {_, _, What} <- Contexts, What =/= idle],
     Text = unicode:characters_to_binary([
-        "a Python worker process ended: ", how(Reason), ran(Ran), "; ", where(Contexts), io_lib:format("OS pid ~p", [OsPid]),
+        "a Python worker process ended: ", how(Reason), limited(Death), ran(Ran), "; ", where(Contexts), io_lib:format("OS pid ~p", [OsPid]),
         next(Next), stack(Stack), wrote(Wrote)
     ]),
     Meta = meta(maps:merge(
@@ -145,6 +149,24 @@ import_slow(Ctx) ->
 runs_otherwise(Pool, Keys) ->
     ?LOG_WARNING("pool ~tp runs already, and with other options (~ts) than it was to be started with; it is left as it is",
                  [Pool, lists:join(", ", [atom_to_list(Key) || Key <- Keys])], meta(#{pool => Pool})).
+
+%% @doc A process has served enough, and the one that is to follow it does not come up.
+-spec not_followed(term(), [{pid(), member()}]) -> ok.
+not_followed(Reason, Contexts) ->
+    Contexts =/= [] andalso is_due({pool(Contexts), not_followed}) andalso
+        ?LOG_WARNING("a Python worker process for ~ts is to be replaced, and its successor does not come up (~0tP); it goes "
+                     "on, and the replacement is tried again", [for(Contexts), Reason, 20],
+                     meta(of_context(first([], Contexts)))),
+    ok.
+
+%% @doc Modules that cannot be imported once for all processes.
+-spec no_zygote([binary()], Why :: binary()) -> ok.
+no_zygote(Modules, Wrote) ->
+    Lines = py_stderr:last_lines(py_stderr:text(Wrote), ?LINES, ?CHARS),
+    is_due({no_zygote, Modules}) andalso
+        ?LOG_WARNING("each Python worker process imports ~ts by itself, and shares no memory for it: ~ts",
+                     [lists:join(", ", Modules), lists:join(" / ", [string:trim(L) || L <- Lines])], meta(#{stderr => Wrote})),
+    ok.
 
 %% @doc Nothing reads a key of the application environment.
 -spec unknown_key(atom(), Hint :: string()) -> ok.
@@ -232,6 +254,12 @@ how(0) -> "exit status 0, Python code ended the process,";
 how(?EXIT_FDS_LOST) -> "exit status 70, Python code closed descriptors that the process needs,";
 how(Status) when is_integer(Status) -> io_lib:format("exit status ~b, Python code or a C library ended the process,", [Status]);
 how(Signal) -> [atom_to_list(Signal), ","].
+
+%% Code that does not look whether it was given memory dies in as many ways.
+limited(#{memory_limit := Bytes, reason := Reason}) when is_integer(Bytes), Reason =/= kill_after, Reason =/= 'SIGKILL' ->
+    io_lib:format(" perhaps because it could not have more than the ~b bytes that memory_limit allows,", [Bytes]);
+limited(_Death) ->
+    "".
 
 stack(undefined) -> "";
 stack(Stack) -> ["\nThe Python stack:", py_stderr:indent(first_lines(Stack))].

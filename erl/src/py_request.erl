@@ -90,9 +90,9 @@ exec(Route = {_Ctx, _Lane, Env}, Code, Options) ->
 %% @doc A request whose items Reader takes, with {@link ep_nif:stream_next/2}. Options: the timeout is
 %% for the slot, not for what comes after.
 -spec stream(route(), subject(), py_options:options(), reader()) -> py:result() | ok.
-stream(Route = {Ctx, Lane, Env}, Subject, Options = #{timeout := Timeout}, Reader) ->
+stream(Route = {Ctx, Lane, Env}, Subject, Options = #{timeout := Timeout, flags := Set}, Reader) ->
     %% A Python thread that asks serves plain requests only; its context serves this one.
-    {_, Flags} = py_nesting:via(Ctx, Lane, slot_flag(Options, ?FLAG_STREAM)),
+    {_, Flags} = py_nesting:via(Ctx, Lane, slot_flag(Options, Set bor ?FLAG_STREAM)),
     Submit = fun(More) -> submit_stream(Lane, Env, Subject, Flags bor More) end,
     Run = run(Route, Timeout, maps:get(guard, Options, undefined)),
     go_on(Submit(0), Submit, Run#run{reader = Reader}).

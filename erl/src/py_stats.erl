@@ -12,10 +12,12 @@ get() ->
     {Current, Max, Waiting} = ep_nif:slots(),
     Contexts = with_usage(lists:sort(fun is_before/2, [context(C, L) || {C, L} <- py_context_table:all()])),
     #{atoms_made := Used, max_atoms := MaxAtoms} = Counters = ep_nif:counters(),
+    Arrays = #{shared_bytes := ArrayBytes} = py_shared_memory:stats(),
     #{
         contexts => Contexts,
         semaphore => #{current => Current, max => Max, waiting => Waiting},
-        shared_bytes => lists:sum([Bytes || #{shared_bytes := Bytes} <- Contexts]),
+        shared_bytes => ArrayBytes + lists:sum([Bytes || #{shared_bytes := Bytes} <- Contexts]),
+        arrays => Arrays,
         atoms => #{used => Used, max => MaxAtoms},
         wait_backend => maps:get(wait_backend, Counters),
         lost_wake => maps:get(lost_wake, Counters)

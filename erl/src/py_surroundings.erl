@@ -1,21 +1,30 @@
 %% SPDX-License-Identifier: Apache-2.0
 
-%% @private What a worker process gets from its launcher before it is executed: the keys `env' and
-%% `cwd'.
+%% @private What a worker process gets from its launcher before it is executed: the keys `env',
+%% `cwd', `memory_limit' and `threads'.
 -module(py_surroundings).
 
--export([env/1, cwd/1, encode/1]).
+-export([env/1, cwd/1, encode/1, encode_all/1]).
 
--export_type([variable/0]).
+-export_type([variable/0, options/0]).
 
 %% false: it is removed.
 -type variable() :: {Name :: binary(), Value :: binary() | false}.
+-type options() :: #{
+    env => [variable()],
+    cwd => binary(),
+    memory_limit => pos_integer() | infinity,
+    threads => default | pos_integer(),
+    _ => _
+}.
 
 %% See EP_CONTROL_SETTINGS_MAX; the working directory takes some of it.
 -define(BYTES_MAX, 60000).
 -define(PATH_MAX, 4000).
 %% By which the launcher finds what a worker process has started.
 -define(OURS, [<<"EP_LAUNCHER_MARK">>]).
+%% Of the libraries that computing packages are built on.
+-define(THREADS, [<<"OMP_NUM_THREADS">>, <<"OPENBLAS_NUM_THREADS">>, <<"MKL_NUM_THREADS">>]).
 
 %% @doc Checks the value of the key `env'.
 -spec env(term()) -> {ok, [variable()]} | {error, iodata()}.
@@ -70,13 +79,29 @@ cwd(Value) ->
         {error, Why} -> {error, Why}
     end.
 
-%% @doc For {@link ep_nif:host_start/7}. A variable may come twice; the later one counts.
--spec encode(#{env => [variable()], cwd => binary(), _ => _}) -> binary().
+%% @doc For {@link ep_nif:host_start/8}. A variable may come twice; the later one counts.
+-spec encode(options()) -> binary().
 encode(Options) ->
-    case {maps:get(cwd, Options, <<>>), maps:get(env, Options, [])} of
-        {<<>>, []} -> <<>>;
-        {Cwd, Env} -> iolist_to_binary([Cwd, 0 | [variable(Variable) || Variable <- Env]])
+    case encode_all(Options) of
+        <<0, 0>> -> <<>>;
+        Settings -> Settings
     end.
+
+%% @doc The same, also where there is nothing to set.
+-spec encode_all(options()) -> binary().
+encode_all(Options) ->
+    Env = threads(maps:get(threads, Options, default)) ++ maps:get(env, Options, []),
+    Limit = limit(maps:get(memory_limit, Options, infinity)),
+    iolist_to_binary([maps:get(cwd, Options, <<>>), 0, Limit, 0 | [variable(Variable) || Variable <- Env]]).
+
+limit(infinity) -> <<>>;
+limit(Bytes) -> integer_to_binary(Bytes).
+
+%% Those of the key `env' come after them and win; so do those that the VM was started with.
+threads(default) ->
+    [];
+threads(N) ->
+    [{Name, integer_to_binary(N)} || Name <- ?THREADS, os:getenv(binary_to_list(Name)) =:= false].
 
 variable({Name, false}) -> <<Name/binary, 0>>;
 variable({Name, Value}) -> <<Name/binary, "=", Value/binary, 0>>.

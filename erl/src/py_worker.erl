@@ -10,6 +10,9 @@
 %%   ^                 \--exited, timeout--> waiting --time--> asking
 %%   any but ready --last context gone--> ended; ready --> stopping --exited, timeout--> ended
 %% '''
+%%
+%% A process that has served enough is followed by another one, see {@link py_successor}. If it
+%% dies while its successor comes up, the successor is what its contexts wait for.
 -module(py_worker).
 -behaviour(gen_server).
 
@@ -23,6 +26,8 @@
     python := binary(),
     spin_us := auto | 0..1000,
     kill_after := timeout(),
+    %% modules of a zygote that forks the process
+    zygote => [binary()],
     _ => _
 }.
 %% id: of the context. place: the number in the process that is wanted, if it is free. preloads: how many
@@ -33,6 +38,8 @@
     mode := py:context_mode(),
     place := pos_integer() | any,
     preloads := non_neg_integer(),
+    preload := [py_config:preload()],
+    imports := [py_code:wanted()],
     %% of its own, see py_code:prologue/1
     paths := [binary()],
     member => py_report:member()
@@ -40,6 +47,8 @@
 
 -define(ATTACH_TIMEOUT_MS, 5000).
 -define(START_TIMEOUT_S, 60).
+%% A zygote that takes so long to fork is stuck.
+-define(FORK_TIMEOUT_MS, 2000).
 -define(STOP_TIMEOUT_MS, 5000).
 -define(KILL_TIMEOUT_MS, 1000).
 %% One that is up for so long does not die young.
@@ -48,6 +57,9 @@
 -define(AGAIN_MS, 10).
 %% A lane leaves the former process when that is buried.
 -define(BUSY_MS, 5).
+%% A successor that did not come up is tried again later.
+-define(AGAIN_MIN_MS, 500).
+-define(AGAIN_MAX_MS, 30000).
 %% Whoever started it did not live to attach a context.
 -define(UNUSED_MS, 10000).
 
@@ -64,6 +76,11 @@
     id :: pos_integer() | undefined,
     phase = asking :: asking | starting | ready | waiting | stopping,
     turn :: py_launcher:turn() | undefined,
+    wish :: py_zygote:wish() | undefined,
+    %% the zygote that forks it
+    origin = none :: none | pos_integer(),
+    %% the last one that a zygote forked did not come up
+    is_cold = false :: boolean(),
     os_pid :: integer() | undefined,
     %% the configured Python was one of a virtual environment
     is_venv :: boolean(),
@@ -75,6 +92,13 @@
     %% the launcher was lost since the process was started
     is_orphan = false :: boolean(),
     timer :: reference() | undefined,
+    %% none where nothing is to be counted
+    limits :: py_successor:limits() | none,
+    seen :: py_successor:seen() | undefined,
+    next :: py_successor:next() | undefined,
+    patience = py_backoff:new(0, ?AGAIN_MIN_MS, ?AGAIN_MAX_MS) :: py_backoff:backoff(),
+    %% processes that were followed, and are to end
+    former = #{} :: #{Id :: pos_integer() => ep_nif:host()},
     tenants = #{} :: #{Place :: pos_integer() => #tenant{}},
     %% places that contexts had in this process: they cannot be used again
     used = [] :: [Place :: pos_integer()]
@@ -102,7 +126,7 @@ init(Options) ->
     process_flag(trap_exit, true),
     _ = erlang:send_after(?UNUSED_MS, self(), unused),
     IsVenv = py_interpreter:is_venv(maps:get(python, Options)),
-    {ok, #state{options = Options, is_venv = IsVenv}, {continue, ask}}.
+    {ok, #state{options = Options, is_venv = IsVenv, limits = py_successor:limits(Options)}, {continue, ask}}.
 
 -spec handle_continue(ask, #state{}) -> {noreply, #state{}}.
 handle_continue(ask, State) ->
@@ -123,7 +147,7 @@ handle_call({attach, Wanted = #{lane := Lane}, Context}, _From, State = #state{t
                 Place ->
                     _ = monitor(process, Context),
                     Tenant = #tenant{wanted = Wanted, context = Context},
-                    {reply, ok, attach_lane(Place, State#state{tenants = Tenants#{Place => Tenant}})}
+                    {reply, ok, attach_lane(Place, cast(State#state{tenants = Tenants#{Place => Tenant}}))}
             end
     end.
 
@@ -132,37 +156,66 @@ handle_cast(Request, _State) ->
     error({unexpected, Request}).
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
-handle_info({py_host, Id, Event}, State = #state{id = Id}) ->
+handle_info(Message, State = #state{next = undefined}) ->
+    info(Message, State);
+handle_info(Message, State = #state{next = Next}) ->
+    case py_successor:handle(Message, Next, fun(Launcher, Origin) -> host_start(Launcher, Origin, State) end) of
+        unknown -> info(Message, State);
+        {wait, Waiting} -> {noreply, State#state{next = Waiting}};
+        {ready, Ready} -> {noreply, cast(State#state{next = Ready})};
+        {moved, Moved} -> {noreply, moved(State#state{next = Moved})};
+        {failed, Reason, Failed} -> {noreply, not_followed(Reason, State#state{next = Failed})}
+    end.
+
+info({py_host, Id, Event}, State = #state{id = Id}) ->
     host_event(Event, State);
-handle_info({py_launcher, Turn, Answer}, State = #state{phase = asking, turn = Turn}) ->
+info({py_launcher, Turn, Answer}, State = #state{phase = asking, turn = Turn}) ->
     {noreply, turn(Answer, State)};
-handle_info({'DOWN', Turn, process, _, _}, State = #state{turn = Turn}) ->
+info({py_zygote, Wish, Answer}, State = #state{phase = asking, wish = Wish}) ->
+    true = demonitor(Wish, [flush]),
+    {noreply, ask_turn(State#state{origin = case Answer of {ok, Id} -> Id; none -> none end})};
+info({'DOWN', Wish, process, _, _}, State = #state{phase = asking, wish = Wish}) ->
+    {noreply, ask_turn(State)};
+info({timeout, Timer, fork_timeout}, State = #state{phase = starting, timer = Timer, origin = Origin}) ->
+    ok = py_zygote:suspect(Origin),
+    {noreply, set_timer(?START_TIMEOUT_S * 1000, start_timeout, State)};
+info({'DOWN', Turn, process, _, _}, State = #state{turn = Turn}) ->
     {noreply, launcher_down(State#state{turn = undefined})};
-handle_info({'DOWN', _, process, Context, _}, State) ->
+info({'DOWN', _, process, Context, _}, State) ->
     left(Context, State);
-handle_info({timeout, Timer, ask}, State = #state{phase = waiting, timer = Timer}) ->
+info({timeout, Timer, ask}, State = #state{phase = waiting, timer = Timer}) ->
     {noreply, ask(State)};
-handle_info({timeout, Timer, start_timeout}, State = #state{phase = starting, timer = Timer, host = Host}) ->
+info({look, Id}, State = #state{id = Id, phase = ready, next = undefined}) ->
+    {noreply, look(State)};
+info({timeout, Timer, start_timeout}, State = #state{phase = starting, timer = Timer, host = Host}) ->
     ok = ep_nif:host_kill(Host),
     {noreply, State#state{is_too_slow = true}};
-handle_info({timeout, Timer, settled}, State = #state{phase = ready, timer = Timer}) ->
+info({timeout, Timer, settled}, State = #state{phase = ready, timer = Timer}) ->
     {noreply, settled(State)};
-handle_info({attach, Place, Id}, State = #state{phase = ready, id = Id}) ->
+info({attach, Place, Id}, State = #state{phase = ready, id = Id}) ->
     {noreply, attach_lane(Place, State)};
-handle_info({timeout, Timer, stop_timeout}, State = #state{phase = stopping, timer = Timer, host = Host}) ->
+info({timeout, Timer, stop_timeout}, State = #state{phase = stopping, timer = Timer, host = Host}) ->
     ok = ep_nif:host_kill(Host),
     {noreply, set_timer(?KILL_TIMEOUT_MS, kill_timeout, State)};
-handle_info({timeout, Timer, kill_timeout}, State = #state{phase = stopping, timer = Timer}) ->
+info({timeout, Timer, kill_timeout}, State = #state{phase = stopping, timer = Timer}) ->
     {stop, normal, gone(State)};
-handle_info(unused, State = #state{tenants = Tenants}) when map_size(Tenants) =:= 0 ->
+info(unused, State = #state{tenants = Tenants}) when map_size(Tenants) =:= 0 ->
     stop(State);
-handle_info({overdue, Lane, Closed}, State = #state{options = Options}) ->
+info({py_host, Id, {exited, _, _}}, State = #state{former = Former}) when is_map_key(Id, Former) ->
+    {noreply, State#state{former = maps:remove(Id, Former)}};
+info({former, Id}, State = #state{former = Former}) ->
+    _ = [ok = ep_nif:host_kill(Host) || {I, Host} <- maps:to_list(Former), I =:= Id],
+    {noreply, State};
+info({overdue, Lane, Closed}, State = #state{options = Options}) ->
     ok = py_watch:closed_overdue(Lane, Closed, Options),
     {noreply, State};
-handle_info(_Late, State) ->
+info(_Late, State) ->
     {noreply, State}.
 
 -spec terminate(term(), #state{}) -> ok.
+terminate(Reason, State = #state{next = Next}) when Next =/= undefined ->
+    ok = py_successor:kill(Next),
+    terminate(Reason, State#state{next = undefined});
 terminate(_Reason, #state{host = undefined}) ->
     ok;
 terminate(Reason, State = #state{host = Host}) when Reason =:= normal; Reason =:= shutdown ->
@@ -181,8 +234,16 @@ terminate(_Reason, #state{host = Host}) ->
 
 %% Starting
 
-ask(State) ->
-    State#state{phase = asking, turn = py_launcher:want_turn(), is_orphan = false}.
+ask(State = #state{is_cold = true}) ->
+    ask_turn(State#state{is_cold = false});
+ask(State = #state{options = Options}) ->
+    case py_zygote:want(Options) of
+        none -> ask_turn(State);
+        Wish -> State#state{phase = asking, wish = Wish, origin = none}
+    end.
+
+ask_turn(State) ->
+    State#state{phase = asking, wish = undefined, turn = py_launcher:want_turn(), is_orphan = false}.
 
 turn({ok, Launcher}, State = #state{options = #{python := Python}, is_venv = IsVenv}) ->
     case py_interpreter:look(Python, IsVenv) of
@@ -192,17 +253,18 @@ turn({ok, Launcher}, State = #state{options = #{python := Python}, is_venv = IsV
 turn({error, Reason}, State) ->
     not_started({launcher, Reason}, <<>>, State).
 
-start(Launcher, State = #state{options = Options}) ->
+host_start(Launcher, Origin, #state{options = Options}) ->
     #{places := Places, python := Python, spin_us := SpinUs} = Options,
-    SpinNs = py_config:worker_spin_ns(SpinUs),
-    case
-        ep_nif:host_start(
-            Launcher, Places, SpinNs, py_paths:worker(), Python, py_paths:python_modules(), py_surroundings:encode(Options)
-        )
-    of
+    py_zygote:host_start(Launcher, Places, py_config:worker_spin_ns(SpinUs), Python, Options, Origin).
+
+start(Launcher, State = #state{origin = Origin}) ->
+    case host_start(Launcher, Origin, State) of
         {ok, Host, Id} ->
             Started = State#state{phase = starting, host = Host, id = Id, is_too_slow = false},
-            set_timer(?START_TIMEOUT_S * 1000, start_timeout, Started);
+            case Origin of
+                none -> set_timer(?START_TIMEOUT_S * 1000, start_timeout, Started);
+                _ -> set_timer(?FORK_TIMEOUT_MS, fork_timeout, Started)
+            end;
         {error, Gone} when Gone =:= epipe; Gone =:= econnreset; Gone =:= enotconn ->
             ok = py_launcher:lost(Launcher),
             ask_again(?AGAIN_MS, State);
@@ -239,14 +301,17 @@ release(State = #state{turn = Turn}) ->
 
 %% What the process does
 
+host_event({spawned, OsPid}, State = #state{phase = starting}) ->
+    {noreply, set_timer(?START_TIMEOUT_S * 1000, start_timeout, State#state{os_pid = OsPid})};
 host_event({spawned, OsPid}, State) ->
     {noreply, State#state{os_pid = OsPid}};
 host_event({ready, OsPid, Version, OwnGil, FreeThreaded}, State = #state{phase = starting}) ->
     ok = py_python:learn(Version, OwnGil, FreeThreaded),
     State#state.turn =:= undefined orelse py_launcher:end_turn(State#state.turn, up),
+    State#state.origin =:= none orelse py_zygote:forked(State#state.origin),
     Ready = State#state{phase = ready, os_pid = OsPid, is_settled = false},
     Places = lists:sort(maps:keys(Ready#state.tenants)),
-    {noreply, lists:foldl(fun attach_lane/2, set_timer(?YOUNG_MS, settled, Ready), Places)};
+    {noreply, look_later(lists:foldl(fun attach_lane/2, set_timer(?YOUNG_MS, settled, Ready), Places))};
 host_event({exited, Reason, Known}, State = #state{phase = stopping}) ->
     ok = log_last(Reason, Known, State),
     {stop, normal, gone(State)};
@@ -257,12 +322,19 @@ host_event(_Unexpected, State = #state{host = Host, phase = Phase}) ->
     Phase =:= stopping orelse ep_nif:host_kill(Host),
     {noreply, State}.
 
+exited(Reason, Known, State = #state{next = Next}, Former) when Next =/= undefined ->
+    ok = log_death(Reason, Known, again, Former),
+    moved(State#state{phase = waiting});
 exited(Reason, Known, State, Former = #state{phase = Phase, is_orphan = IsOrphan}) when
     IsOrphan; Reason =:= unknown
 ->
     Next = case IsOrphan of true -> launcher; false -> again end,
     Phase =/= ready orelse log_death(Reason, Known, Next, Former),
     ask_again(?AGAIN_MS, State);
+%% Perhaps the zygote has died. Without one the start says what is wrong.
+exited(Reason, _Known, State, #state{phase = starting, origin = Origin}) when Origin =/= none ->
+    Reason =:= esrch orelse py_zygote:failed(Origin),
+    ask_again(0, State#state{is_cold = true, origin = none});
 exited(Reason, Known, State, Former = #state{phase = ready}) ->
     died(how(Reason, Former), Reason, Known, State, Former);
 exited(_Reason, #{stderr := Wrote}, State, #state{is_too_slow = true}) ->
@@ -323,13 +395,88 @@ refused({refuse, Ms, _Changed}, Reason, State = #state{tenants = Tenants}) ->
     ),
     ask_again(max(1, Ms), State).
 
+%% The process that follows
+
+look_later(State = #state{limits = none}) ->
+    State;
+look_later(State) ->
+    look_again(100, State).
+
+look_again(Ms, State = #state{id = Id}) ->
+    _ = erlang:send_after(Ms, self(), {look, Id}),
+    State.
+
+look(State = #state{limits = Limits, os_pid = OsPid, tenants = Tenants, seen = Before}) ->
+    Seen = py_successor:look([Lane || #tenant{wanted = #{lane := Lane}} <- maps:values(Tenants)], OsPid),
+    case py_successor:is_due(Seen, Limits) of
+        true -> State#state{next = py_successor:new(State#state.options), seen = undefined};
+        false when Before =:= undefined -> look_again(py_successor:pause(Seen, Seen, Limits), State#state{seen = Seen});
+        false -> look_again(py_successor:pause(Seen, Before, Limits), State#state{seen = Seen})
+    end.
+
+cast(State = #state{next = undefined}) ->
+    State;
+cast(State = #state{next = Next, tenants = Tenants}) ->
+    All = [{Place, Context, Wanted} || {Place, #tenant{context = Context, wanted = Wanted}} <- maps:to_list(Tenants)],
+    State#state{next = py_successor:cast(All, Next)}.
+
+%% The new process takes the place of the former one when all contexts are there.
+moved(State = #state{next = Next, tenants = Tenants, host = Former, id = FormerId, former = Formers}) ->
+    case maps:keys(Tenants) of
+        Places = [_ | _] ->
+            case py_successor:is_cast(Places, Next) of
+                true ->
+                    {Host, Id, OsPid} = py_successor:host(Next),
+                    Followed = State#state{
+                        next = undefined, host = Host, id = Id, os_pid = OsPid, used = Places,
+                        is_settled = false, is_orphan = false, seen = undefined,
+                        patience = py_backoff:reset(State#state.patience),
+                        former = retired(FormerId, Former, Formers),
+                        tenants = maps:map(
+                            fun(_, T = #tenant{wanted = #{lane := Lane}}) -> T#tenant{used = came_to_something(Lane)} end,
+                            Tenants
+                        )
+                    },
+                    look_later(set_timer(?YOUNG_MS, settled, Followed#state{phase = ready}));
+                false ->
+                    State
+            end;
+        [] ->
+            State
+    end.
+
+retired(_Id, undefined, Formers) ->
+    Formers;
+retired(Id, Host, Formers) ->
+    ok = ep_nif:host_shutdown(Host),
+    _ = erlang:send_after(?STOP_TIMEOUT_MS, self(), {former, Id}),
+    Formers#{Id => Host}.
+
+%% The contexts stay, or, where their process has died, get another one in the usual way.
+not_followed(Reason, State = #state{next = Next, tenants = Tenants, patience = Patience, host = Host}) ->
+    ok = py_successor:kill(Next),
+    _ = [ok = ep_nif:lane_stay(Lane) || #tenant{wanted = #{lane := Lane}} <- maps:values(Tenants)],
+    {Ms, Later} = py_backoff:next(Patience),
+    Stayed = State#state{next = undefined, patience = Later},
+    case {Host, py_successor:has_moved(Next)} of
+        {undefined, _} ->
+            ask_again(?AGAIN_MS, Stayed);
+        %% Those that have moved have no process: another one at once.
+        {_, true} ->
+            Stayed#state{next = py_successor:new(State#state.options)};
+        {_, false} ->
+            ok = py_report:not_followed(Reason, members(State)),
+            look_again(Ms, Stayed)
+    end.
+
 %% What is said
 
-log_death(Reason, #{ran := Ran, stderr := Wrote}, Next, #state{os_pid = OsPid, tenants = Tenants}) ->
+log_death(Reason, #{ran := Ran, stderr := Wrote}, Next, State = #state{os_pid = OsPid, tenants = Tenants}) ->
     What = maps:from_list([{Place, {Operation, M, F}} || {Place, Operation, M, F} <- Ran]),
     py_report:died(#{
         os_pid => OsPid,
         reason => Reason,
+        memory_limit => maps:get(memory_limit, State#state.options, infinity),
         stderr => Wrote,
         next => Next,
         contexts => [

@@ -3,6 +3,7 @@
 
 #include "ep_atoms.h"
 #include "ep_calls.h"
+#include "ep_cargo.h"
 #include "ep_encoding.h"
 #include "ep_exit.h"
 #include "ep_interrupt.h"
@@ -81,12 +82,17 @@ ERL_NIF_TERM ep_answer_question(ErlNifEnv *env, struct ep_asker *asker)
 {
     size_t length = asker->question.length;
     uint8_t *payload = ep_asker_copy(asker);
-    struct ep_source source = {
-        .start = payload, .size = length, .max_words = asker->lane->max_result_words};
+    struct ep_source source = {.is_scheduler = true,
+                               .start = payload,
+                               .size = length,
+                               .cargo = asker->cargo,
+                               .max_words = asker->lane->max_result_words};
     ERL_NIF_TERM terms[2] = {0, 0};
 
     bool is_good = ep_result_question(env, asker->lane->vm, &source, terms);
     enif_free(payload);
+    ep_cargo_free(asker->cargo);
+    asker->cargo = NULL;
     if (!is_good)
         (void)ep_peer_kill(asker->host, EP_KILL_VIOLATION);
     return enif_make_tuple2(env, terms[0], terms[1]);
@@ -120,7 +126,10 @@ static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, enum ep_o
                                  struct ep_reply *reply, ERL_NIF_TERM call_ref)
 {
     const struct ep_msg *msg = &reply->msg;
-    struct ep_source source = {.size = msg->length, .max_words = lane->max_result_words};
+    struct ep_source source = {.is_scheduler = true,
+                               .size = msg->length,
+                               .cargo = reply->cargo,
+                               .max_words = lane->max_result_words};
     struct ep_host *host = reply->host;
     ERL_NIF_TERM term;
 
@@ -144,8 +153,8 @@ static ERL_NIF_TERM answer_block(ErlNifEnv *env, struct ep_lane *lane, enum ep_o
     return term;
 }
 
-ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_reply *reply,
-                       ERL_NIF_TERM call_ref)
+static ERL_NIF_TERM answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op,
+                           struct ep_reply *reply, ERL_NIF_TERM call_ref)
 {
     const struct ep_msg *msg = &reply->msg;
 
@@ -158,8 +167,22 @@ ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, stru
     }
     if (reply->host != NULL)
         return answer_block(env, lane, op, reply, call_ref);
-    struct ep_source source = {
-        .start = msg->data, .size = msg->length, .max_words = lane->max_result_words};
+    struct ep_source source = {.is_scheduler = true,
+                               .start = msg->data,
+                               .size = msg->length,
+                               .cargo = reply->cargo,
+                               .max_words = lane->max_result_words};
     ERL_NIF_TERM term = ep_result_make(env, lane->vm, op, msg, &source, call_ref);
     return term != 0 ? term : violated(env, lane, NULL);
+}
+
+ERL_NIF_TERM ep_answer(ErlNifEnv *env, struct ep_lane *lane, enum ep_op op, struct ep_reply *reply,
+                       ERL_NIF_TERM call_ref)
+{
+    if (__builtin_expect(reply->cargo == NULL, 1))
+        return answer(env, lane, op, reply, call_ref);
+    ERL_NIF_TERM term = answer(env, lane, op, reply, call_ref);
+    ep_cargo_free(reply->cargo);
+    reply->cargo = NULL;
+    return term;
 }

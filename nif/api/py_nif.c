@@ -8,6 +8,7 @@
  * reaper thread runs the code of one instance, so an upgrade stops it and starts
  * its own; rings and calls do not notice.
  */
+#include "ep_arrays.h"
 #include "ep_asker.h"
 #include "ep_atoms.h"
 #include "ep_attach.h"
@@ -18,6 +19,7 @@
 #include "ep_peer.h"
 #include "ep_reaper.h"
 #include "ep_slots.h"
+#include "py_nif_arrays.h"
 #include "py_nif_askers.h"
 #include "py_nif_calls.h"
 #include "py_nif_envs.h"
@@ -54,9 +56,11 @@ static bool open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
         {&ep_env_type, "ep_env", {.dtor = py_nif_env_destroy}},
         {&ep_call_type, "ep_call", {.dtor = py_nif_call_ref_destroy}},
         {&ep_asker_type, "ep_asker", {.dtor = ep_asker_destroy}},
+        {&ep_array_type, "ep_array", {.dtor = ep_array_destroy, .down = ep_array_down}},
         {&ep_slot_type, "ep_slot", {.dtor = ep_slot_ref_destroy, .down = ep_slot_ref_down}},
     };
 
+    ep_arrays_open();
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         *types[i].type = enif_open_resource_type_x(env, types[i].name, &types[i].init, flags, NULL);
         if (*types[i].type == NULL)
@@ -88,7 +92,7 @@ static struct ep_vm *create_vm(void)
     pthread_mutex_init(&vm->runner_lock, NULL);
     pthread_mutex_init(&vm->wake_lock, NULL);
     if (getrandom(vm->seal_key, sizeof(vm->seal_key), 0) != sizeof(vm->seal_key)
-        || ep_reaper_start(vm) < 0) {
+        || ep_arrays_init(vm) < 0 || ep_reaper_start(vm) < 0) {
         pthread_mutex_destroy(&vm->lock);
         pthread_mutex_destroy(&vm->runner_lock);
         pthread_mutex_destroy(&vm->wake_lock);
@@ -169,7 +173,7 @@ static ErlNifFunc functions[] = {
     {"env_new", 1, env_new_nif, 0},
     {"launcher_open", 0, launcher_open_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"launcher_join", 2, launcher_join_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
-    {"host_start", 7, host_start_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"host_start", 8, host_start_nif, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"host_kill", 1, host_kill_nif, 0},
     {"host_shutdown", 1, host_shutdown_nif, 0},
     {"lane_new", 3, lane_new_nif, 0},
@@ -181,6 +185,9 @@ static ErlNifFunc functions[] = {
     {"lane_expire", 2, lane_expire_nif, 0},
     {"lane_interrupt_import", 2, lane_interrupt_import_nif, 0},
     {"lane_is_idle", 1, lane_is_idle_nif, 0},
+    {"lane_move", 2, lane_move_nif, 0},
+    {"lane_stay", 1, lane_stay_nif, 0},
+    {"lane_requests", 1, lane_requests_nif, 0},
     {"lane_is_importing", 1, lane_is_importing_nif, 0},
     {"lane_stats", 1, lane_stats_nif, 0},
     {"names_changed", 0, names_changed_nif, 0},
@@ -201,6 +208,15 @@ static ErlNifFunc functions[] = {
     {"stream_go_on", 2, stream_go_on_nif, 0},
     {"stream_finish", 1, stream_finish_nif, 0},
     {"stream_cancel", 1, stream_cancel_nif, 0},
+    {"array_from_binary", 3, array_from_binary_nif, 0},
+    {"array_new", 2, array_new_nif, 0},
+    {"array_write", 3, array_write_nif, 0},
+    {"array_seal", 1, array_seal_nif, 0},
+    {"array_to_binary", 1, array_to_binary_nif, 0},
+    {"array_slice", 3, array_slice_nif, 0},
+    {"array_info", 1, array_info_nif, 0},
+    {"arrays", 0, arrays_nif, 0},
+    {"set_max_shared_bytes", 1, set_max_shared_bytes_nif, 0},
     {"slot_acquire", 2, slot_acquire_nif, 0},
     {"slot_claim", 2, slot_claim_nif, 0},
     {"slot_release", 1, slot_release_nif, 0},

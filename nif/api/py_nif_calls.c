@@ -29,7 +29,7 @@ ErlNifResourceType *ep_call_type;
 #define FLAGS_STYLE (PY_NIF_STYLE_MASK | PY_NIF_STYLE_MASK << PY_NIF_FLAG_SAID_SHIFT)
 #define FLAGS_ALL                                                                                  \
     (EP_FLAG_TRACEBACK | PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT | PY_NIF_FLAG_STREAM            \
-     | FLAGS_STYLE)
+     | PY_NIF_FLAG_SHARED | FLAGS_STYLE)
 
 /* Charging a caller for its turn takes time, so one call in a few pays for all of them. */
 #define CHARGE_EVERY 8
@@ -287,6 +287,11 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         finish_encoding(&encoding, &stage);
         return am_overloaded;
     }
+    if ((encoding.encoder.cargo != NULL || (flags & PY_NIF_FLAG_SHARED) != 0)
+        && ep_encoding_put_cargo(&encoding, (flags & PY_NIF_FLAG_SHARED) != 0)) {
+        req.flags |= EP_FLAG_ARRAYS;
+        req.cargo = &encoding.encoder.cargo;
+    }
     req.payload = &encoding.buf;
     ERL_NIF_TERM result = run(env, lane, asker, &req, wants_slot);
     finish_encoding(&encoding, &stage);
@@ -443,7 +448,9 @@ PY_NIF(collect_nif)
 static int send_answer(struct ep_call_ref *ref, uint64_t number, enum ep_answer how,
                        struct ep_encoding *encoding)
 {
-    int rc = ep_outbox_answer(ref->lane, ref->call, number, how, &encoding->buf);
+    (void)ep_encoding_put_cargo(encoding, false);
+    int rc = ep_outbox_answer(ref->lane, ref->call, number, how, &encoding->buf,
+                              &encoding->encoder.cargo);
     if (rc >= 0)
         return rc;
     /* It is SPINNING now, and Python waits: interrupted is better than for ever. */
@@ -459,8 +466,10 @@ static ERL_NIF_TERM answer_asker(ErlNifEnv *env, struct ep_asker *asker, int arg
 
     ep_encoding_init(&encoding, env, asker->lane->vm, ep_encoding_is_dirty());
     int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
-    if (rc == 0)
-        rc = ep_asker_answer(asker, how, &encoding.buf);
+    if (rc == 0) {
+        (void)ep_encoding_put_cargo(&encoding, false);
+        rc = ep_asker_answer(asker, how, &encoding.buf, &encoding.encoder.cargo);
+    }
     ep_encoding_finish(&encoding);
     switch (rc) {
     case -E2BIG:

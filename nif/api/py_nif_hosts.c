@@ -72,8 +72,22 @@ static bool get_settings(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_host_optio
     return true;
 }
 
+/* none | zygote | the id of a zygote */
+static bool get_origin(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_host_options *options)
+{
+    ErlNifUInt64 id = 0;
+
+    options->origin = EP_HOST_STARTED;
+    if (enif_is_identical(term, am_zygote))
+        options->origin = EP_HOST_ZYGOTE;
+    else if (enif_get_uint64(env, term, &id))
+        options->origin = EP_HOST_FORKED;
+    options->zygote_id = id;
+    return options->origin != EP_HOST_STARTED || enif_is_identical(term, am_none);
+}
+
 /* host_start(Launcher, Contexts, {SpinMinNs, SpinMaxNs}, WorkerPath, PythonPath, ModulePath,
- *     Settings) -> {ok, Host, Id} | {error, Posix} */
+ *     Settings, Origin) -> {ok, Host, Id} | {error, Posix} */
 PY_NIF(host_start_nif)
 {
     struct ep_launcher *launcher;
@@ -90,7 +104,8 @@ PY_NIF(host_start_nif)
         || !py_nif_get_spin(env, argv[2], &options->spin_min_ns, &options->spin_max_ns)
         || !get_path(env, argv[3], options->worker_path)
         || !get_path(env, argv[4], options->python_path)
-        || !get_path(env, argv[5], options->module_path) || !get_settings(env, argv[6], options)) {
+        || !get_path(env, argv[5], options->module_path) || !get_settings(env, argv[6], options)
+        || !get_origin(env, argv[7], options)) {
         enif_free(options);
         return enif_make_badarg(env);
     }

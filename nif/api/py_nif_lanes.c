@@ -6,6 +6,7 @@
 #include "ep_expire.h"
 #include "ep_interrupt.h"
 #include "ep_lanes.h"
+#include "ep_move.h"
 #include "ep_progress.h"
 #include "ep_stats.h"
 #include "ep_term_encode.h"
@@ -206,6 +207,41 @@ PY_NIF(lane_kill_nif)
     if (!get_lane(env, argv[0], &lane))
         return enif_make_badarg(env);
     return ep_interrupt_kill(lane, EP_KILL_AFTER) ? am_ok : am_dying;
+}
+
+/* lane_move(Lane, Understudy) -> ok | again | {error, Posix} */
+PY_NIF(lane_move_nif)
+{
+    struct ep_lane *lane, *understudy;
+
+    (void)argc;
+    if (!get_lane(env, argv[0], &lane) || !get_lane(env, argv[1], &understudy))
+        return enif_make_badarg(env);
+    int rc = ep_move(env, lane, understudy);
+    return rc == 0 ? am_ok : rc == -EAGAIN ? am_again : py_nif_posix_error(env, rc);
+}
+
+/* lane_stay(Lane) -> ok. After lane_move/2 that is not tried again. */
+PY_NIF(lane_stay_nif)
+{
+    struct ep_lane *lane;
+
+    (void)argc;
+    if (!get_lane(env, argv[0], &lane))
+        return enif_make_badarg(env);
+    ep_move_give_up(lane);
+    return am_ok;
+}
+
+/* lane_requests(Lane) -> integer(). Sent to its present worker process; nested ones do not count. */
+PY_NIF(lane_requests_nif)
+{
+    struct ep_lane *lane;
+
+    (void)argc;
+    if (!get_lane(env, argv[0], &lane))
+        return enif_make_badarg(env);
+    return enif_make_uint64(env, ep_move_requests(lane));
 }
 
 /* lane_stats(Lane) -> map() */

@@ -31,17 +31,18 @@ static bool take_host(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_host **ret_ho
     return true;
 }
 
-/* letter_grant(Lane | Asker, IsFull) -> Limit, see ep_letter.h */
+/* letter_grant(Lane | Asker, Bytes) -> Limit, see ep_letter.h */
 PY_NIF(letter_grant_nif)
 {
     struct ep_host *host;
+    ErlNifUInt64 credit;
     uint64_t limit = 0;
 
     (void)argc;
-    if (!take_host(env, argv[0], &host))
+    if (!enif_get_uint64(env, argv[1], &credit) || !take_host(env, argv[0], &host))
         return enif_make_badarg(env);
     if (host != NULL) {
-        limit = ep_letter_grant(host, enif_is_identical(argv[1], am_true));
+        limit = ep_letter_grant(host, credit);
         enif_release_resource(host);
     }
     return enif_make_uint64(env, limit);
@@ -79,19 +80,20 @@ PY_NIF(letter_waits_nif)
     return enif_get_local_pid(env, argv[1], &pid) && is_caller(lane, &pid) ? am_true : am_false;
 }
 
-/* letter_sample(Lane | Asker) -> Pid | undefined */
+/* letter_sample(Lane | Asker) -> {Pid, Price} | undefined */
 PY_NIF(letter_sample_nif)
 {
     ERL_NIF_TERM term = am_undefined;
     struct ep_host *host;
     ErlNifPid pid;
+    uint64_t price;
 
     (void)argc;
     if (!take_host(env, argv[0], &host))
         return enif_make_badarg(env);
     if (host != NULL) {
-        if (ep_letter_take_sample(host, &pid))
-            term = enif_make_pid(env, &pid);
+        if (ep_letter_sample(host, &pid, &price))
+            term = enif_make_tuple2(env, enif_make_pid(env, &pid), enif_make_uint64(env, price));
         enif_release_resource(host);
     }
     return term;

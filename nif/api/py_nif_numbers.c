@@ -10,6 +10,7 @@ ERL_NIF_TERM py_nif_shared_numbers(ErlNifEnv *env)
         unsigned number;
     } shared[] = {
         {"flag_traceback", EP_FLAG_TRACEBACK},
+        {"flag_shared", PY_NIF_FLAG_SHARED},
         {"flag_nested", PY_NIF_FLAG_NESTED},
         {"flag_has_slot", PY_NIF_FLAG_HAS_SLOT},
         {"flag_none_nil", EP_FLAG_NIL},

@@ -13,6 +13,7 @@
 
 /* Flags of a request, beside EP_FLAG_TRACEBACK, which the wire has. */
 #define PY_NIF_FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
+#define PY_NIF_FLAG_SHARED 0x400u   /* every numpy array in the result is shared */
 #define PY_NIF_FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
 #define PY_NIF_FLAG_STREAM 0x400u   /* the caller wants the items of the result */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_calls.h"
 
+#include "ep_cargo.h"
 #include "ep_lanes.h"
 #include "ep_peer.h"
 
@@ -99,6 +100,35 @@ static void push_free(struct ep_lane *lane, struct ep_call *call)
     }
 }
 
+void ep_call_set_next_answer(struct ep_call *call, struct ep_cargo *cargo)
+{
+    ep_cargo_free(call->next_answer); /* of an outcome that an interrupt has made useless */
+    call->had_arrays = true;
+    call->next_answer = cargo;
+}
+
+/* Acquire and release: whoever frees a cargo finds it whole. */
+void ep_call_hand_over(struct ep_call *call)
+{
+    ep_cargo_free(
+        atomic_exchange_explicit(&call->answer_cargo, call->next_answer, memory_order_acq_rel));
+    call->next_answer = NULL;
+}
+
+void ep_call_end_answer(struct ep_call *call)
+{
+    ep_cargo_free(atomic_exchange_explicit(&call->answer_cargo, NULL, memory_order_acq_rel));
+}
+
+__attribute__((noinline, cold)) static void free_arrays(struct ep_call *call)
+{
+    ep_cargo_free(call->cargo);
+    ep_cargo_free(call->next_answer);
+    ep_call_end_answer(call);
+    call->cargo = call->next_answer = NULL;
+    call->had_arrays = false;
+}
+
 /* Whose state says FREE, and who is its last owner. */
 static void retire(struct ep_lane *lane, struct ep_call *call)
 {
@@ -110,6 +140,8 @@ static void retire(struct ep_lane *lane, struct ep_call *call)
     }
     if (atomic_load_explicit(&call->belt, memory_order_relaxed) != NULL)
         ep_call_drop_belt(lane, call, false);
+    if (__builtin_expect(call->had_arrays, 0))
+        free_arrays(call);
     atomic_store_explicit(&call->generation, generation + 1, memory_order_relaxed);
     push_free(lane, call);
 }
@@ -199,6 +231,9 @@ void ep_reply_take(struct ep_lane *lane, const struct ep_msg *msg, struct ep_rep
 
 void ep_reply_drop(struct ep_lane *lane, struct ep_reply *reply)
 {
+    if (reply->cargo != NULL)
+        ep_cargo_free(reply->cargo);
+    reply->cargo = NULL;
     if (reply->host == NULL)
         return;
     ep_call_release_block(lane, reply->host, &reply->msg);
@@ -326,6 +361,8 @@ bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call
     do {
         rc = deliver_once(lane, caller_env, call, reply);
     } while (rc == 0);
+    if (rc > 0)
+        reply->cargo = NULL; /* the entry has it */
     return rc > 0;
 }
 
@@ -338,8 +375,10 @@ bool ep_call_overtake(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_cal
         return false;
     copy_reply(late, reply);
     call->late = late;
-    if (ep_call_move(call, EP_CALL_DONE, EP_CALL_OVERTAKEN))
+    if (ep_call_move(call, EP_CALL_DONE, EP_CALL_OVERTAKEN)) {
+        reply->cargo = NULL;
         return true;
+    }
     /* The caller runs the callback now, or has given the call up. */
     call->late = NULL;
     enif_free(late);

@@ -65,6 +65,7 @@ enum ep_failure {
 struct ep_reply {
     struct ep_host *host;   /* kept while the payload lies in a block of it; else NULL */
     const uint8_t *payload; /* the block, in memory that the worker can still write; or NULL */
+    struct ep_cargo *cargo; /* the arrays that it names; or NULL */
     struct ep_msg msg;
 };
 #define EP_REPLY_CONTROL 0x8000u /* flag of msg: the block is of the control lane */
@@ -117,6 +118,12 @@ struct ep_call {
     ErlNifPid caller;
     ErlNifEnv *env; /* holds message */
     ERL_NIF_TERM message;
+    /* Arrays that the request, and the last outcome of a callback, have brought; or NULL. The
+     * worker holds them as long as the call is open, or until it says that it has read them. */
+    bool had_arrays; /* since it was taken: one of the next three may be there */
+    struct ep_cargo *cargo;
+    struct ep_cargo *next_answer; /* of an outcome that is not published; producer lock */
+    _Atomic(struct ep_cargo *) answer_cargo;
     struct ep_end end;     /* under the producer lock */
     struct ep_reply reply; /* valid in DONE */
     struct ep_reply *late; /* valid in OVERTAKEN */
@@ -153,6 +160,21 @@ struct ep_call *ep_call_begin(struct ep_lane *lane, ErlNifEnv *env, bool is_nest
 
 /* Gives an entry back and makes its id stale. Only its present owner may. */
 void ep_call_free(struct ep_lane *lane, struct ep_call *call);
+
+/* Gives the call the arrays of its request; NULL: takes them from it. */
+static inline void ep_call_set_cargo(struct ep_call *call, struct ep_cargo *cargo)
+{
+    call->had_arrays |= cargo != NULL;
+    call->cargo = cargo;
+}
+
+/* Gives it the arrays of an outcome that is not published yet; then says that it is about to be.
+ * Under the producer lock. */
+void ep_call_set_next_answer(struct ep_call *call, struct ep_cargo *cargo);
+void ep_call_hand_over(struct ep_call *call);
+
+/* Lets the arrays of the last outcome that was published go. Any thread. */
+void ep_call_end_answer(struct ep_call *call);
 
 /* The id that crosses the rings. */
 uint64_t ep_call_id(const struct ep_call *call);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_inbox.h"
 
+#include "ep_arrays.h"
 #include "ep_atoms.h"
 #include "ep_calls.h"
 #include "ep_etf.h"
@@ -77,7 +78,7 @@ static int check(struct ep_lane *lane, const struct ep_msg *msg)
     const uint8_t *unused;
 
     if (!is_reply(msg->kind) && msg->kind != EP_KIND_STARTED && msg->kind != EP_KIND_STOPPED
-        && msg->kind != EP_KIND_SEND)
+        && msg->kind != EP_KIND_SEND && msg->kind != EP_KIND_ARRAYS)
         return -EPROTO;
     if (msg->kind == EP_KIND_ERROR && msg->aux > EP_ERROR_MAX)
         return -EPROTO;
@@ -107,9 +108,10 @@ static int take_own(struct ep_lane *lane, struct ep_call *call, struct ep_reply 
 }
 
 /* A SEND, which needs no call. -EAGAIN: the batch is over, for its SENDs were long. */
-static int take_letter(struct ep_lane *lane, const struct ep_msg *msg)
+static int take_letter(struct ep_lane *lane, const struct ep_reply *reply)
 {
-    int rc = ep_letter_deliver(lane->host, &lane->shm, msg, lane->max_result_words,
+    const struct ep_msg *msg = &reply->msg;
+    int rc = ep_letter_deliver(lane->host, &lane->shm, msg, reply->cargo, lane->max_result_words,
                                &lane->inbox.letter_env);
 
     ep_call_release_block(lane, lane->host, msg);
@@ -120,14 +122,28 @@ static int take_letter(struct ep_lane *lane, const struct ep_msg *msg)
     return -EAGAIN;
 }
 
+/* The worker has read the arrays of the last outcome, and has claimed what it still uses. */
+static int take_claims(struct ep_lane *lane, const struct ep_msg *msg)
+{
+    struct ep_call *call = ep_call_find(lane, msg->call_id);
+
+    ep_call_release_block(lane, lane->host, msg);
+    if (msg->aux != EP_ARRAYS_CLAIM || msg->length != 0)
+        return -EPROTO;
+    if (call != NULL)
+        ep_call_end_answer(call);
+    return 0;
+}
+
 /* STARTED or STOPPED, or what comes from a closed lane: STOPPED, SEND, or the reply to a call that
  * failed when the context ended. */
-static int handle_rest(struct ep_lane *lane, ErlNifEnv *caller_env, const struct ep_msg *msg)
+static int handle_rest(struct ep_lane *lane, ErlNifEnv *caller_env, const struct ep_reply *reply)
 {
+    const struct ep_msg *msg = &reply->msg;
     bool is_notice = msg->kind == EP_KIND_STARTED || msg->kind == EP_KIND_STOPPED;
 
     if (msg->kind == EP_KIND_SEND)
-        return take_letter(lane, msg);
+        return take_letter(lane, reply);
     ep_call_release_block(lane, lane->host, msg);
     if (!is_notice && lane->inbox.late == 0)
         return -EPROTO;
@@ -191,10 +207,12 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *
     const struct ep_msg *msg = &reply->msg;
     struct ep_host *host = lane->host;
 
+    if (msg->kind == EP_KIND_ARRAYS)
+        return take_claims(lane, msg);
     if (lane->inbox.closed || msg->kind == EP_KIND_STARTED || msg->kind == EP_KIND_STOPPED)
-        return handle_rest(lane, caller_env, msg);
+        return handle_rest(lane, caller_env, reply);
     if (call == NULL || !ep_call_is_in_ring(call)) /* nobody has asked */
-        return msg->kind == EP_KIND_SEND ? take_letter(lane, msg) : -EPROTO;
+        return msg->kind == EP_KIND_SEND ? take_letter(lane, reply) : -EPROTO;
     if (msg->kind == EP_KIND_ITEMS)
         return ep_stream_notice(lane, caller_env, call, msg);
     enum question question =
@@ -215,6 +233,27 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *
     /* A second reply to a call that has one is a lie. */
     ep_reply_drop(lane, reply);
     return -EPROTO;
+}
+
+/* Handles a message with a list of arrays, which count from now on. */
+__attribute__((noinline, cold)) static int handle_arrays(struct ep_lane *lane,
+                                                         ErlNifEnv *caller_env,
+                                                         struct ep_reply *reply,
+                                                         struct ep_call *mine)
+{
+    struct ep_msg *msg = &reply->msg;
+    const uint8_t *payload;
+
+    int rc = ep_lane_vm_payload(&lane->shm, msg, &payload);
+    if (rc == 0)
+        rc = ep_arrays_take(lane->host, payload, msg, &reply->cargo);
+    if (rc == 0)
+        rc = handle(lane, caller_env, reply, mine, ep_call_find(lane, msg->call_id));
+    if (rc <= 0) { /* nobody has taken them */
+        ep_cargo_free(reply->cargo);
+        reply->cargo = NULL;
+    }
+    return rc;
 }
 
 int ep_inbox_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *mine,
@@ -240,7 +279,11 @@ int ep_inbox_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *
         ep_ring_advance(&lane->shm.response);
         if (atomic_load_explicit(&lane->inbox.is_still, memory_order_relaxed))
             atomic_store_explicit(&lane->inbox.is_still, false, memory_order_relaxed);
-        rc = handle(lane, caller_env, reply, mine, ep_call_find(lane, msg->call_id));
+        reply->cargo = NULL;
+        if (__builtin_expect((msg->flags & EP_FLAG_ARRAYS) != 0, 0))
+            rc = handle_arrays(lane, caller_env, reply, mine);
+        else
+            rc = handle(lane, caller_env, reply, mine, ep_call_find(lane, msg->call_id));
     }
 
     /* The worker needs to hear of room before the ring is full, not at once. What

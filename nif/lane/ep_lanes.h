@@ -31,6 +31,7 @@ enum ep_lane_state {
 struct ep_outbox {
     pthread_mutex_t lock;
     struct ep_queue calls, urgent; /* what waits for room in a ring */
+    struct ep_queued *hold;        /* in calls: what is behind it waits; NULL: nothing is held */
     uint32_t answers;              /* in urgent */
     size_t answer_bytes;
     bool owes_stop;      /* closed when the call ring was full */

@@ -17,7 +17,10 @@
  * the VM adds the price of one.
  *
  * py_letter gives credit by the length of the receiver's mailbox; also by that of a receiver
- * that the VM has picked itself, for the worker may ask about another one than it floods.
+ * that the VM has picked itself, for the worker may ask about another one than it floods. It is
+ * that of one of the SENDs since the last whole grant, each with a chance like its price, in
+ * whichever order they come. So a mailbox that is filled is seen in proportion to what fills it,
+ * and stays in sight until it is found in order.
  *
  * Ownership  the environment that messages are built in is the lane's, or the host's.
  * Errors     0 or a negative errno.
@@ -25,6 +28,7 @@
  * Trust      a SEND is hostile: it is judged in private memory, and bounded.
  */
 
+#include "ep_cargo.h"
 #include "ep_lane.h"
 #include "ep_vm.h"
 
@@ -37,17 +41,22 @@ void ep_letter_init(struct ep_host *host);
 /* Delivers what a SEND says. *env is made when it is NULL, and kept. Does not give the block
  * back. max_words: of VM heap. -EPROTO. */
 int ep_letter_deliver(struct ep_host *host, const struct ep_lane_vm *shm, const struct ep_msg *msg,
-                      size_t max_words, ErlNifEnv **env);
+                      const struct ep_cargo *cargo, size_t max_words, ErlNifEnv **env);
 
 /* Sends a copy of a term to a process, in order with the SENDs. Returns whether the process is
  * alive, as far as is known. */
 bool ep_letter_send(struct ep_vm *vm, ERL_NIF_TERM pid, ERL_NIF_TERM term);
 
-/* Gives credit: of one grant, or to a full receiver just for one SEND. Returns the limit. */
-uint64_t ep_letter_grant(struct ep_host *host, bool is_full);
+/* How often there is a credit that is neither for one SEND nor whole. */
+#define EP_LETTER_LITTLE_NS UINT64_C(1000000)
 
-/* The process that a SEND went to lately, picked by chance. Each is told once. */
-bool ep_letter_take_sample(struct ep_host *host, ErlNifPid *ret_pid);
+/* Gives credit of so many bytes, EP_SEND_GRANT at most; 1 is for one SEND, 0 for none. Returns the
+ * limit. A whole grant forgets the sample. */
+uint64_t ep_letter_grant(struct ep_host *host, uint64_t credit);
+
+/* The process of the SEND that was picked, and the price of that; the carrier, if it is of another
+ * node. */
+bool ep_letter_sample(struct ep_host *host, ErlNifPid *ret_pid, uint64_t *ret_price);
 
 /* Makes pid the process that carries messages to other nodes. */
 void ep_letter_adopt(struct ep_vm *vm, const ErlNifPid *pid);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_outbox.h"
 
+#include "ep_arrays.h"
 #include "ep_calls.h"
 #include "ep_lanes.h"
 #include "ep_peer.h"
@@ -71,6 +72,28 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
     return 0;
 }
 
+/* Lends the arrays of a message to the worker. Under the producer lock, attached. */
+__attribute__((noinline, cold)) static int lend(struct ep_lane *lane, struct ep_call *call,
+                                                const struct ep_msg *head)
+{
+    if (call != NULL)
+        return ep_arrays_lend(lane->host, call->cargo);
+    call = ep_call_find(lane, head->call_id);
+    return call == NULL ? 0 : ep_arrays_lend(lane->host, call->next_answer);
+}
+
+/* The outcome is about to be published.
+ * SUBTLE: from here on the worker may say that it has read it, and then its arrays go. */
+__attribute__((noinline, cold)) static void hand_over(struct ep_lane *lane,
+                                                      const struct ep_msg *head)
+{
+    struct ep_call *call = ep_call_find(lane, head->call_id);
+
+    /* One that waited longer, for a question that an interrupt has ended, may have come first. */
+    if (call != NULL && call->next_answer != NULL)
+        ep_call_hand_over(call);
+}
+
 /* Publishes one message. Under the producer lock, attached.
  * -EAGAIN: no cell or no block is free at the moment. */
 static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
@@ -89,12 +112,19 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
                   head->call_id, head->subject);
     if ((head->flags & EP_FLAG_TIMED) != 0)
         slot->stamp = head->stamp;
+    if (__builtin_expect((head->flags & EP_FLAG_ARRAYS) != 0, 0)) {
+        rc = lend(lane, call, head);
+        if (rc < 0)
+            return rc;
+    }
     rc = place_payload(lane, slot, bytes, length, stage);
     if (rc < 0)
         return rc;
     /* Before the commit: a consumer that finds the reply reads where the request is. */
     if (call != NULL)
         ep_call_put(call, urgent ? EP_PLACE_URGENT : EP_PLACE_CALL, ring->tail);
+    else if (__builtin_expect((head->flags & EP_FLAG_ARRAYS) != 0, 0))
+        hand_over(lane, head);
     (void)ep_ring_commit(ring);
     return 0;
 }
@@ -102,6 +132,11 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
 /* Uncounts a message that leaves a queue, and frees it. */
 static void free_queued(struct ep_lane *lane, struct ep_queued *queued)
 {
+    if (queued == lane->outbox.hold) {
+        lane->outbox.hold = NULL;
+        free(queued);
+        return;
+    }
     if (queued->head.kind == EP_KIND_ANSWER) {
         lane->outbox.answers--;
         lane->outbox.answer_bytes -= queued->length;
@@ -216,6 +251,8 @@ static void flush(struct ep_lane *lane, bool urgent)
 
     while (queue->first != NULL) {
         struct ep_queued *queued = queue->first;
+        if (queued == lane->outbox.hold)
+            break;
         int rc =
             publish(lane, urgent, queued->call, &queued->head, queued->bytes, queued->length, NULL);
         if (is_full(lane, rc))
@@ -224,6 +261,43 @@ static void flush(struct ep_lane *lane, bool urgent)
         if (queue->first == NULL)
             queue->last = &queue->first;
         free_queued(lane, queued);
+    }
+}
+
+int ep_outbox_hold(struct ep_lane *lane)
+{
+    struct ep_queue *queue = &lane->outbox.calls;
+
+    if (lane->outbox.hold != NULL)
+        return 0;
+    struct ep_queued *hold = calloc(1, sizeof(*hold));
+    if (hold == NULL)
+        return -ENOMEM;
+    /* SUBTLE: not counted in n_queued, for no reply makes room for it. */
+    lane->outbox.hold = hold;
+    *queue->last = hold;
+    queue->last = &hold->next;
+    return 0;
+}
+
+bool ep_outbox_is_held(const struct ep_lane *lane)
+{
+    return lane->outbox.hold != NULL && lane->outbox.calls.first == lane->outbox.hold;
+}
+
+void ep_outbox_release(struct ep_lane *lane)
+{
+    struct ep_queue *queue = &lane->outbox.calls;
+
+    for (struct ep_queued **at = &queue->first; *at != NULL; at = &(*at)->next) {
+        struct ep_queued *hold = *at;
+        if (hold != lane->outbox.hold)
+            continue;
+        *at = hold->next;
+        if (*at == NULL)
+            queue->last = at;
+        free_queued(lane, hold);
+        return;
     }
 }
 
@@ -329,11 +403,13 @@ static bool call_is(const struct ep_call *call, enum ep_call_state state)
 }
 
 int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number,
-                     enum ep_answer how, const struct ep_buf *payload)
+                     enum ep_answer how, const struct ep_buf *payload, struct ep_cargo **cargo)
 {
     struct ep_msg head = {.kind = EP_KIND_ANSWER, .aux = how, .subject = number};
     int rc = 0;
 
+    if (*cargo != NULL)
+        head.flags = EP_FLAG_ARRAYS;
     head.call_id = ep_call_id(call);
     pthread_mutex_lock(&lane->outbox.lock);
     if (call->end.kind != 0 && call_is(call, EP_CALL_BUSY)) {
@@ -347,6 +423,9 @@ int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number
         call->shares_cpu = false;
     if (is_busy && lane->state == EP_LANE_ATTACHED) {
         bool kicked;
+        if (*cargo != NULL)
+            ep_call_set_next_answer(call, *cargo);
+        *cargo = NULL;
         rc = send_urgent(lane, NULL, &head, payload->data, payload->length, &kicked);
         call->shares_cpu = rc == 0 && !kicked && ep_outbox_shares_cpu(lane);
     }
@@ -385,6 +464,8 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
         return -ENOBUFS;
     call->op = request->op;
     call->bytes = (uint32_t)payload->length;
+    if (__builtin_expect(request->cargo != NULL, 0))
+        ep_call_set_cargo(call, *request->cargo);
     call->is_timed = ep_stats_is_sampled(request->urgent ? &lane->shm.urgent : &lane->shm.call);
 
     if (request->form == EP_FORM_STREAM) {
@@ -423,9 +504,12 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     if (rc < 0)
         rc = enqueue(lane, request->urgent, call, &head, payload->data, payload->length);
     if (rc < 0) {
+        ep_call_set_cargo(call, NULL);
         ep_call_free(lane, call);
         return rc;
     }
+    if (__builtin_expect(request->cargo != NULL, 0))
+        *request->cargo = NULL;
     *ret_call = call;
     return 0;
 }

@@ -31,7 +31,8 @@ struct ep_request {
     bool urgent;  /* made in a callback: a lane that waits for the outcome runs it */
     uint64_t env_id;
     struct ep_buf *payload;
-    struct ep_stage *stage; /* the block in which the payload may lie; NULL: no block */
+    struct ep_stage *stage;  /* the block in which the payload may lie; NULL: no block */
+    struct ep_cargo **cargo; /* arrays of the payload; taken with it */
 };
 
 /* Frees all that waits. Under the producer lock. */
@@ -40,6 +41,17 @@ void ep_outbox_clear(struct ep_lane *lane);
 /* Sends the queued messages, as far as there is room. The reaper calls this where it would
  * hold a scheduler too long. */
 void ep_outbox_flush(struct ep_lane *lane);
+
+/* Has the requests that come from now on wait in the queue; those before go on. Again while it
+ * holds: nothing. Nested requests, outcomes and cancels are not held. Under the producer lock.
+ * -ENOMEM. */
+int ep_outbox_hold(struct ep_lane *lane);
+
+/* Whether it holds, and none that came before waits in the queue. Under the producer lock. */
+bool ep_outbox_is_held(const struct ep_lane *lane);
+
+/* Holds no longer; the caller flushes. Under the producer lock. */
+void ep_outbox_release(struct ep_lane *lane);
 
 /* Moves the request into a block of shared memory that has room for n more bytes. */
 void ep_outbox_stage(struct ep_stage *stage, struct ep_buf *buf, size_t n);
@@ -66,7 +78,7 @@ bool ep_outbox_shares_cpu(const struct ep_lane *lane);
  * for the reply. Returns 1; 0 if the call is DONE already, and the outcome was dropped; or a
  * negative errno: the call is SPINNING all the same. */
 int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number,
-                     enum ep_answer how, const struct ep_buf *payload);
+                     enum ep_answer how, const struct ep_buf *payload, struct ep_cargo **cargo);
 
 /* An honest worker leaves at most one outcome unread for each frame of its stack. Large
  * outcomes wait late, because the VM's slab holds 4 GiB of them. */

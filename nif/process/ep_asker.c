@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_asker.h"
 
+#include "ep_arrays.h"
 #include "ep_atoms.h"
 #include "ep_calls.h"
 #include "ep_inbox.h"
@@ -18,12 +19,21 @@ ErlNifResourceType *ep_asker_type;
 
 /* Sends an outcome, which closes the question unless there is no room. Under host->lock. */
 static int answer_locked(struct ep_asker *asker, enum ep_answer how, const uint8_t *bytes,
-                         size_t length)
+                         size_t length, struct ep_cargo **cargo)
 {
     struct ep_msg head = {.kind = EP_KIND_ANSWER, .aux = how, .call_id = asker->id};
 
     if (asker->is_answered)
         return 0;
+    if (cargo != NULL && *cargo != NULL) {
+        head.flags = EP_FLAG_ARRAYS;
+        int rc = ep_arrays_lend(asker->host, *cargo);
+        if (rc == 0)
+            rc = ep_arrays_keep_answer(asker->host, asker->id, *cargo);
+        if (rc < 0)
+            return rc;
+        *cargo = NULL;
+    }
     int rc = ep_note_send(asker->host, &head, bytes, length);
     if (rc != -EAGAIN) {
         asker->is_answered = true;
@@ -32,10 +42,11 @@ static int answer_locked(struct ep_asker *asker, enum ep_answer how, const uint8
     return rc;
 }
 
-int ep_asker_answer(struct ep_asker *asker, enum ep_answer how, const struct ep_buf *payload)
+int ep_asker_answer(struct ep_asker *asker, enum ep_answer how, const struct ep_buf *payload,
+                    struct ep_cargo **cargo)
 {
     pthread_mutex_lock(&asker->host->lock);
-    int rc = answer_locked(asker, how, payload->data, payload->length);
+    int rc = answer_locked(asker, how, payload->data, payload->length, cargo);
     pthread_mutex_unlock(&asker->host->lock);
     return rc;
 }
@@ -58,7 +69,7 @@ static void answer_at_last(struct ep_asker *asker)
     ep_buf_init(&buf, lent, sizeof(lent), sizeof(lent));
     put_refusal(&buf, "the process that ran the callback died");
     pthread_mutex_lock(&asker->host->lock);
-    (void)answer_locked(asker, EP_ANSWER_RAISE, buf.data, buf.length);
+    (void)answer_locked(asker, EP_ANSWER_RAISE, buf.data, buf.length, NULL);
     pthread_mutex_unlock(&asker->host->lock);
 }
 
@@ -67,6 +78,7 @@ void ep_asker_destroy(ErlNifEnv *env, void *object)
     struct ep_asker *asker = object;
 
     (void)env;
+    ep_cargo_free(asker->cargo);
     if (asker->host != NULL) {
         ep_asker_release(asker);
         answer_at_last(asker);
@@ -94,12 +106,19 @@ static int submit_locked(struct ep_asker *asker, ErlNifEnv *env, const struct ep
     head.call_id = ep_call_id(call);
     head.subject = request->env_id;
     head.stamp = asker->id;
-    int rc = ep_note_try(asker->host, &head, request->payload->data, request->payload->length);
-    if (rc < 0)
+    int rc = request->cargo == NULL ? 0 : ep_arrays_lend(asker->host, *request->cargo);
+    if (rc == 0)
+        rc = ep_note_try(asker->host, &head, request->payload->data, request->payload->length);
+    if (rc < 0) {
         ep_call_free(lane, call);
-    else
-        *ret_call = call;
-    return rc;
+        return rc;
+    }
+    if (request->cargo != NULL) {
+        ep_call_set_cargo(call, *request->cargo);
+        *request->cargo = NULL;
+    }
+    *ret_call = call;
+    return 0;
 }
 
 int ep_asker_submit(struct ep_asker *asker, ErlNifEnv *env, const struct ep_request *request,
@@ -168,7 +187,8 @@ static bool is_attached(struct ep_lane *lane, const struct ep_host *host)
 
 /* Gives the question to py_callback_runner. Its payload stays in the worker's block until the
  * process that runs the callback copies it. */
-static int asked(struct ep_host *host, struct ep_lane *lane, const struct ep_msg *msg)
+static int asked(struct ep_host *host, struct ep_lane *lane, const struct ep_msg *msg,
+                 struct ep_cargo **cargo)
 {
     struct ep_vm *vm = host->vm;
 
@@ -186,7 +206,9 @@ static int asked(struct ep_host *host, struct ep_lane *lane, const struct ep_msg
         .env_id = msg->subject,
         .is_nested = msg->aux != 0,
         .question = *msg,
+        .cargo = *cargo,
     };
+    *cargo = NULL;
     enif_keep_resource(host);
     enif_keep_resource(lane);
     host->questions++;
@@ -229,7 +251,8 @@ void ep_asker_adopt(struct ep_vm *vm, ErlNifEnv *caller_env, const ErlNifPid *ru
 }
 
 /* The outcome of a request that a thread ran. */
-static int replied(struct ep_host *host, struct ep_lane *lane, const struct ep_msg *msg)
+static int replied(struct ep_host *host, struct ep_lane *lane, const struct ep_msg *msg,
+                   struct ep_cargo **cargo)
 {
     struct ep_reply reply = {.msg = *msg};
     struct ep_call *call = lane == NULL ? NULL : ep_call_find(lane, msg->call_id);
@@ -249,6 +272,8 @@ static int replied(struct ep_host *host, struct ep_lane *lane, const struct ep_m
         reply.host = host;
         enif_keep_resource(host);
     }
+    reply.cargo = *cargo;
+    *cargo = NULL;
     ep_inbox_enter(lane);
     bool ok = ep_call_deliver(lane, NULL, call, &reply);
     ep_inbox_leave(lane, NULL);
@@ -257,7 +282,7 @@ static int replied(struct ep_host *host, struct ep_lane *lane, const struct ep_m
     return ok ? 0 : -EPROTO;
 }
 
-int ep_asker_receive(struct ep_host *host, const struct ep_msg *msg)
+int ep_asker_receive(struct ep_host *host, const struct ep_msg *msg, struct ep_cargo **cargo)
 {
     const uint8_t *unused;
 
@@ -265,11 +290,11 @@ int ep_asker_receive(struct ep_host *host, const struct ep_msg *msg)
         return -EPROTO;
     struct ep_lane *lane = msg->stamp > 0 ? host->lanes[msg->stamp] : NULL;
     switch (msg->kind) {
-    case EP_KIND_CALLBACK: return asked(host, lane, msg);
+    case EP_KIND_CALLBACK: return asked(host, lane, msg, cargo);
     case EP_KIND_MAINTAINED: return ep_inquiry_receive(host, msg);
-    case EP_KIND_ERROR: return msg->aux > EP_ERROR_MAX ? -EPROTO : replied(host, lane, msg);
-    case EP_KIND_DROPPED: return msg->length != 0 ? -EPROTO : replied(host, lane, msg);
-    case EP_KIND_RESULT: return replied(host, lane, msg);
+    case EP_KIND_ERROR: return msg->aux > EP_ERROR_MAX ? -EPROTO : replied(host, lane, msg, cargo);
+    case EP_KIND_DROPPED: return msg->length != 0 ? -EPROTO : replied(host, lane, msg, cargo);
+    case EP_KIND_RESULT: return replied(host, lane, msg, cargo);
     default: return -EPROTO;
     }
 }

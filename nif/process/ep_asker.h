@@ -30,6 +30,7 @@ struct ep_asker {
     bool is_answered;
     bool is_read;           /* its block has been handed back */
     struct ep_msg question; /* its payload, if it is long, in a block of the host */
+    struct ep_cargo *cargo; /* arrays that it names; or NULL */
     struct ep_asker *next_orphan;
 };
 
@@ -49,9 +50,9 @@ void ep_asker_adopt(struct ep_vm *vm, ErlNifEnv *caller_env, const ErlNifPid *ru
 
 void ep_asker_destroy(ErlNifEnv *env, void *object);
 
-/* The reaper, under host->lock: judges a message of the control lane that is not HELLO.
- * -EPROTO. */
-int ep_asker_receive(struct ep_host *host, const struct ep_msg *msg);
+/* The reaper, under host->lock: judges a message of the control lane that is not HELLO. *cargo:
+ * the arrays that it names; NULL once they are taken. -EPROTO. */
+int ep_asker_receive(struct ep_host *host, const struct ep_msg *msg, struct ep_cargo **cargo);
 
 /* Sends a request to the thread that asked. -ESTALE: its process or context is gone.
  * -EAGAIN: no room. The rest as ep_outbox_submit(). */
@@ -59,6 +60,7 @@ int ep_asker_submit(struct ep_asker *asker, ErlNifEnv *env, const struct ep_requ
                     struct ep_call **ret_call);
 
 /* Sends the outcome of the callback; a second one is dropped. -ESTALE, -EAGAIN as above. */
-int ep_asker_answer(struct ep_asker *asker, enum ep_answer how, const struct ep_buf *payload);
+int ep_asker_answer(struct ep_asker *asker, enum ep_answer how, const struct ep_buf *payload,
+                    struct ep_cargo **cargo);
 
 #endif

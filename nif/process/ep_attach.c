@@ -93,6 +93,7 @@ int ep_attach_lane(struct ep_lane *lane, struct ep_host *host, uint32_t index, e
         host->lanes[index] = lane;
         enif_keep_resource(lane);
         attach_shared(lane, host, index);
+        ep_outbox_release(lane);
         lane->state = EP_LANE_ATTACHED;
         lane->attachments++;
         lane->has_own_gil = mode == EP_MODE_OWNGIL;

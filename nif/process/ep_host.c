@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "ep_host.h"
 
+#include "ep_arrays.h"
 #include "ep_asker.h"
 #include "ep_atoms.h"
 #include "ep_attach.h"
@@ -24,6 +25,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -51,7 +53,7 @@ void ep_host_destroy(ErlNifEnv *env, void *object)
     ep_seg_finish(&host->b);
     ep_seg_finish(&host->c);
     close_fd(&host->doorbell);
-    close_fd(&host->control);
+    ep_arrays_finish_host(host);
     close_fd(&host->pidfd);
     ep_note_clear(host);
     enif_free(host->words);
@@ -130,12 +132,16 @@ static int create_shared(struct ep_host *host, const struct ep_host_options *opt
     host->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (host->doorbell < 0)
         return -errno;
-    /* SUBTLE: a pipe, for its reader can put nothing into it. Closing our end of a socket
-     * closes the fds that the worker has queued there, and that may take its time. */
-    if (pipe2(ends, O_CLOEXEC) < 0)
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
     *ret_peer_control = ends[0];
-    host->control = ends[1];
+    /* SUBTLE: the worker can put nothing into it. Closing our end would close the fds that it
+     * has queued there, and that may take its time. */
+    rc = shutdown(ends[1], SHUT_RD) < 0 ? -errno : ep_arrays_add_host(host, ends[1]);
+    if (rc < 0) {
+        (void)close(ends[1]);
+        return rc;
+    }
 
     ep_lane_vm_attach(&host->control_lane, host->a.mem, host->b.mem, host->c.mem, options->lanes,
                       0);
@@ -153,8 +159,12 @@ static int send_spawn(struct ep_launcher *launcher, struct ep_host *host,
         return -ENOMEM;
     memset(request, 0, ep_control_request_size(0));
     request->version = EP_CONTROL_VERSION;
-    request->kind = EP_CONTROL_SPAWN;
+    static const uint32_t kinds[] = {[EP_HOST_STARTED] = EP_CONTROL_SPAWN,
+                                     [EP_HOST_ZYGOTE] = EP_CONTROL_ZYGOTE,
+                                     [EP_HOST_FORKED] = EP_CONTROL_FORK};
+    request->kind = kinds[options->origin];
     request->worker_id = host->id;
+    request->zygote_id = options->zygote_id;
     memcpy(request->worker_path, options->worker_path, sizeof(request->worker_path));
     memcpy(request->python_path, options->python_path, sizeof(request->python_path));
     memcpy(request->module_path, options->module_path, sizeof(request->module_path));
@@ -214,7 +224,7 @@ int ep_host_start(struct ep_vm *vm, struct ep_launcher *launcher, const ErlNifPi
     host->owner = *owner;
     host->launcher_id = launcher->id;
     host->n_lanes = options->lanes;
-    host->doorbell = host->control = host->pidfd = -1;
+    host->doorbell = host->pidfd = -1;
     atomic_init(&host->kill_pidfd, -1);
     pthread_mutex_init(&host->lock, NULL);
     pthread_mutex_init(&host->reclaim, NULL);
@@ -291,21 +301,51 @@ static int report_ready(struct ep_host *host, const struct ep_msg *msg)
 }
 
 /* A SEND of a thread that is no lane's. */
-static int take_letter(struct ep_host *host, const struct ep_msg *msg)
+static int take_letter(struct ep_host *host, const struct ep_msg *msg, const struct ep_cargo *cargo)
 {
-    int rc = ep_letter_deliver(host, &host->control_lane, msg, 0, &host->letter_env);
+    int rc = ep_letter_deliver(host, &host->control_lane, msg, cargo, 0, &host->letter_env);
 
     ep_peer_release_payload(host, msg);
     return rc;
 }
 
-static int handle_control(struct ep_host *host, const struct ep_msg *msg)
+/* A list of arrays and nothing else: of a thread that has read an outcome. */
+static int take_arrays(struct ep_host *host, const struct ep_msg *msg)
 {
-    switch (msg->kind) {
-    case EP_KIND_HELLO: return report_ready(host, msg);
-    case EP_KIND_SEND: return take_letter(host, msg);
-    default: return ep_asker_receive(host, msg);
+    const uint8_t *payload;
+    int rc = 0;
+
+    if (msg->aux == EP_ARRAYS_CLAIM && msg->length == 0)
+        ep_arrays_end_answer(host, msg->call_id);
+    else if (ep_lane_vm_payload(&host->control_lane, msg, &payload) < 0)
+        rc = -EPROTO;
+    else
+        rc = ep_arrays_receive(host, msg, payload);
+    ep_peer_release_payload(host, msg);
+    return rc;
+}
+
+static int handle_control(struct ep_host *host, struct ep_msg *msg)
+{
+    struct ep_cargo *cargo = NULL;
+    const uint8_t *payload;
+    int rc = 0;
+
+    if ((msg->flags & EP_FLAG_ARRAYS) != 0) {
+        rc = ep_lane_vm_payload(&host->control_lane, msg, &payload);
+        if (rc == 0)
+            rc = ep_arrays_take(host, payload, msg, &cargo);
+        if (rc < 0)
+            return rc;
     }
+    switch (msg->kind) {
+    case EP_KIND_HELLO: rc = report_ready(host, msg); break;
+    case EP_KIND_SEND: rc = take_letter(host, msg, cargo); break;
+    case EP_KIND_ARRAYS: rc = take_arrays(host, msg); break;
+    default: rc = ep_asker_receive(host, msg, &cargo); break;
+    }
+    ep_cargo_free(cargo);
+    return rc;
 }
 
 /* One batch. Returns whether there may be more. */
@@ -346,7 +386,7 @@ static void drain_dead(struct ep_host *host)
         if (rc < 0)
             break;
         ep_ring_advance(ring);
-        rc = msg.kind == EP_KIND_SEND ? take_letter(host, &msg) : 0;
+        rc = msg.kind == EP_KIND_SEND ? handle_control(host, &msg) : 0;
     }
 }
 
@@ -401,7 +441,7 @@ bool ep_host_knows_why(const struct ep_host *host)
 
 void ep_host_hang_up(struct ep_host *host)
 {
-    close_fd(&host->control);
+    ep_arrays_hang_up(host);
 }
 
 /* {exited, Reason, #{ran => [{Index, Operation, Module, Function}], stderr => Bytes}} */
@@ -446,12 +486,13 @@ void ep_host_end_calls(struct ep_host *host)
         enif_release_resource(lanes[i]);
     }
     ep_inquiry_fail_all(host);
+    ep_arrays_end_host(host);
 }
 
 void ep_host_reap(struct ep_host *host)
 {
     ep_host_end_calls(host);
-    close_fd(&host->control);
+    ep_arrays_hang_up(host);
     /* The owner of one that is forgotten knows, and never knew its id. */
     if (!host->forgotten)
         tell_exit(host, host->end, exit_value(host), host->ran);

@@ -19,7 +19,16 @@
 
 #include "ep_vm.h"
 
+/* How a process comes to be. */
+enum ep_host_origin {
+    EP_HOST_STARTED, /* the launcher executes the worker program */
+    EP_HOST_ZYGOTE,  /* the same; it forks others */
+    EP_HOST_FORKED,  /* a zygote forks it */
+};
+
 struct ep_host_options {
+    enum ep_host_origin origin;
+    uint64_t zygote_id;                /* FORKED: of its host */
     uint32_t lanes;                    /* control lane included */
     uint32_t spin_min_ns, spin_max_ns; /* of its lane threads, see ep_spin_init() */
     char worker_path[4096];

@@ -2,7 +2,9 @@
 #define _GNU_SOURCE
 #include "ep_reaper.h"
 
+#include "ep_arrays.h"
 #include "ep_atoms.h"
+#include "ep_drops.h"
 #include "ep_exit.h"
 #include "ep_host.h"
 #include "ep_launcher.h"
@@ -30,6 +32,8 @@ enum source { SOURCE_WAKE, SOURCE_DOORBELL, SOURCE_PIDFD, SOURCE_LAUNCHER };
 /* How soon to look again whether notes find room, or the wait set takes an fd. */
 #define NOTES_AGAIN_MS 2
 #define ADD_AGAIN_MS 20
+/* The same for what a worker has dropped, while replies of it are being taken. */
+#define DROPS_AGAIN_MS 1
 
 /* Returns what was in it. */
 static uint64_t drain_eventfd(int fd)
@@ -262,6 +266,8 @@ static int go_round(struct ep_vm *vm)
         }
         if (host->watched_until_ns != 0)
             timeout = earlier(timeout, EP_SEND_LOOK_MS);
+        if (ep_drops_ripen(host))
+            timeout = earlier(timeout, DROPS_AGAIN_MS);
         if (host->notes_wait)
             timeout = earlier(timeout, NOTES_AGAIN_MS);
         if (atomic_load(&host->wants_round))
@@ -295,6 +301,7 @@ static void *run(void *argument)
         int timeout = add_sources(vm);
         timeout = earlier(timeout, bury_overdue(vm));
         timeout = earlier(timeout, ep_shrink_run(vm));
+        timeout = earlier(timeout, ep_arrays_look(vm));
         timeout = earlier(timeout, go_round(vm));
         int n = ep_wait_next(vm->wait, events, EVENTS_MAX, timeout);
         for (int i = 0; i < n; i++)

@@ -3,6 +3,7 @@
 
 #include "ep_atoms.h"
 #include "ep_call_names.h"
+#include "ep_cargo.h"
 #include "ep_term_decode.h"
 
 #include <errno.h>
@@ -32,8 +33,18 @@ void ep_encoding_init(struct ep_encoding *encoding, ErlNifEnv *env, struct ep_vm
     };
 }
 
+bool ep_encoding_put_cargo(struct ep_encoding *encoding, bool shares)
+{
+    if (encoding->encoder.cargo == NULL && !shares)
+        return false;
+    ep_cargo_describe(encoding->encoder.cargo, shares, &encoding->buf);
+    return true;
+}
+
 void ep_encoding_finish(struct ep_encoding *encoding)
 {
+    if (encoding->encoder.cargo != NULL)
+        ep_cargo_free(encoding->encoder.cargo);
     ep_buf_finish(&encoding->buf);
 }
 
@@ -148,6 +159,8 @@ static void put_fault(struct ep_encoding *encoding)
     const char *message = encoding->fault.message;
 
     ep_buf_finish(&encoding->buf);
+    ep_cargo_free(encoding->encoder.cargo);
+    encoding->encoder.cargo = NULL;
     ep_buf_init(&encoding->buf, encoding->lent, sizeof(encoding->lent), EP_MESSAGE_MAX);
     (void)ep_term_encode_text(&encoding->encoder, encoding->fault.type);
     ep_etf_put_binary(&encoding->buf, message, strlen(message));

@@ -30,6 +30,10 @@ void ep_encoding_init(struct ep_encoding *encoding, ErlNifEnv *env, struct ep_vm
                       bool is_dirty);
 void ep_encoding_finish(struct ep_encoding *encoding);
 
+/* Appends the arrays that were met, if any: at the end of the payload, which then has
+ * EP_FLAG_ARRAYS. shares: every numpy array in the result is to be shared. */
+bool ep_encoding_put_cargo(struct ep_encoding *encoding, bool shares);
+
 /* Finishes, and returns what the NIF has to return: the Python exception, or badarg. */
 ERL_NIF_TERM ep_encoding_failed(ErlNifEnv *env, struct ep_encoding *encoding, enum ep_op op,
                                 int rc);

@@ -2,6 +2,7 @@
 #include "ep_term_decode.h"
 
 #include "ep_atoms.h"
+#include "ep_cargo.h"
 #include "ep_seal.h"
 
 #include <errno.h>
@@ -63,14 +64,38 @@ static int make_big(struct reader *reader, const struct ep_etf_token *token, ERL
     return rc;
 }
 
+static int make_array(struct reader *reader, const struct ep_etf_token *token,
+                      ERL_NIF_TERM *ret_term)
+{
+    const struct ep_cargo *cargo = reader->source->cargo;
+    uint32_t index;
+
+    if (token->count != sizeof(index))
+        return -EPROTO;
+    memcpy(&index, token->data, sizeof(index));
+    if (cargo == NULL || index >= cargo->n)
+        return -EPROTO;
+    *ret_term = enif_make_resource(reader->env, cargo->arrays[index]);
+    return 0;
+}
+
 static int make_handle(struct reader *reader, const struct ep_etf_token *token,
                        ERL_NIF_TERM *ret_term)
 {
+    if (token->kind == EP_HANDLE_ARRAY)
+        return make_array(reader, token, ret_term);
     uint64_t seal = ep_seal(reader->vm->seal_key, token->data, token->count);
+    ErlNifPid pid;
 
     /* Only what this VM has sealed itself is ever decoded. */
-    if (memcmp(&seal, token->seal, EP_ETF_SEAL_SIZE) != 0
-        || enif_binary_to_term(reader->env, token->data, token->count, ret_term, 0) == 0)
+    if (memcmp(&seal, token->seal, EP_ETF_SEAL_SIZE) != 0)
+        return -EPROTO;
+    if (token->count == sizeof(pid.pid)) { /* see put_handle(); an external form is longer */
+        memcpy(&pid.pid, token->data, sizeof(pid.pid));
+        *ret_term = enif_make_pid(reader->env, &pid);
+        return 0;
+    }
+    if (enif_binary_to_term(reader->env, token->data, token->count, ret_term, 0) == 0)
         return -EPROTO;
     return 0;
 }
@@ -199,6 +224,9 @@ static int open_container(struct reader *reader, const struct ep_etf_token *toke
     if (reader->depth == EP_ETF_DEPTH_MAX)
         return -EPROTO;
     if (token->type == EP_ETF_TUPLE && token->count > 16777215) /* the VM's limit */
+        return -EPROTO;
+    if (token->type == EP_ETF_MAP && token->count > EP_SEND_KEYS_MAX
+        && !reader->source->is_scheduler)
         return -EPROTO;
     if (reader->depth == reader->max_open) {
         void *larger =

@@ -16,12 +16,17 @@
 #include "ep_etf.h"
 #include "ep_vm.h"
 
+struct ep_cargo;
+
 /* Where the bytes of a cursor come from: large binaries then refer to source_term
  * instead of being copied. source_term 0: always copy. */
 struct ep_source {
+    bool is_scheduler; /* false: the thread may be none, and no map is larger than
+                        * EP_SEND_KEYS_MAX */
     ERL_NIF_TERM source_term;
     const uint8_t *start;
     size_t size;
+    const struct ep_cargo *cargo; /* the arrays that it may name; NULL: none */
     size_t max_words; /* of VM heap that the term may need; a number alone always fits */
 };
 

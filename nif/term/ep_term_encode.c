@@ -2,6 +2,7 @@
 #include "ep_term_encode.h"
 
 #include "ep_atoms.h"
+#include "ep_cargo.h"
 #include "ep_etf.h"
 #include "ep_seal.h"
 
@@ -179,16 +180,51 @@ static int put_atom(struct walk *walk, ERL_NIF_TERM term)
     return 0;
 }
 
+static void put_sealed(struct ep_encoder *encoder, enum ep_handle_kind kind, const uint8_t *data,
+                       size_t size)
+{
+    uint64_t seal = ep_seal(encoder->vm->seal_key, data, size);
+
+    ep_etf_put_handle(encoder->buf, kind, data, size, (const uint8_t *)&seal);
+}
+
+static int put_array(struct walk *walk, struct ep_array *array)
+{
+    static const uint8_t seal[EP_ETF_SEAL_SIZE];
+
+    switch (atomic_load_explicit(&array->state, memory_order_acquire)) {
+    case EP_ARRAY_SEALED: break;
+    case EP_ARRAY_OPEN:
+        return fault(walk, am_ValueError, -EINVAL, "the array is not sealed: py_array:seal/1");
+    default: return fault(walk, am_ValueError, -EINVAL, "the array is lost with its owner");
+    }
+    int64_t index = ep_cargo_put(&walk->encoder->cargo, array);
+    if (index < 0)
+        return fault(walk, am_MemoryError, -EINVAL, "no memory, or more than 65536 arrays");
+    uint32_t number = (uint32_t)index;
+    ep_etf_put_handle(walk->encoder->buf, (enum ep_handle_kind)EP_HANDLE_ARRAY, &number,
+                      sizeof(number), seal);
+    return 0;
+}
+
+/* A process of this node by its number in this VM, which stays the same when the node gets a name;
+ * anything else by its external form. */
 static int put_handle(struct walk *walk, ERL_NIF_TERM term, enum ep_handle_kind kind)
 {
     struct ep_encoder *encoder = walk->encoder;
+    struct ep_array *array = kind == EP_HANDLE_REF ? ep_array_of(encoder->env, term) : NULL;
     ErlNifBinary bin;
-    uint64_t seal;
+    ErlNifPid pid;
 
+    if (array != NULL)
+        return put_array(walk, array);
+    if (kind == EP_HANDLE_PID && enif_get_local_pid(encoder->env, term, &pid)) {
+        put_sealed(encoder, kind, (const uint8_t *)&pid.pid, sizeof(pid.pid));
+        return 0;
+    }
     if (!enif_term_to_binary(encoder->env, term, &bin))
         return buffer_fault(walk, -ENOMEM);
-    seal = ep_seal(encoder->vm->seal_key, bin.data, bin.size);
-    ep_etf_put_handle(encoder->buf, kind, bin.data, bin.size, (const uint8_t *)&seal);
+    put_sealed(encoder, kind, bin.data, bin.size);
     enif_release_binary(&bin);
     return 0;
 }

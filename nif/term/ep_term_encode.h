@@ -30,6 +30,7 @@ struct ep_encoder {
     struct ep_vm *vm;
     ErlNifEnv *env;
     struct ep_buf *buf;
+    struct ep_cargo *cargo; /* arrays that were met; NULL: none */
     /* Moves buf to where a large request is to lie, with room for so many more bytes. NULL:
      * buf stays where it is. */
     void (*make_room)(struct ep_stage *stage, struct ep_buf *buf, size_t n);

@@ -7,6 +7,7 @@
 #include "ep_launcher_request.h"
 #include "ep_launcher_spawn.h"
 #include "ep_launcher_table.h"
+#include "ep_launcher_zygote.h"
 #include "ep_outlet.h"
 #include "ep_tail.h"
 
@@ -50,7 +51,7 @@ struct launcher {
     int signals;
     struct ep_launcher_table table;
     struct ep_outlet outlet; /* what the workers write to stderr */
-    struct pollfd *fds;      /* FIXED_FDS, then one for each worker */
+    struct pollfd *fds;      /* FIXED_FDS, then two for each worker */
     size_t max_fds;
     unsigned sweeps; /* still to come, because one met a process that it could not judge */
 };
@@ -161,7 +162,7 @@ static int send_event(struct launcher *launcher, struct ep_control_event *event,
 /* Makes room for what list_fds() lists, and for one worker more. */
 static int make_room(struct launcher *launcher)
 {
-    size_t n = FIXED_FDS + launcher->table.count + 1;
+    size_t n = FIXED_FDS + 2 * (launcher->table.count + 1);
 
     if (n <= launcher->max_fds)
         return 0;
@@ -183,8 +184,13 @@ static int spawn(struct launcher *launcher, const struct ep_control_request *req
 
     /* The kernel discards fds that find no number here. */
     int rc = fds[EP_WORKER_FDS - 1] < 0 ? -EMFILE : make_room(launcher);
-    if (rc == 0)
+    if (rc == 0 && request->kind == EP_CONTROL_FORK) {
+        rc = ep_launcher_zygote_fork(&launcher->table, request, fds);
+        if (rc == 0)
+            return 0; /* the zygote says how it went */
+    } else if (rc == 0) {
         rc = ep_launcher_spawn(&launcher->table, request, fds, &pid, &pidfd);
+    }
     event.value = rc < 0 ? -rc : pid;
     if (rc == 0)
         event.kind = EP_CONTROL_SPAWNED;
@@ -211,6 +217,22 @@ static int serve_request(struct launcher *launcher)
     return rc;
 }
 
+/* What zygotes say, and those that are gone do not say any more. */
+static int serve_zygotes(struct launcher *launcher)
+{
+    struct ep_control_event event;
+    int pidfd, known, rc = 0;
+
+    while (rc == 0 && ep_launcher_zygote_read(&launcher->table, &event, &pidfd, &known)) {
+        rc = send_event(launcher, &event, pidfd < 0 ? NULL : &pidfd);
+        if (pidfd >= 0)
+            (void)close(pidfd);
+        if (known >= 0)
+            (void)close(known);
+    }
+    return rc;
+}
+
 static void drain_signals(struct launcher *launcher)
 {
     struct signalfd_siginfo info;
@@ -226,6 +248,9 @@ static int serve_children(struct launcher *launcher)
     int rc;
 
     drain_signals(launcher);
+    /* Before anything is judged: what was forked is known then. */
+    if ((rc = serve_zygotes(launcher)) < 0)
+        return rc;
     while (ep_launcher_reap_bury(&launcher->table, &launcher->outlet, &event, &words)) {
         if (words.event.value > 0
             && (rc = send_more(launcher, &words.event, (size_t)words.event.value, NULL)) < 0)
@@ -233,6 +258,8 @@ static int serve_children(struct launcher *launcher)
         if ((rc = send_event(launcher, &event, NULL)) < 0)
             return rc;
     }
+    if ((rc = serve_zygotes(launcher)) < 0)
+        return rc;
     launcher->sweeps =
         ep_launcher_reap_sweep(&launcher->table, &launcher->outlet, false) ? SWEEPS_AGAIN : 0;
     return 0;
@@ -254,24 +281,33 @@ static int next_look_ms(const struct launcher *launcher)
 static nfds_t list_fds(struct launcher *launcher)
 {
     const struct ep_launcher_table *table = &launcher->table;
-    size_t n = FIXED_FDS + table->count;
+    size_t n = FIXED_FDS + 2 * table->count;
     struct pollfd *fds = launcher->fds;
     fds[FD_SOCKET] = (struct pollfd){.fd = launcher->socket, .events = POLLIN};
     fds[FD_SIGNALS] = (struct pollfd){.fd = launcher->signals, .events = POLLIN};
     fds[FD_PORT] = (struct pollfd){.fd = PORT_IN, .events = POLLIN};
     fds[FD_OUTLET] = (struct pollfd){.fd = ep_outlet_wants(&launcher->outlet), .events = POLLOUT};
-    for (size_t i = FIXED_FDS; i < n; i++)
-        fds[i] = (struct pollfd){.fd = table->workers[i - FIXED_FDS].tail.fd, .events = POLLIN};
+    for (size_t i = 0; i < table->count; i++) {
+        const struct ep_launcher_worker *worker = &table->workers[i];
+        fds[FIXED_FDS + 2 * i] = (struct pollfd){.fd = worker->tail.fd, .events = POLLIN};
+        fds[FIXED_FDS + 2 * i + 1] = (struct pollfd){.fd = worker->zygote, .events = POLLIN};
+    }
     return n;
 }
 
-/* Before the table changes, whose order that of the fds is. */
-static void read_tails(struct launcher *launcher, nfds_t n)
+/* Before the table changes, whose order that of the fds is. Returns whether a zygote says
+ * something. */
+static bool read_tails(struct launcher *launcher, nfds_t n)
 {
-    for (nfds_t i = FIXED_FDS; i < n; i++) {
+    bool has_news = false;
+
+    for (nfds_t i = FIXED_FDS; i < n; i += 2) {
         if (launcher->fds[i].revents != 0)
-            (void)ep_tail_read(&launcher->table.workers[i - FIXED_FDS].tail, &launcher->outlet);
+            (void)ep_tail_read(&launcher->table.workers[(i - FIXED_FDS) / 2].tail,
+                               &launcher->outlet);
+        has_news = has_news || launcher->fds[i + 1].revents != 0;
     }
+    return has_news;
 }
 
 static void run(struct launcher *launcher)
@@ -286,7 +322,7 @@ static void run(struct launcher *launcher)
             return;
         if (n < 0)
             continue;
-        read_tails(launcher, n_fds);
+        bool has_news = read_tails(launcher, n_fds);
         if (fds[FD_OUTLET].revents != 0)
             ep_outlet_flush(&launcher->outlet);
         if (n == 0) {
@@ -295,7 +331,9 @@ static void run(struct launcher *launcher)
         }
         if (fds[FD_PORT].revents != 0)
             return;
-        if (fds[FD_SIGNALS].revents != 0)
+        if (has_news)
+            rc = serve_zygotes(launcher);
+        if (rc == 0 && fds[FD_SIGNALS].revents != 0)
             rc = serve_children(launcher);
         if (rc == 0 && fds[FD_SOCKET].revents != 0)
             rc = serve_request(launcher);
@@ -324,8 +362,10 @@ static void clean_up(struct launcher *launcher)
     uint64_t start = ep_clock_ns();
     struct ep_control_event event;
 
-    for (size_t i = 0; i < table->count; i++)
-        (void)kill(table->workers[i].pid, SIGKILL);
+    for (size_t i = 0; i < table->count; i++) {
+        if (table->workers[i].pid > 0)
+            (void)kill(table->workers[i].pid, SIGKILL);
+    }
     for (;;) {
         struct pollfd fd = {.fd = launcher->signals, .events = POLLIN};
         uint64_t took = ep_clock_ns() - start;

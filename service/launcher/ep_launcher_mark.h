@@ -17,6 +17,8 @@ extern "C" {
 #endif
 
 #define EP_LAUNCHER_MARK "EP_LAUNCHER_MARK"
+/* Of one width: a worker that a zygote has forked writes over that of the zygote. */
+#define EP_LAUNCHER_MARK_FORMAT "%010ld"
 
 /* The worker that an environment names: its pid, or 0. Strings that each end with a NUL, with
  * one before the first and one behind the last. */

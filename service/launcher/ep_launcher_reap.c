@@ -51,7 +51,7 @@ bool ep_launcher_reap_bury(struct ep_launcher_table *table, struct ep_outlet *ou
         struct ep_launcher_worker *worker = &table->workers[i];
         siginfo_t info = {.si_pid = 0};
 
-        if (worker->is_dead
+        if (worker->is_dead || worker->pid == 0
             || waitid(P_PID, (id_t)worker->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0
             || info.si_pid == 0)
             continue;
@@ -184,6 +184,8 @@ static void let_trackers_end(struct ep_launcher_table *table, struct ep_outlet *
             (void)waitid(P_PID, (id_t)worker->pid, &info, WEXITED | WNOHANG);
             read_rest(&worker->tail, outlet);
             ep_tail_finish(&worker->tail);
+            if (worker->zygote >= 0)
+                (void)close(worker->zygote);
             *worker = table->workers[--table->count];
         }
     }

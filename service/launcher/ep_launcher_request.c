@@ -24,7 +24,7 @@ static bool is_request(const struct ep_control_request *request, ssize_t size)
            && request->settings_size <= EP_CONTROL_SETTINGS_MAX
            && size == (ssize_t)ep_control_request_size(request->settings_size)
            && is_terminated(request) && request->version == EP_CONTROL_VERSION
-           && (request->kind == EP_CONTROL_SPAWN || request->kind == EP_CONTROL_KILL)
+           && request->kind >= EP_CONTROL_SPAWN && request->kind <= EP_CONTROL_FORK
            && is_text(request->worker_path) && is_text(request->python_path)
            && is_text(request->module_path);
 }

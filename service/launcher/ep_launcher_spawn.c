@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "ep_launcher_spawn.h"
 
+#include "ep_fdpass.h"
 #include "ep_launcher_mark.h"
 
 #include <errno.h>
@@ -12,11 +13,12 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FDS_END (EP_WORKER_FD_CONTROL + 1)
+#define FDS_MAX (EP_WORKER_FDS + 1)
 
 static sigset_t ignored, blocked; /* in workers */
 
@@ -54,24 +56,24 @@ static void close_from(int least)
         (void)close(fd);
 }
 
-static int place_fds(const int fds[EP_WORKER_FDS])
+static int place_fds(const int *fds, int n)
 {
-    int high[EP_WORKER_FDS];
+    int high[FDS_MAX], end = EP_WORKER_FD_A + n;
 
     /* Above the targets first: source and target numbers may overlap. */
-    for (int i = 0; i < EP_WORKER_FDS; i++) {
-        high[i] = fcntl(fds[i], F_DUPFD, FDS_END);
+    for (int i = 0; i < n; i++) {
+        high[i] = fcntl(fds[i], F_DUPFD, end);
         if (high[i] < 0)
             return -errno;
     }
-    for (int i = 0; i < EP_WORKER_FDS; i++) {
+    for (int i = 0; i < n; i++) {
         if (dup2(high[i], EP_WORKER_FD_A + i) < 0)
             return -errno;
     }
     int null = open("/dev/null", O_RDONLY);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0)
         return -errno;
-    close_from(FDS_END);
+    close_from(end);
     return 0;
 }
 
@@ -115,6 +117,16 @@ static _Noreturn void give_up(const char *what, const char *path, int error)
     _exit(EP_EXIT_NOT_EXECUTED);
 }
 
+/* Of private memory: what the segments take does not count. */
+static void limit_memory(const char *bytes)
+{
+    rlim_t most = (rlim_t)strtoull(bytes, NULL, 10);
+    struct rlimit limit = {most, most};
+
+    if (setrlimit(RLIMIT_DATA, &limit) < 0)
+        give_up("cannot set the configured memory_limit ", bytes, errno);
+}
+
 static void apply_settings(const struct ep_control_request *request)
 {
     const char *at = request->settings, *end = at + request->settings_size;
@@ -123,7 +135,10 @@ static void apply_settings(const struct ep_control_request *request)
         return;
     if (at[0] != '\0' && chdir(at) < 0)
         give_up("cannot enter the configured working directory (cwd) ", at, errno);
-    while ((at += strlen(at) + 1) < end) {
+    at += strlen(at) + 1;
+    if (at < end && at[0] != '\0')
+        limit_memory(at);
+    while (at < end && (at += strlen(at) + 1) < end && at[0] != '\0') {
         /* The request lives until the worker is executed. */
         int rc = strchr(at, '=') != NULL ? putenv((char *)at) : unsetenv(at);
         if (rc != 0)
@@ -131,12 +146,12 @@ static void apply_settings(const struct ep_control_request *request)
     }
 }
 
-static _Noreturn void become_worker(const struct ep_control_request *request,
-                                    const int fds[EP_WORKER_FDS], int error_fd, pid_t launcher)
+static _Noreturn void become_worker(const struct ep_control_request *request, const int *fds,
+                                    int n_fds, int error_fd, pid_t launcher)
 {
     char mark[sizeof(EP_LAUNCHER_MARK) + 24];
     char *argv[] = {(char *)"ep_worker", (char *)request->python_path, (char *)request->module_path,
-                    NULL};
+                    n_fds > EP_WORKER_FDS ? (char *)"zygote" : NULL, NULL};
 
     (void)dup2(error_fd, STDERR_FILENO);
     (void)setpgid(0, 0);
@@ -145,8 +160,9 @@ static _Noreturn void become_worker(const struct ep_control_request *request,
         _exit(EP_EXIT_NOT_EXECUTED);
     reset_signals();
     set_limits();
-    (void)snprintf(mark, sizeof(mark), "%s=%ld", EP_LAUNCHER_MARK, (long)getpid());
-    int rc = place_fds(fds);
+    (void)snprintf(mark, sizeof(mark), EP_LAUNCHER_MARK "=" EP_LAUNCHER_MARK_FORMAT,
+                   (long)getpid());
+    int rc = place_fds(fds, n_fds);
     if (rc < 0)
         give_up("cannot place the descriptors of a worker", "", -rc);
     apply_settings(request);
@@ -158,25 +174,62 @@ static _Noreturn void become_worker(const struct ep_control_request *request,
 
 /* --- in the launcher --------------------------------------------------------------- */
 
+static void close_ends(const int ends[2])
+{
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0)
+            (void)close(ends[i]);
+    }
+}
+
+/* The socket of a zygote, with the request in it, which says what to prepare. */
+static int open_zygote(const struct ep_control_request *request, int ret_ends[2])
+{
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    int rc =
+        ep_fdpass_send(ends[0], request, ep_control_request_size(request->settings_size), NULL, 0);
+    if (rc < 0) {
+        close_ends(ends);
+        return rc;
+    }
+    memcpy(ret_ends, ends, sizeof(ends));
+    return 0;
+}
+
 int ep_launcher_spawn(struct ep_launcher_table *table, const struct ep_control_request *request,
                       const int fds[EP_WORKER_FDS], pid_t *ret_pid, int *ret_pidfd)
 {
+    int all_fds[FDS_MAX], ends[2] = {-1, -1}, n_fds = EP_WORKER_FDS;
     struct ep_tail tail;
     int error_fd = -1;
 
     int rc = ep_launcher_table_make_room(table);
+    if (rc == 0 && request->kind == EP_CONTROL_ZYGOTE)
+        rc = open_zygote(request, ends);
     if (rc == 0)
         rc = ep_tail_init(&tail, &error_fd);
-    if (rc < 0)
+    if (rc < 0) {
+        close_ends(ends);
         return rc;
+    }
+    memcpy(all_fds, fds, EP_WORKER_FDS * sizeof(*fds));
+    if (ends[1] >= 0)
+        all_fds[n_fds++] = ends[1];
 
     pid_t launcher = getpid();
     pid_t pid = fork();
     rc = pid < 0 ? -errno : 0;
     if (pid == 0)
-        become_worker(request, fds, error_fd, launcher);
+        become_worker(request, all_fds, n_fds, error_fd, launcher);
     (void)close(error_fd);
+    if (ends[1] >= 0)
+        (void)close(ends[1]);
+    ends[1] = -1;
     if (rc < 0) {
+        close_ends(ends);
         ep_tail_finish(&tail);
         return rc;
     }
@@ -189,11 +242,12 @@ int ep_launcher_spawn(struct ep_launcher_table *table, const struct ep_control_r
         rc = -errno;
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, NULL, 0);
+        close_ends(ends);
         ep_tail_finish(&tail);
         return rc;
     }
-    table->workers[table->count++] =
-        (struct ep_launcher_worker){.id = request->worker_id, .pid = pid, .tail = tail};
+    table->workers[table->count++] = (struct ep_launcher_worker){
+        .id = request->worker_id, .pid = pid, .zygote = ends[0], .tail = tail};
     *ret_pid = pid;
     *ret_pidfd = pidfd;
     return 0;

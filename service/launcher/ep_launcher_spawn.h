@@ -19,7 +19,7 @@ extern "C" {
 /* Notes which signals are blocked and which are ignored now: workers start so. */
 void ep_launcher_spawn_note_signals(void);
 
-/* Starts a worker with the fds of enum ep_worker_fd and adds it. */
+/* Starts a worker, or a zygote, with the fds of enum ep_worker_fd and adds it. */
 int ep_launcher_spawn(struct ep_launcher_table *table, const struct ep_control_request *request,
                       const int fds[EP_WORKER_FDS], pid_t *ret_pid, int *ret_pidfd);
 

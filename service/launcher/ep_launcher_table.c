@@ -32,7 +32,12 @@ void ep_launcher_table_kill(const struct ep_launcher_table *table, uint64_t work
 {
     /* Not reaped as long as it is in the table, so the pid is its own. */
     for (size_t i = 0; i < table->count; i++) {
-        if (table->workers[i].id == worker_id && !table->workers[i].is_dead)
-            (void)kill(table->workers[i].pid, SIGKILL);
+        struct ep_launcher_worker *worker = &table->workers[i];
+        if (worker->id != worker_id || worker->is_dead)
+            continue;
+        if (worker->pid > 0)
+            (void)kill(worker->pid, SIGKILL);
+        else
+            worker->is_doomed = true;
     }
 }

@@ -23,8 +23,11 @@ extern "C" {
 #endif
 
 struct ep_launcher_worker {
-    uint64_t id; /* the VM's */
-    pid_t pid;   /* also its process group */
+    uint64_t id;        /* the VM's */
+    pid_t pid;          /* also its process group; 0: a zygote is to fork it */
+    int zygote;         /* the socket of a zygote; else -1 */
+    uint64_t zygote_id; /* pid 0: which zygote */
+    bool is_doomed;     /* pid 0: it is to be killed */
     bool is_dead;
     uint64_t until_ns; /* dead: its resource trackers are killed then */
     bool has_left;     /* dead: something but trackers was there at the last look */

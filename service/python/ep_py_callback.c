@@ -157,15 +157,53 @@ static PyObject *refuse(int rc)
     return NULL;
 }
 
+/* Says which of the arrays that an outcome has brought are still in use. */
+static void claim(struct ep_py_channel *channel, const struct ep_py_outcome *outcome,
+                  const struct ep_py_cargo *brought)
+{
+    struct ep_buf list;
+    uint8_t lent[256];
+
+    ep_buf_init(&list, lent, sizeof(lent), EP_MESSAGE_MAX);
+    if (!ep_py_store_describe(NULL, brought, &list))
+        ep_array_put_tail(&list, list.length, 0, false);
+    if (list.error != 0)
+        Py_FatalError("no memory for the arrays of an answer");
+    channel->claim(channel, outcome, &list);
+    ep_buf_finish(&list);
+}
+
+/* The value of an outcome that has brought arrays. */
+static PyObject *take_arrays(struct ep_py_codec *codec, struct ep_py_channel *channel,
+                             struct ep_py_outcome *outcome)
+{
+    struct ep_py_cargo brought = {.n = 0};
+    bool shares;
+
+    if (ep_py_store_arrive(outcome->payload, outcome->length, &brought, &outcome->length, &shares)
+        < 0)
+        Py_FatalError("the arrays of an answer make no sense, or there is no memory");
+    codec->brought = &brought;
+    PyObject *value = decode_outcome(codec, outcome);
+    codec->brought = NULL;
+    PyObject *exc = ep_py_exception_take();
+    claim(channel, outcome, &brought);
+    ep_py_cargo_finish(&brought);
+    if (exc != NULL)
+        ep_py_exception_restore(exc);
+    return value;
+}
+
 static PyObject *ask(struct ep_py_codec *codec, struct ep_py_channel *channel,
-                     const struct ep_buf *question)
+                     const struct ep_buf *question, bool has_arrays)
 {
     struct ep_py_outcome outcome;
 
-    int rc = channel->ask(channel, question, &outcome);
+    int rc = channel->ask(channel, question, has_arrays, &outcome);
     if (rc < 0)
         return refuse(rc);
-    PyObject *value = decode_outcome(codec, &outcome);
+    PyObject *value = outcome.has_arrays ? take_arrays(codec, channel, &outcome)
+                                         : decode_outcome(codec, &outcome);
     channel->release(channel, &outcome);
     return value;
 }
@@ -193,10 +231,13 @@ static struct ep_py_channel *find_channel(void)
 static void init_codec(struct ep_py_codec *codec, PyObject *module)
 {
     codec->types = *(const struct ep_py_types *)PyModule_GetState(module);
+    codec->named = NULL;
+    codec->brought = NULL;
+    codec->shares = false;
     ep_py_place_clear(&codec->place);
 }
 
-PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question)
+PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question, bool has_arrays)
 {
     struct ep_py_channel *channel = find_channel();
     struct ep_py_codec codec;
@@ -206,7 +247,7 @@ PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question
     if (question->error != 0)
         return PyErr_NoMemory();
     init_codec(&codec, module);
-    return ask(&codec, channel, question);
+    return ask(&codec, channel, question, has_arrays);
 }
 
 PyObject *ep_py_callback_ask(PyObject *module, enum ep_question question, PyObject *name,
@@ -214,6 +255,7 @@ PyObject *ep_py_callback_ask(PyObject *module, enum ep_question question, PyObje
 {
     struct ep_py_channel *channel = find_channel();
     struct ep_py_codec codec;
+    struct ep_py_cargo named = {.n = 0};
     struct ep_buf buf;
     uint8_t lent[512];
     PyObject *value = NULL;
@@ -221,6 +263,7 @@ PyObject *ep_py_callback_ask(PyObject *module, enum ep_question question, PyObje
     if (channel == NULL)
         return NULL;
     init_codec(&codec, module);
+    codec.named = &named;
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     ep_etf_put_int(&buf, question);
     if (name != NULL && ep_py_encode(&codec, &buf, name) < 0)
@@ -235,12 +278,15 @@ PyObject *ep_py_callback_ask(PyObject *module, enum ep_question question, PyObje
         }
     }
     ep_etf_put_nil(&buf);
+    codec.named = NULL;
+    bool has_arrays = named.n > 0 && ep_py_store_describe(&named, NULL, &buf);
     if (buf.error != 0)
         PyErr_NoMemory();
     else
-        value = ask(&codec, channel, &buf);
+        value = ask(&codec, channel, &buf, has_arrays);
 
 finish_buf:
+    ep_py_cargo_finish(&named);
     ep_buf_finish(&buf);
     return value;
 }

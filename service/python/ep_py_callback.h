@@ -16,7 +16,7 @@ int ep_py_callback_put(struct ep_py_codec *codec, struct ep_buf *buf, PyObject *
                        const char *root);
 
 /* Asks what was encoded, question and arguments, and waits. New. */
-PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question);
+PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question, bool has_arrays);
 
 /* Asks and waits. name: NULL unless the question has one. New. */
 PyObject *ep_py_callback_ask(PyObject *module, enum ep_question question, PyObject *name,

@@ -25,6 +25,8 @@ extern "C" {
 struct ep_py_outcome {
     uint32_t aux; /* enum ep_answer */
     size_t length;
+    bool has_arrays; /* its payload ends with a list of arrays */
+    uint64_t asker;  /* for claim() */
     const uint8_t *payload;
     uint64_t block; /* the channel's */
     bool has_block;
@@ -37,13 +39,17 @@ struct ep_py_channel {
     /* Asks and waits; attached before and after. Other requests may run meanwhile,
      * in this thread. -EINTR: the call is to be interrupted.  -ECANCELED: the
      * process ends.  -ENOMEM, -EMSGSIZE: no room for the question. */
-    int (*ask)(struct ep_py_channel *channel, const struct ep_buf *question,
+    int (*ask)(struct ep_py_channel *channel, const struct ep_buf *question, bool has_arrays,
                struct ep_py_outcome *ret_outcome);
+    /* Sends a list of arrays, perhaps an empty one: those of the outcome that are still in use.
+     * Attached. */
+    void (*claim)(struct ep_py_channel *channel, const struct ep_py_outcome *outcome,
+                  const struct ep_buf *list);
     /* Whether a SEND of the thread goes this way: also while a question waits. */
     bool (*is_used)(const struct ep_py_channel *channel);
     /* Sends a message to an Erlang process; attached before and after. -ECANCELED: the process
      * ends. */
-    int (*send)(struct ep_py_channel *channel, const struct ep_buf *letter);
+    int (*send)(struct ep_py_channel *channel, const struct ep_buf *letter, bool has_arrays);
     void (*release)(struct ep_py_channel *channel, struct ep_py_outcome *outcome);
 };
 

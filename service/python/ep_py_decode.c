@@ -2,6 +2,7 @@
 #include "ep_py_decode.h"
 
 #include "ep_etf.h"
+#include "ep_py_array.h"
 #include "ep_py_codec.h"
 #include "ep_py_handle.h"
 #include "ep_py_place.h"
@@ -150,6 +151,11 @@ static PyObject *decode_handle(struct decoder *d, const struct ep_etf_token *tok
         return ep_py_handle_new(d->codec->types.pid, token);
     if (token->kind == EP_HANDLE_REF)
         return ep_py_handle_new(d->codec->types.ref, token);
+    if (token->kind == EP_HANDLE_ARRAY) {
+        PyObject *array = ep_py_array_decode(d->codec, token);
+        if (array != NULL || PyErr_Occurred())
+            return array;
+    }
     d->error = -EPROTO;
     return NULL;
 }

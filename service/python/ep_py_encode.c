@@ -4,10 +4,12 @@
 #include "ep_buf.h"
 #include "ep_etf.h"
 #include "ep_layout.h"
+#include "ep_py_array.h"
 #include "ep_py_atom.h"
 #include "ep_py_codec.h"
 #include "ep_py_handle.h"
 #include "ep_py_none.h"
+#include "ep_py_numpy.h"
 #include "ep_py_place.h"
 #include "ep_python.h"
 
@@ -183,6 +185,11 @@ static int encode_handle(struct encoder *e, PyObject *value, enum ep_handle_kind
 
     ep_etf_put_handle(e->buf, kind, handle->data, (size_t)Py_SIZE(value), handle->seal);
     return check(e);
+}
+
+static int encode_array(struct encoder *e, PyObject *array)
+{
+    return ep_py_array_encode(e->codec, e->buf, array) < 0 ? -1 : check(e);
 }
 
 static int encode_atom(struct encoder *e, PyObject *value)
@@ -368,6 +375,22 @@ static uint64_t hash_bytes(const uint8_t *data, size_t size)
     return h;
 }
 
+/* Whether other bytes can be the same key to the VM: the pairs of a map have no order, and for
+ * OTP 25 and 26 zero has no sign. */
+static bool is_doubtful(const uint8_t *key, size_t size)
+{
+    struct ep_etf_cursor cursor;
+    struct ep_etf_token token;
+
+    ep_etf_cursor_init(&cursor, key, size);
+    while (cursor.at != cursor.end) {
+        if (ep_etf_next(&cursor, &token) < 0 || token.type == EP_ETF_MAP
+            || (token.type == EP_ETF_FLOAT && token.real == 0.0))
+            return true;
+    }
+    return false;
+}
+
 static int check_keys(struct encoder *e, struct key_span *spans, size_t count)
 {
     size_t capacity = 16;
@@ -383,6 +406,8 @@ static int check_keys(struct encoder *e, struct key_span *spans, size_t count)
     for (size_t i = 0; i < count && rc == 0; i++) {
         const uint8_t *bytes = e->buf->data + spans[i].start;
         spans[i].hash = hash_bytes(bytes, spans[i].size);
+        if (is_doubtful(bytes, spans[i].size))
+            e->codec->is_doubtful = true;
         size_t slot = spans[i].hash & (capacity - 1);
         for (; table[slot] != 0 && rc == 0; slot = (slot + 1) & (capacity - 1)) {
             const struct key_span *other = &spans[table[slot] - 1];
@@ -450,6 +475,8 @@ static int encode_dict(struct encoder *e, PyObject *dict, unsigned depth)
 
     Py_BEGIN_CRITICAL_SECTION(dict);
     size_t count = (size_t)PyDict_GET_SIZE(dict);
+    if (count > EP_SEND_KEYS_MAX)
+        e->codec->is_doubtful = true;
     if (count > 0)
         rc = enter(e, depth, count);
     if (rc == 0) {
@@ -461,26 +488,6 @@ static int encode_dict(struct encoder *e, PyObject *dict, unsigned depth)
 }
 
 /* --- everything else -------------------------------------------------------------------- */
-
-/* Whether value is an instance of numpy's type of that name; never imports numpy. */
-static int is_numpy(PyObject *value, const char *type_name)
-{
-    PyObject *numpy = PyDict_GetItemString(PyImport_GetModuleDict(), "numpy"); /* borrowed */
-    PyObject *type = NULL;
-    int is_it = 0;
-
-    if (numpy == NULL || !PyModule_Check(numpy))
-        return 0;
-    Py_INCREF(numpy);
-    type = PyObject_GetAttrString(numpy, type_name);
-    if (type == NULL)
-        PyErr_Clear(); /* half imported */
-    else if (PyType_Check(type))
-        is_it = PyObject_TypeCheck(value, (PyTypeObject *)type);
-    Py_XDECREF(type);
-    Py_DECREF(numpy);
-    return is_it;
-}
 
 static int encode_text_of(struct encoder *e, PyObject *value)
 {
@@ -507,7 +514,7 @@ static int refuse_code(PyObject *value, const char *what, const char *remedy)
 /* A numpy scalar that is its own item: no type of Python's holds all of it. */
 static int encode_item(struct encoder *e, PyObject *item)
 {
-    if (!is_numpy(item, "longdouble"))
+    if (!ep_py_numpy_is(item, "longdouble"))
         return encode_text_of(e, item);
     double value = PyFloat_AsDouble(item);
     return value == -1 && PyErr_Occurred() ? -1 : encode_float(e, value);
@@ -522,14 +529,24 @@ static int encode_other(struct encoder *e, PyObject *value, unsigned depth)
     if (PyAsyncGen_CheckExact(value))
         return refuse_code(value, "asynchronous generator",
                            "collect it, [x async for x in ...], in a coroutine for asyncio.run()");
-    bool is_scalar = is_numpy(value, "generic");
+    bool is_scalar = ep_py_numpy_is(value, "generic");
 
-    if (!is_scalar && !is_numpy(value, "ndarray"))
+    if (!is_scalar && !ep_py_numpy_is(value, "ndarray"))
         return encode_text_of(e, value);
+    if (!is_scalar) {
+        PyObject *array = ep_py_array_of(e->codec, value);
+        if (array == NULL)
+            return -1;
+        int rc = array == Py_None ? 0 : encode_array(e, array);
+        bool is_list = array == Py_None;
+        Py_DECREF(array);
+        if (!is_list)
+            return rc;
+    }
     PyObject *plain = PyObject_CallMethod(value, is_scalar ? "item" : "tolist", NULL);
     if (plain == NULL)
         return -1;
-    int rc = is_numpy(plain, "generic") ? encode_item(e, plain) : encode(e, plain, depth);
+    int rc = ep_py_numpy_is(plain, "generic") ? encode_item(e, plain) : encode(e, plain, depth);
     Py_DECREF(plain);
     return rc;
 }
@@ -544,6 +561,8 @@ static int encode_subclass(struct encoder *e, PyObject *value, unsigned depth)
         return encode_handle(e, value, EP_HANDLE_REF);
     if (type == e->codec->types.atom)
         return encode_atom(e, value);
+    if (type == e->codec->types.array)
+        return encode_array(e, value);
     if (PyUnicode_Check(value))
         return encode_str(e, value);
     if (PyLong_Check(value))

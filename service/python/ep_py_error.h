@@ -10,6 +10,7 @@
 
 #include "ep_buf.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -22,6 +23,7 @@ struct ep_py_place;
 struct ep_py_reply {
     uint16_t kind; /* EP_KIND_RESULT or EP_KIND_ERROR */
     uint32_t aux;
+    bool has_arrays; /* its payload ends with a list of arrays */
 };
 
 /* Takes the exception that is set and writes it as an error record. root and

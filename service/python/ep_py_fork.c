@@ -26,6 +26,11 @@ bool ep_py_fork_is_child(void)
     return atomic_load_explicit(&is_child, memory_order_relaxed);
 }
 
+void ep_py_fork_become_worker(void)
+{
+    atomic_store_explicit(&is_child, false, memory_order_relaxed);
+}
+
 void ep_py_fork_end_child(void)
 {
     if (ep_py_fork_is_child())

@@ -22,6 +22,9 @@ int ep_py_fork_watch(void);
 /* Whether this process is such a child. */
 bool ep_py_fork_is_child(void);
 
+/* It is not: a zygote has forked it, to be a worker. */
+void ep_py_fork_become_worker(void);
+
 /* Ends it if it is: ep_py_end_forked(). Attached. */
 void ep_py_fork_end_child(void);
 

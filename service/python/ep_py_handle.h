@@ -27,6 +27,8 @@ struct ep_py_types {
     PyTypeObject *ref;
     PyTypeObject *atom;
     PyObject *atoms; /* dict: each erlang.Atom under its name */
+    PyTypeObject *array;
+    struct ep_py_numpy *numpy; /* see ep_py_numpy.h */
 };
 
 /* Adds the types to a module. */

@@ -152,25 +152,32 @@ static int put_letter(struct ep_py_codec *codec, struct ep_buf *buf, PyObject *p
     return ep_py_callback_put(codec, buf, term, "message");
 }
 
-static int send_long(PyObject *module, PyObject *pid, struct ep_buf *buf, size_t start)
+static int send_long(PyObject *module, PyObject *pid, struct ep_buf *buf, size_t start,
+                     const struct ep_py_cargo *named)
 {
     buf->data[start - 1] = !is_in_loop();
     ep_etf_put_nil(buf);
-    return take_answer(pid, ep_py_callback_ask_buf(module, buf));
+    bool has_arrays = named->n > 0 && ep_py_store_describe(named, NULL, buf);
+    return take_answer(pid, ep_py_callback_ask_buf(module, buf, has_arrays));
 }
 
-static int send_short(PyObject *module, PyObject *pid, const struct ep_buf *buf, size_t start)
+static int send_short(PyObject *module, PyObject *pid, struct ep_buf *buf, size_t start,
+                      const struct ep_py_cargo *named)
 {
+    size_t length = buf->length - start; /* the list of arrays costs nothing */
+    bool has_arrays = named->n > 0 && ep_py_store_describe(named, NULL, buf);
     struct ep_buf letter = {.data = buf->data + start, .length = buf->length - start};
 
     letter.lent = letter.data;
     if (must_ask((struct ep_py_handle *)pid) && ask(module, pid) < 0)
         return -1;
-    while (!pay(letter.length))
+    if (buf->error != 0)
+        return PyErr_NoMemory(), -1;
+    while (!pay(length))
         if (ask(module, pid) < 0)
             return -1;
     struct ep_py_channel *channel = ep_py_channel_for_letters();
-    if (channel->send(channel, &letter) == 0)
+    if (channel->send(channel, &letter, has_arrays) == 0)
         return 0;
     PyErr_SetNone(PyExc_KeyboardInterrupt); /* the process ends */
     return -1;
@@ -179,6 +186,7 @@ static int send_short(PyObject *module, PyObject *pid, const struct ep_buf *buf,
 PyObject *ep_py_letter_send(PyObject *module, PyObject *pid, PyObject *term)
 {
     struct ep_py_codec codec = {.types = *(const struct ep_py_types *)PyModule_GetState(module)};
+    struct ep_py_cargo named = {.n = 0};
     struct ep_buf buf;
     uint8_t lent[512];
     size_t start;
@@ -193,11 +201,16 @@ PyObject *ep_py_letter_send(PyObject *module, PyObject *pid, PyObject *term)
         return NULL;
     }
     ep_py_place_clear(&codec.place);
+    codec.named = &named;
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     int rc = put_letter(&codec, &buf, pid, term, &start);
-    if (rc == 0)
-        rc = buf.length - start > EP_SEND_MAX ? send_long(module, pid, &buf, start)
-                                              : send_short(module, pid, &buf, start);
+    if (rc == 0
+        && (codec.is_doubtful
+            || buf.length - start + (size_t)named.n * EP_ARRAY_RECORD_MAX > EP_SEND_MAX))
+        rc = send_long(module, pid, &buf, start, &named);
+    else if (rc == 0)
+        rc = send_short(module, pid, &buf, start, &named);
+    ep_py_cargo_finish(&named);
     ep_buf_finish(&buf);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }

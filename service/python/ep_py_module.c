@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_py_module.h"
 
+#include "ep_py_array.h"
 #include "ep_py_atom.h"
 #include "ep_py_callback.h"
 #include "ep_py_channel.h"
@@ -8,6 +9,7 @@
 #include "ep_py_handle.h"
 #include "ep_py_interrupt.h"
 #include "ep_py_letter.h"
+#include "ep_py_numpy.h"
 #include "ep_py_strike.h"
 #include "ep_py_title.h"
 #include "ep_python.h"
@@ -142,6 +144,10 @@ static PyMethodDef methods[] = {
      "send(pid, term, /)\n--\n\nSend a message to an Erlang process; ProcessError if it is dead."},
     {"reply", FASTCALL(reply), METH_FASTCALL,
      "reply(pid, term, /)\n--\n\nSend an answer to an Erlang process; as send(), returns True."},
+    {"share", ep_py_array_share, METH_O,
+     "share(x, /)\n--\n\nA SharedArray with the contents of an array or a buffer."},
+    {"empty", FASTCALL(ep_py_array_empty), METH_VARARGS | METH_KEYWORDS,
+     "empty(shape, dtype='float64')\n--\n\nA new array in shared memory, to be written."},
     {"whereis", ep_py_letter_whereis, METH_O,
      "whereis(name, /)\n--\n\nThe Pid of the process registered under that name, or None."},
     {"atom", ep_py_atom_make, METH_O,
@@ -155,7 +161,9 @@ static int module_exec(PyObject *module)
 {
     struct ep_py_types *types = PyModule_GetState(module);
 
-    return ep_py_handle_add_types(module, types) < 0 ? -1 : ep_py_atom_add_type(module, types);
+    if (ep_py_handle_add_types(module, types) < 0 || ep_py_atom_add_type(module, types) < 0)
+        return -1;
+    return ep_py_array_add_type(module, types);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -166,6 +174,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(types->ref);
     Py_VISIT(types->atom);
     Py_VISIT(types->atoms);
+    Py_VISIT(types->array);
+    if (types->numpy != NULL)
+        Py_VISIT(types->numpy->module);
     return 0;
 }
 
@@ -177,6 +188,9 @@ static int module_clear(PyObject *module)
     Py_CLEAR(types->ref);
     Py_CLEAR(types->atoms);
     Py_CLEAR(types->atom);
+    Py_CLEAR(types->array);
+    ep_py_numpy_destroy(types->numpy);
+    types->numpy = NULL;
     return 0;
 }
 

@@ -241,15 +241,25 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     request->vars = request->outer = NULL;
     request->args = request->own_args + 1;
     request->n_args = request->n_all = 0;
+    request->brought = request->named = (struct ep_py_cargo){.n = 0};
+    request->shares = false;
     ep_py_place_clear(&context->codec.place);
-    ep_etf_cursor_init(&cursor, payload, slot->length);
+    size_t length = slot->length;
+    if ((request->flags & EP_FLAG_ARRAYS) != 0
+        && ep_py_store_arrive(payload, slot->length, &request->brought, &length, &request->shares)
+               < 0)
+        return -EPROTO;
+    ep_etf_cursor_init(&cursor, payload, length);
 
     request->space = ep_py_env_get(context, slot->subject);
     if (request->space == NULL)
         return 0;
     request->env = ep_py_space_dict(request->space);
+    const struct ep_py_cargo *outer = context->codec.brought;
+    context->codec.brought = &request->brought;
     int rc = request->kind == EP_KIND_CALL ? decode_call(context, request, &cursor)
                                            : decode_code_request(context, request, &cursor);
+    context->codec.brought = outer;
     if (rc < 0)
         return rc;
     request->has_failed = rc == RAISED;
@@ -403,16 +413,43 @@ size_t ep_py_request_size_hint(const struct ep_py_request *request)
     return 0;
 }
 
-void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *request,
-                          struct ep_buf *buf, struct ep_py_reply *ret_reply)
+/* Arguments and result, which hold arrays: what is still in use without them is told to the VM. */
+static void release_args(struct ep_py_request *request)
+{
+    for (size_t i = 0; i < request->n_all; i++)
+        Py_DECREF(request->args[i]);
+    request->n_args = request->n_all = 0;
+    if (request->kind == EP_KIND_EVAL)
+        Py_CLEAR(request->second);
+    Py_CLEAR(request->result);
+}
+
+static int encode_result(struct ep_py_context *context, struct ep_py_request *request,
+                         struct ep_buf *buf)
+{
+    struct ep_py_codec *codec = &context->codec;
+    struct ep_py_cargo *named = codec->named;
+    bool shares = codec->shares;
+
+    ep_py_place_clear(&codec->place);
+    codec->named = &request->named;
+    codec->shares = request->shares;
+    int rc = ep_py_encode(codec, buf, request->result);
+    codec->named = named;
+    codec->shares = shares;
+    return rc;
+}
+
+static void encode(struct ep_py_context *context, struct ep_py_request *request, struct ep_buf *buf,
+                   struct ep_py_reply *ret_reply)
 {
     *ret_reply = (struct ep_py_reply){.kind = EP_KIND_RESULT};
     if (!request->has_failed) {
         if (request->kind == EP_KIND_EXEC)
             return;
-        ep_py_place_clear(&context->codec.place);
-        if (ep_py_encode(&context->codec, buf, request->result) == 0)
+        if (encode_result(context, request, buf) == 0)
             return;
+        ep_py_cargo_finish(&request->named);
         request->root = "result";
         /* What was written so far goes; a failed buffer becomes usable again. */
         size_t limit = buf->limit;
@@ -422,6 +459,19 @@ void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *r
         ep_buf_init(buf, lent, capacity, limit);
     }
     ep_py_error_encode(buf, request->flags, request->root, &context->codec.place, ret_reply);
+}
+
+void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *request,
+                          struct ep_buf *buf, struct ep_py_reply *ret_reply)
+{
+    encode(context, request, buf, ret_reply);
+    if (request->brought.n + request->named.n == 0)
+        return;
+    release_args(request);
+    if (buf->error == 0)
+        ret_reply->has_arrays = ep_py_store_describe(&request->named, &request->brought, buf);
+    if (ret_reply->has_arrays && buf->error != 0)
+        Py_FatalError("no memory for the arrays of a reply");
 }
 
 void ep_py_request_finish(struct ep_py_context *context, struct ep_py_request *request)
@@ -437,4 +487,8 @@ void ep_py_request_finish(struct ep_py_context *context, struct ep_py_request *r
     ep_py_space_leave(context, request);
     Py_XDECREF(request->space);
     ep_py_none_leave(request->outer_none);
+    if (request->brought.max + request->named.max == 0)
+        return;
+    ep_py_cargo_finish(&request->brought);
+    ep_py_cargo_finish(&request->named);
 }

@@ -16,6 +16,7 @@
 #include "ep_buf.h"
 #include "ep_layout.h"
 #include "ep_py_error.h"
+#include "ep_py_store.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,6 +53,9 @@ struct ep_py_request {
     size_t n_args;               /* positional */
     size_t n_all;                /* with keyword arguments */
     struct _object *result;      /* new */
+    bool shares;                 /* every numpy array in the result becomes a shared one */
+    struct ep_py_cargo brought;  /* arrays that came with it */
+    struct ep_py_cargo named;    /* arrays of the reply, until it is out */
     struct _object *own_args[1 + EP_PY_ARGS_INLINE]; /* [0]: scratch for vectorcall */
 };
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #ifndef EP_PYTHON_EXECUTABLE
@@ -67,6 +68,7 @@ static void say_status(PyStatus status, char *ret_why, size_t why_size)
     const char *what = status.err_msg == NULL ? "it asked to exit" : status.err_msg;
     const char *home = getenv("PYTHONHOME");
     PyObject *exc = NULL, *text = NULL;
+    struct rlimit memory;
     char cause[160] = "";
 
     if (PyGILState_GetThisThreadState() != NULL && PyErr_Occurred() != NULL) {
@@ -83,6 +85,13 @@ static void say_status(PyStatus status, char *ret_why, size_t why_size)
     int n = snprintf(ret_why, why_size, "Python does not start: %.160s%s", what, cause);
     if (n < 0 || (size_t)n >= why_size)
         return;
+    if (getrlimit(RLIMIT_DATA, &memory) == 0 && memory.rlim_cur != RLIM_INFINITY) {
+        (void)snprintf(
+            ret_why + n, why_size - (size_t)n,
+            "; see whether it starts with more than the %llu bytes that memory_limit allows",
+            (unsigned long long)memory.rlim_cur);
+        return;
+    }
     if (strstr(what, "site module") != NULL)
         (void)snprintf(ret_why + n, why_size - (size_t)n,
                        "; look at sitecustomize, usercustomize and the .pth files of that Python");
@@ -97,9 +106,10 @@ static void say_status(PyStatus status, char *ret_why, size_t why_size)
                        PY_MAJOR_VERSION, PY_MINOR_VERSION);
 }
 
+static struct ep_py_signals signals; /* as they were before */
+
 int ep_py_start(const char *python_path, const char *module_path, char *ret_why, size_t why_size)
 {
-    struct ep_py_signals signals;
     PyConfig config;
 
     ep_py_signal_note(&signals);
@@ -123,6 +133,12 @@ int ep_py_start(const char *python_path, const char *module_path, char *ret_why,
     ep_py_signal_install(&signals);
     ep_py_interp_leave_first();
     return 0;
+}
+
+void ep_py_start_again(void)
+{
+    ep_py_fork_become_worker();
+    ep_py_signal_install(&signals);
 }
 
 void ep_py_start_describe(struct ep_buf *buf)

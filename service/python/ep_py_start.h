@@ -19,6 +19,9 @@ extern "C" {
  * sentence is in ret_why. */
 int ep_py_start(const char *python_path, const char *module_path, char *ret_why, size_t why_size);
 
+/* In a worker that a zygote has forked: its signals are those of any worker. */
+void ep_py_start_again(void);
+
 /* Appends what HELLO says about this Python. */
 void ep_py_start_describe(struct ep_buf *buf);
 

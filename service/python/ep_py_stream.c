@@ -73,9 +73,26 @@ static void raise_end(int rc)
 
 #define RAISED 2
 
-/* Converts one item. Returns what the sink says, or RAISED: an exception is set. */
-static int put_item(struct ep_py_codec *codec, struct ep_py_sink *sink, PyObject *item)
+static int encode_item(struct ep_py_codec *codec, bool shares, struct ep_buf *buf, PyObject *item,
+                       struct ep_py_cargo *named)
 {
+    struct ep_py_cargo *outer_named = codec->named;
+    bool outer_shares = codec->shares;
+
+    ep_py_place_clear(&codec->place);
+    codec->named = named;
+    codec->shares = shares;
+    int rc = ep_py_callback_put(codec, buf, item, "item") < 0 ? RAISED : 0;
+    codec->named = outer_named;
+    codec->shares = outer_shares;
+    return rc;
+}
+
+/* Converts one item. Returns what the sink says, or RAISED: an exception is set. */
+static int put_item(struct ep_py_context *context, const struct ep_py_request *request,
+                    struct ep_py_sink *sink, PyObject *item)
+{
+    struct ep_py_cargo named = {.n = 0};
     struct ep_buf buf;
     uint8_t *mem;
     size_t room = sink->room(sink, &mem);
@@ -83,10 +100,11 @@ static int put_item(struct ep_py_codec *codec, struct ep_py_sink *sink, PyObject
     if (room == 0)
         return -ECANCELED;
     ep_buf_init(&buf, mem, room, EP_MESSAGE_MAX);
-    ep_py_place_clear(&codec->place);
-    int rc = ep_py_callback_put(codec, &buf, item, "item") < 0 ? RAISED : 0;
+    int rc = encode_item(&context->codec, request->shares, &buf, item, &named);
     if (rc == 0)
-        rc = buf.data == mem ? sink->put(sink, buf.length) : sink->send(sink, &buf);
+        rc = buf.data == mem && named.n == 0 ? sink->put(sink, buf.length)
+                                             : sink->send(sink, &buf, &named);
+    ep_py_cargo_finish(&named);
     ep_buf_finish(&buf);
     return rc;
 }
@@ -110,7 +128,7 @@ void ep_py_stream_run(struct ep_py_context *context, struct ep_py_request *reque
 
     Py_CLEAR(request->result);
     while (iterator != NULL && rc == 0 && (item = next_item(iterator)) != NULL) {
-        rc = put_item(&context->codec, sink, item);
+        rc = put_item(context, request, sink, item);
         Py_DECREF(item);
         ep_py_fork_end_child();
     }

@@ -21,6 +21,7 @@
 extern "C" {
 #endif
 
+struct ep_py_cargo;
 struct ep_py_context;
 struct ep_py_request;
 
@@ -32,8 +33,9 @@ struct ep_py_sink {
     /* Takes the item of n bytes that was written there. 0; 1: the reader wants no more;
      * -EINTR: the request is to be interrupted; -ECANCELED: the process ends. */
     int (*put)(struct ep_py_sink *sink, size_t n);
-    /* Takes an item that found no room there; also -ENOMEM. */
-    int (*send)(struct ep_py_sink *sink, const struct ep_buf *item);
+    /* Takes an item that found no room there, or names arrays; also -ENOMEM. */
+    int (*send)(struct ep_py_sink *sink, const struct ep_buf *item,
+                const struct ep_py_cargo *named);
 };
 
 /* Puts the items of the request's result into the sink, and None in the result's place. */

@@ -32,6 +32,11 @@ extern "C" {
 
 struct ep_worker_lane;
 
+/* What the launcher hands to a worker: descriptors, as in enum ep_worker_fd. */
+struct ep_worker_fds {
+    int a, b, c, doorbell, control;
+};
+
 struct ep_worker {
     struct ep_seg a;
     struct ep_seg b;
@@ -39,7 +44,7 @@ struct ep_worker {
     uint32_t n_lanes;
     uint32_t spin_min_ns, spin_max_ns;
     int doorbell;
-    int control;                                /* a pipe that ends with the VM */
+    int control;                                /* a socket that ends with the VM */
     struct ep_lane_worker control_lane;         /* lane 0 */
     struct ep_worker_lane *lanes[EP_LANES_MAX]; /* written under mutex, never replaced */
     ep_atomic_u64 letters_until;                /* see ep_worker_note_settle() */
@@ -55,6 +60,9 @@ struct ep_worker_quiet {
     uint64_t rung_ns;
     uint32_t unrung;
 };
+
+/* Maps the segments and takes the descriptors. What makes no sense ends the process. */
+void ep_worker_open(struct ep_worker *worker, const struct ep_worker_fds *fds);
 
 /* Tells the VM that the lane has something published, if it wants to know. */
 void ep_worker_ring_doorbell(struct ep_worker *worker, struct ep_lane_worker *lane);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_worker_callback.h"
 
+#include "ep_array.h"
 #include "ep_crashpoint.h"
 #include "ep_py_channel.h"
 #include "ep_py_interrupt.h"
@@ -69,12 +70,12 @@ static bool resume_call(struct ep_worker_lane *lane, struct ep_worker_frame *fra
 }
 
 static bool send_question(struct ep_worker_lane *lane, const struct ep_worker_frame *frame,
-                          const struct ep_buf *question)
+                          const struct ep_buf *question, bool has_arrays)
 {
     struct ep_worker_reply message = {
         .call_id = frame->call_id,
         .subject = frame->number,
-        .what = {.kind = EP_KIND_CALLBACK},
+        .what = {.kind = EP_KIND_CALLBACK, .has_arrays = has_arrays},
         .buf = *question, /* lent: ending it frees nothing */
     };
 
@@ -129,7 +130,7 @@ int ep_worker_callback_serve(struct ep_worker_lane *lane)
     return rc;
 }
 
-static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
+static int ask(struct ep_py_channel *channel, const struct ep_buf *question, bool has_arrays,
                struct ep_py_outcome *ret_outcome)
 {
     struct ep_worker_lane *lane = lane_of(channel);
@@ -140,7 +141,8 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
     frame->number = ++lane->callbacks;
     EP_CRASHPOINT("callback.before_pause");
     if (pause_call(lane, frame))
-        rc = send_question(lane, frame, question) ? wait_for_outcome(lane, frame) : -ECANCELED;
+        rc = send_question(lane, frame, question, has_arrays) ? wait_for_outcome(lane, frame)
+                                                              : -ECANCELED;
     end_wait(lane, frame, rc);
     EP_CRASHPOINT("callback.resumed");
     if (rc == 0)
@@ -150,6 +152,23 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
     if (rc == 0 && !ret_outcome->has_block)
         ret_outcome->payload = ret_outcome->data;
     return rc;
+}
+
+/* On the lane, so that the VM has it before the call ends. Nobody waits for it. */
+static void claim(struct ep_py_channel *channel, const struct ep_py_outcome *outcome,
+                  const struct ep_buf *list)
+{
+    struct ep_worker_lane *lane = lane_of(channel);
+    struct ep_worker_reply message = {
+        .call_id = lane->top->call_id,
+        .what = {.kind = EP_KIND_ARRAYS, .aux = EP_ARRAYS_CLAIM, .has_arrays = true},
+        .buf = *list, /* lent: ending it frees nothing */
+    };
+
+    (void)outcome;
+    message.buf.lent = message.buf.data;
+    (void)ep_worker_reply_publish(lane, &message);
+    ep_worker_lane_attach(lane);
 }
 
 /* Not while the frame waits: finalizers and signal handlers run then, too, and the
@@ -170,11 +189,12 @@ static bool is_used(const struct ep_py_channel *channel)
 }
 
 /* A reply that belongs to no call. */
-static int send_letter(struct ep_py_channel *channel, const struct ep_buf *letter)
+static int send_letter(struct ep_py_channel *channel, const struct ep_buf *letter, bool has_arrays)
 {
     struct ep_worker_lane *lane = lane_of(channel);
     struct ep_worker_reply message = {
-        .what = {.kind = EP_KIND_SEND}, .buf = *letter, /* lent: ending it frees nothing */
+        .what = {.kind = EP_KIND_SEND, .has_arrays = has_arrays},
+        .buf = *letter, /* lent: ending it frees nothing */
     };
 
     EP_CRASHPOINT("letter.before");
@@ -191,6 +211,7 @@ void ep_worker_callback_init(struct ep_worker_lane *lane)
     lane->channel = (struct ep_py_channel){.is_open = is_open,
                                            .ask = ask,
                                            .is_used = is_used,
+                                           .claim = claim,
                                            .send = send_letter,
                                            .release = release};
     ep_py_channel_set(&lane->channel);

@@ -7,6 +7,7 @@
 #include "ep_crashpoint.h"
 #include "ep_py_interrupt.h"
 #include "ep_py_start.h"
+#include "ep_py_store.h"
 #include "ep_py_strike.h"
 #include "ep_thread.h"
 #include "ep_worker_lane.h"
@@ -38,7 +39,7 @@
 
 /* --- the VM's life ------------------------------------------------------------- */
 
-/* Nothing is ever written to the pipe; it ends with the VM, or when the VM gives us up. */
+/* News of arrays come through the socket. It ends with the VM, or when the VM gives us up. */
 static void *watch_vm(void *user)
 {
     struct ep_worker *worker = user;
@@ -48,7 +49,7 @@ static void *watch_vm(void *user)
         if (poll(&p, 1, -1) < 0)
             continue;
         if ((p.revents & POLLNVAL) != 0)
-            ep_worker_die(EP_EXIT_FDS_LOST, "Python code closed the control pipe");
+            ep_worker_die(EP_EXIT_FDS_LOST, "Python code closed the control socket");
         if ((p.revents & (POLLHUP | POLLERR)) != 0)
             _exit(EP_EXIT_ASKED); /* nobody is left to tell */
     }
@@ -184,6 +185,7 @@ static void serve(struct ep_worker *worker, const struct ep_slot *slot)
     case EP_KIND_INTERRUPT:
         interrupt(worker, aux, call_id, subject, (flags & EP_FLAG_FORCED) != 0);
         break;
+    case EP_KIND_TEND: ep_py_store_tend(); break;
     case EP_KIND_SHUTDOWN: shut_down(worker);
     default: ep_worker_die(EP_EXIT_PROTOCOL, "unknown message on the control lane");
     }
@@ -213,7 +215,18 @@ static void *serve_control(void *user)
     }
 }
 
-static void say_hello(struct ep_worker *worker)
+static struct ep_worker *array_worker;
+
+/* What the store says to the VM. */
+static void send_arrays(uint8_t aux, uint64_t subject, const struct ep_buf *payload)
+{
+    struct ep_worker_note note = {
+        .kind = EP_KIND_ARRAYS, .aux = aux, .subject = subject, .payload = payload};
+
+    (void)ep_worker_note_send(array_worker, &note);
+}
+
+void ep_worker_control_greet(struct ep_worker *worker)
 {
     struct ep_worker_note note = {.kind = EP_KIND_HELLO};
     struct ep_buf buf;
@@ -232,9 +245,11 @@ int ep_worker_control_start(struct ep_worker *worker)
     ep_lane_worker_attach(&worker->control_lane, worker->a.mem, worker->b.mem, worker->c.mem,
                           worker->n_lanes, 0);
     ep_worker_thread_init(worker);
+    array_worker = worker;
+    ep_py_store_init(worker->control, send_arrays);
     int rc = ep_thread_start(watch_vm, worker, HELPER_STACK_SIZE, false);
     if (rc < 0)
         return rc;
-    say_hello(worker);
+    ep_worker_control_greet(worker);
     return ep_thread_start(serve_control, worker, HELPER_STACK_SIZE, false);
 }

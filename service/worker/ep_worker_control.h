@@ -15,6 +15,9 @@
 extern "C" {
 #endif
 
+/* Publishes HELLO. The control lane is attached. */
+void ep_worker_control_greet(struct ep_worker *worker);
+
 /* Publishes HELLO and starts both threads. */
 int ep_worker_control_start(struct ep_worker *worker);
 

@@ -27,6 +27,7 @@ bool ep_worker_frame_put_outcome(struct ep_worker_lane *lane, const struct ep_sl
     struct ep_py_outcome *outcome = &frame->outcome;
     outcome->aux = slot->aux;
     outcome->length = slot->length;
+    outcome->has_arrays = (slot->flags & EP_FLAG_ARRAYS) != 0;
     outcome->has_block = (slot->flags & EP_FLAG_BLOCK) != 0;
     outcome->block = outcome->has_block ? slot->block : 0;
     outcome->payload = ep_lane_worker_payload(&lane->shm, slot);

@@ -30,7 +30,8 @@ static int try_send(struct ep_worker *worker, const struct ep_worker_note *note)
     int rc = ep_ring_reserve(&control->response, &slot);
     if (rc < 0)
         return rc;
-    ep_slot_begin(slot, (enum ep_kind)note->kind, 0, note->aux, note->call_id, note->subject);
+    ep_slot_begin(slot, (enum ep_kind)note->kind, note->has_arrays ? EP_FLAG_ARRAYS : 0, note->aux,
+                  note->call_id, note->subject);
     ep_slot_set_stamp(slot, note->lane);
     EP_CRASHPOINT("control.half_written");
     slot->length = (uint32_t)length;

@@ -17,7 +17,8 @@ extern "C" {
 struct ep_worker_note {
     uint8_t kind; /* enum ep_kind */
     uint8_t aux;
-    uint8_t lane; /* that it concerns; 0: none */
+    uint8_t lane;    /* that it concerns; 0: none */
+    bool has_arrays; /* the payload ends with a list of arrays */
     uint64_t call_id;
     uint64_t subject;
     const struct ep_buf *payload; /* NULL: none */

@@ -120,8 +120,8 @@ bool ep_worker_reply_publish(struct ep_worker_lane *lane, struct ep_worker_reply
         return false;
     }
 
-    ep_slot_begin(slot, (enum ep_kind)reply->what.kind, 0, (uint8_t)reply->what.aux, reply->call_id,
-                  reply->subject);
+    ep_slot_begin(slot, (enum ep_kind)reply->what.kind, reply->what.has_arrays ? EP_FLAG_ARRAYS : 0,
+                  (uint8_t)reply->what.aux, reply->call_id, reply->subject);
     EP_CRASHPOINT("reply.half_written");
     slot->length = lane->last_bytes = (uint32_t)reply->buf.length;
     if (reply->has_stamp)

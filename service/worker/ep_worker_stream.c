@@ -4,6 +4,7 @@
 #include "ep_belt.h"
 #include "ep_crashpoint.h"
 #include "ep_etf.h"
+#include "ep_py_store.h"
 #include "ep_py_stream.h"
 #include "ep_worker_callback.h"
 #include "ep_worker_frame.h"
@@ -20,7 +21,7 @@
  *   the belt has room                    puts it there; looks at the urgent ring; goes on
  *   and is full then                     asks EP_QUESTION_GO_ON and waits for the answer
  *   the belt has not enough room         asks first, then puts it there
- *   it is longer than a belt             asks EP_QUESTION_GO_ON with the item
+ *   it is longer, or names arrays        asks EP_QUESTION_GO_ON with the item
  *
  * A question waits as one of Python code does: requests on top are served, interrupts get
  * through. Its answer means that all items before it were sent on, so the belt is empty.
@@ -72,8 +73,8 @@ static bool tell(struct sink *sink)
     return ok;
 }
 
-/* Asks whether to go on, and waits. item: NULL or what the belt cannot hold. */
-static int ask(struct sink *sink, const struct ep_buf *item)
+/* Asks whether to go on, and waits. item: NULL or what the belt cannot hold; named: its arrays. */
+static int ask(struct sink *sink, const struct ep_buf *item, const struct ep_py_cargo *named)
 {
     struct ep_py_channel *channel = &sink->lane->channel;
     struct ep_py_outcome outcome;
@@ -88,7 +89,8 @@ static int ask(struct sink *sink, const struct ep_buf *item)
     }
     ep_etf_put_nil(&question);
     EP_CRASHPOINT("stream.before_question");
-    int rc = question.error != 0 ? -ENOMEM : channel->ask(channel, &question, &outcome);
+    bool has_arrays = item != NULL && named->n > 0 && ep_py_store_describe(named, NULL, &question);
+    int rc = question.error != 0 ? -ENOMEM : channel->ask(channel, &question, has_arrays, &outcome);
     ep_buf_finish(&question);
     if (rc < 0)
         return rc;
@@ -121,17 +123,18 @@ static int put(struct ep_py_sink *base, size_t n)
         return -ECANCELED;
     int rc = go_on(sink);
     if (rc == 0 && sink->belt.items == EP_BELT_ITEMS)
-        rc = ask(sink, NULL);
+        rc = ask(sink, NULL, NULL);
     return rc != 0 ? rc : sink->lane->top->is_finishing;
 }
 
-static int send_item(struct ep_py_sink *base, const struct ep_buf *item)
+static int send_item(struct ep_py_sink *base, const struct ep_buf *item,
+                     const struct ep_py_cargo *named)
 {
     struct sink *sink = sink_of(base);
-    bool is_long = item->length > EP_BELT_BYTES;
+    bool is_long = item->length > EP_BELT_BYTES || named->n > 0;
     uint8_t *mem;
 
-    int rc = ask(sink, is_long ? item : NULL);
+    int rc = ask(sink, is_long ? item : NULL, named);
     if (rc != 0 || is_long)
         return rc != 0 ? rc : go_on(sink);
     (void)ep_belt_room(&sink->belt, &mem);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_worker_thread.h"
 
+#include "ep_array.h"
 #include "ep_buf.h"
 #include "ep_crashpoint.h"
 #include "ep_py_channel.h"
@@ -196,6 +197,7 @@ static void run_request(struct asker *asker, struct ep_py_context *guest,
     ep_py_fork_end_child();
     note.kind = (uint8_t)reply.kind;
     note.aux = (uint8_t)reply.aux;
+    note.has_arrays = reply.has_arrays;
     note.payload = &buf;
     void *thread = ep_py_context_detach_thread();
     (void)ep_worker_note_send(the_worker, &note);
@@ -211,6 +213,8 @@ static int take_outcome(struct ep_worker_message *message, struct ep_py_outcome 
 {
     ret_outcome->aux = message->slot.aux;
     ret_outcome->length = message->slot.length;
+    ret_outcome->has_arrays = (message->slot.flags & EP_FLAG_ARRAYS) != 0;
+    ret_outcome->asker = message->slot.call_id;
     ret_outcome->payload = message->payload;
     ret_outcome->block = (uint64_t)(uintptr_t)message; /* for release() */
     ret_outcome->has_block = true;
@@ -250,7 +254,7 @@ static int wait_for_outcome(struct asker *asker, struct ep_worker_lane *lane, vo
     return rc;
 }
 
-static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
+static int ask(struct ep_py_channel *channel, const struct ep_buf *question, bool has_arrays,
                struct ep_py_outcome *ret_outcome)
 {
     struct asker asker;
@@ -271,6 +275,7 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question,
         .lane = (uint8_t)lane->index,
         .call_id = asker.id,
         .subject = running != 0 ? env_id : 0,
+        .has_arrays = has_arrays,
         .payload = question,
     };
     int rc = ep_worker_note_send(the_worker, &note)
@@ -294,10 +299,26 @@ static void release(struct ep_py_channel *channel, struct ep_py_outcome *outcome
     free((void *)(uintptr_t)outcome->block);
 }
 
-/* A message to an Erlang process. */
-static int send_letter(struct ep_py_channel *channel, const struct ep_buf *letter)
+static void claim(struct ep_py_channel *channel, const struct ep_py_outcome *outcome,
+                  const struct ep_buf *list)
 {
-    struct ep_worker_note note = {.kind = EP_KIND_SEND, .payload = letter};
+    struct ep_worker_note note = {.kind = EP_KIND_ARRAYS,
+                                  .aux = EP_ARRAYS_CLAIM,
+                                  .has_arrays = true,
+                                  .call_id = outcome->asker,
+                                  .payload = list};
+
+    (void)channel;
+    void *thread = ep_py_context_detach_thread();
+    (void)ep_worker_note_send(the_worker, &note);
+    ep_py_context_attach_thread(thread);
+}
+
+/* A message to an Erlang process. */
+static int send_letter(struct ep_py_channel *channel, const struct ep_buf *letter, bool has_arrays)
+{
+    struct ep_worker_note note = {
+        .kind = EP_KIND_SEND, .has_arrays = has_arrays, .payload = letter};
 
     (void)channel;
     EP_CRASHPOINT("thread.before_letter");
@@ -321,6 +342,7 @@ void ep_worker_thread_init(struct ep_worker *worker)
     static struct ep_py_channel channel = {.is_open = is_open,
                                            .ask = ask,
                                            .is_used = is_open,
+                                           .claim = claim,
                                            .send = send_letter,
                                            .release = release};
     const uint8_t *epoch = (const uint8_t *)worker->a.mem + EP_NAMES_EPOCH_OFFSET;

@@ -195,7 +195,20 @@ protected:
     /* Starts a worker whose fds are all the write end of one pipe, and returns
      * the read end. */
     int spawn(uint64_t id, const std::string &command, pid_t *ret_pid, int *ret_pidfd,
-              const char *program = "/bin/sh", const std::string &settings = "")
+              const char *program = "/bin/sh", const std::string &settings = "",
+              ep_control_request_kind kind = EP_CONTROL_SPAWN)
+    {
+        int fd = ask(id, command, program, settings, kind);
+        ep_control_event event = receive(ret_pidfd);
+        EXPECT_EQ(EP_CONTROL_SPAWNED, event.kind);
+        EXPECT_EQ(id, event.worker_id);
+        EXPECT_GE(*ret_pidfd, 0);
+        *ret_pid = static_cast<pid_t>(event.value);
+        return fd;
+    }
+
+    int ask(uint64_t id, const std::string &command, const char *program,
+            const std::string &settings, ep_control_request_kind kind, uint64_t zygote = 0)
     {
         int ends_of_pipe[2];
         ep_control_request request = {};
@@ -203,8 +216,9 @@ protected:
         int fds[EP_WORKER_FDS];
         std::fill(std::begin(fds), std::end(fds), ends_of_pipe[1]);
         request.version = EP_CONTROL_VERSION;
-        request.kind = EP_CONTROL_SPAWN;
+        request.kind = kind;
         request.worker_id = id;
+        request.zygote_id = zygote;
         strcpy(request.worker_path, program);
         strcpy(request.python_path, "-c");
         strcpy(request.module_path, command.c_str());
@@ -215,11 +229,6 @@ protected:
                                  fds, EP_WORKER_FDS));
         close(ends_of_pipe[1]);
         fds_.push_back(ends_of_pipe[0]);
-        ep_control_event event = receive(ret_pidfd);
-        EXPECT_EQ(EP_CONTROL_SPAWNED, event.kind);
-        EXPECT_EQ(id, event.worker_id);
-        EXPECT_GE(*ret_pidfd, 0);
-        *ret_pid = static_cast<pid_t>(event.value);
         return ends_of_pipe[0];
     }
 
@@ -245,12 +254,132 @@ TEST_F(LauncherTest, AppliesSettingsBeforeItExecutesTheWorker)
 {
     pid_t pid;
     int pidfd;
-    const char settings[] = "/\0EP_TEST_A=1\0EP_TEST_B=a b\0EP_TEST_A\0EP_TEST_B=c=d";
+    const char settings[] = "/\0\0EP_TEST_A=1\0EP_TEST_B=a b\0EP_TEST_A\0EP_TEST_B=c=d";
     int fd = spawn(1, "echo \"$PWD|$EP_TEST_A|$EP_TEST_B\" >&3", &pid, &pidfd, "/bin/sh",
                    std::string(settings, sizeof(settings)));
     EXPECT_EQ("/||c=d", read_line(fd));
     EXPECT_EQ(EP_CONTROL_EXITED, receive().kind);
     close(pidfd);
+}
+
+TEST_F(LauncherTest, LimitsThePrivateMemoryOfTheWorker)
+{
+    pid_t pid;
+    int pidfd;
+    const char settings[] = "\0"
+                            "123456789";
+    int fd = spawn(1, "ulimit -d >&3", &pid, &pidfd, "/bin/bash",
+                   std::string(settings, sizeof(settings)));
+    EXPECT_EQ("120563", read_line(fd)); /* KiB */
+    EXPECT_EQ(EP_CONTROL_EXITED, receive().kind);
+}
+
+/* --- zygotes: a shell or a Python script in the place of one, its socket is fd 8 ------------ */
+
+void expect_failed(const ep_control_event &event, uint64_t id, int error)
+{
+    EXPECT_EQ(EP_CONTROL_FAILED, event.kind);
+    EXPECT_EQ(id, event.worker_id);
+    EXPECT_EQ(error, event.value);
+}
+
+TEST_F(LauncherTest, RefusesAForkOfAZygoteThatIsNotThere)
+{
+    pid_t pid;
+    int pidfd;
+    spawn(1, "exec sleep 1000", &pid, &pidfd);
+    ask(2, "", "", "", EP_CONTROL_FORK, 1); /* it is no zygote */
+    expect_failed(receive(), 2, ESRCH);
+    ask(3, "", "", "", EP_CONTROL_FORK, 77);
+    expect_failed(receive(), 3, ESRCH);
+}
+
+TEST_F(LauncherTest, FailsWhatADeadZygoteWasToFork)
+{
+    pid_t pid;
+    int pidfd;
+    spawn(1, "exec sleep 1000", &pid, &pidfd, "/bin/sh", "", EP_CONTROL_ZYGOTE);
+    ask(2, "", "", "", EP_CONTROL_FORK, 1);
+    ask(3, "", "", "", EP_CONTROL_FORK, 1);
+    kill(pid, SIGKILL);
+    std::vector<uint64_t> failed;
+    bool has_exited = false;
+    for (int i = 0; i < 3; i++) {
+        ep_control_event event = receive();
+        if (event.kind == EP_CONTROL_FAILED)
+            failed.push_back(event.worker_id);
+        else
+            has_exited = event.kind == EP_CONTROL_EXITED && event.worker_id == 1;
+    }
+    std::sort(failed.begin(), failed.end());
+    EXPECT_EQ((std::vector<uint64_t>{2, 3}), failed);
+    EXPECT_TRUE(has_exited);
+    ask(4, "", "", "", EP_CONTROL_FORK, 1);
+    expect_failed(receive(), 4, ESRCH);
+}
+
+/* Receives what is to be prepared, then FORK, and answers with the pid of VALUE. */
+std::string zygote(const std::string &value)
+{
+    return "import os, socket, struct, sys, time\n"
+           "s = socket.socket(fileno=8)\n"
+           "s.recv(100000)\n"
+           "m, fds, *_ = socket.recv_fds(s, 100000, 6)\n"
+           "version, kind, worker, zygote = struct.unpack_from('IIQQ', m)\n"
+           "r, w = os.pipe()\n"
+           "def say(pid):\n"
+           "    socket.send_fds(s, [struct.pack('IIQq16x', version, 6, worker, pid)], [w])\n"
+           "    os.close(w)\n"
+           "    os.read(r, 1)\n"
+           + value;
+}
+
+TEST_F(LauncherTest, BelievesAZygoteOfItsGrandchildOnly)
+{
+    const char *lies[] = {"say(os.getppid())\ntime.sleep(1000)",
+                          "say(os.getpid())\ntime.sleep(1000)", "say(1)\ntime.sleep(1000)",
+                          "say(-1)\ntime.sleep(1000)", "say(0)\ntime.sleep(1000)"};
+    uint64_t id = 10;
+    for (const char *lie : lies) {
+        pid_t pid;
+        int pidfd;
+        spawn(++id, zygote(lie), &pid, &pidfd, "/usr/bin/python3", "", EP_CONTROL_ZYGOTE);
+        ask(id + 100, "", "", "", EP_CONTROL_FORK, id);
+        expect_failed(receive(), id + 100, ESRCH);
+    }
+}
+
+TEST_F(LauncherTest, IsTheParentOfWhatAZygoteForks)
+{
+    pid_t pid;
+    int pidfd, worker;
+    spawn(1,
+          zygote("if os.fork() == 0:\n"
+                 "    pid = os.fork()\n"
+                 "    if pid == 0:\n"
+                 "        os.close(w)\n"
+                 "        os.setpgid(0, 0)\n"
+                 "        os.read(r, 1)\n"
+                 "        while os.getppid() != int(open('/proc/%d/stat' % "
+                 "zygote_pid).read().rsplit(')')[1].split()[1]): pass\n"
+                 "        os._exit(7)\n"
+                 "    say(pid)\n"
+                 "    os._exit(0)\n"
+                 "os.close(w)\n"
+                 "os.wait()\n"
+                 "time.sleep(1000)")
+              .replace(0, 0, "import os\nzygote_pid = os.getpid()\n"),
+          &pid, &pidfd, "/usr/bin/python3", "", EP_CONTROL_ZYGOTE);
+    ask(2, "", "", "", EP_CONTROL_FORK, 1);
+    ep_control_event event = receive(&worker);
+    EXPECT_EQ(EP_CONTROL_SPAWNED, event.kind);
+    EXPECT_EQ(2u, event.worker_id);
+    EXPECT_GT(event.value, 1);
+    event = receive();
+    EXPECT_EQ(EP_CONTROL_EXITED, event.kind);
+    EXPECT_EQ(2u, event.worker_id);
+    EXPECT_EQ(7, event.value);
+    EXPECT_TRUE(ends(worker));
 }
 
 TEST_F(LauncherTest, ReportsExitCodesAndSignals)

@@ -21,6 +21,15 @@ std::string bytes(size_t size)
     return term + std::string(size, 'x');
 }
 
+/* Of that many small integers. */
+std::string map(unsigned n)
+{
+    std::string term = {'\x74', 0, 0, static_cast<char>(n >> 8), static_cast<char>(n)};
+    for (unsigned i = 0; i < n; i++)
+        term += small(static_cast<uint8_t>(i)) + small(0);
+    return term;
+}
+
 class LetterTest : public testing::Test {
 protected:
     LetterTest()
@@ -58,8 +67,8 @@ protected:
     /* The limit of what messages may cost. */
     uint64_t grant(bool is_full = false)
     {
-        Term credit = context_.owner().call("letter_grant",
-                                            {context_.lane(), atom(is_full ? "true" : "false")});
+        Term credit = context_.owner().call(
+            "letter_grant", {context_.lane(), integer(is_full ? 1 : EP_SEND_GRANT)});
         return credit.number();
     }
 
@@ -80,6 +89,11 @@ protected:
         return false;
     }
 
+    std::string sample()
+    {
+        return context_.owner().call("letter_sample", {context_.lane()}).text();
+    }
+
     std::string next()
     {
         Term message = receiver_.receive();
@@ -90,7 +104,7 @@ protected:
     Launcher launcher_;
     Worker worker_{&launcher_};
     Context context_;
-    Process receiver_;
+    Process receiver_, other_;
 };
 
 TEST_F(LetterTest, AreDeliveredInOrder)
@@ -268,6 +282,18 @@ TEST_F(LetterTest, TooLongIsALie)
     EXPECT_TRUE(is_caught());
 }
 
+/* The reaper cannot make a larger one. */
+TEST_F(LetterTest, WithALargeMapIsALie)
+{
+    grant();
+    send(to_receiver(map(EP_SEND_KEYS_MAX)));
+    EXPECT_TRUE(static_cast<bool>(receiver_.receive()));
+    EXPECT_EQ(0u, library_.counter("violations"));
+    send(to_receiver("\x6c" + std::string("\0\0\0\1", 4) + map(EP_SEND_KEYS_MAX + 1) + "\x6a"));
+    EXPECT_TRUE(is_caught());
+    EXPECT_FALSE(static_cast<bool>(receiver_.receive_now()));
+}
+
 TEST_F(LetterTest, ToAMadeUpProcessIsALie)
 {
     grant();
@@ -299,23 +325,53 @@ TEST_F(LetterTest, WithoutATermIsALie)
     EXPECT_TRUE(is_caught());
 }
 
-TEST_F(LetterTest, TellsOnceWhoGotOneLately)
+/* Until there is a whole grant again. */
+TEST_F(LetterTest, TellsWhoGotOneLately)
 {
-    Term none = context_.owner().call("letter_sample", {context_.lane()});
-    EXPECT_TRUE(none.is_atom("undefined"));
-    std::string to = handle_of(pid_of(receiver_));
-    std::string seen;
-    /* One in 64 is picked, by chance: of 20000 surely one. */
-    for (int i = 0; i < 20000 && seen.empty(); i++) {
+    EXPECT_EQ("undefined", sample());
+    grant();
+    std::string payload = to_receiver(small(1));
+    send(payload);
+    EXPECT_EQ("1", next());
+    std::string expected =
+        "{" + pid_of(receiver_).text() + "," + std::to_string(EP_SEND_COST + payload.size()) + "}";
+    EXPECT_EQ(expected, sample());
+    grant(true);
+    EXPECT_EQ(expected, sample());
+    grant();
+    EXPECT_EQ("undefined", sample());
+}
+
+/* Half of the price went there. The worker may choose the order, not the chance. */
+TEST_F(LetterTest, TellsWhoGotMuchWhateverCameAfterwards)
+{
+    std::string to_other = handle_of(pid_of(other_)) + small(1);
+    std::string much = to_receiver(bytes(10000));
+    int seen = 0;
+    for (int round = 0; round < 40; round++) {
         grant();
-        send(to + small(1));
-        EXPECT_EQ("1", next());
-        Term sample = context_.owner().call("letter_sample", {context_.lane()});
-        if (!sample.is_atom("undefined"))
-            seen = sample.text();
+        send(much);
+        EXPECT_TRUE(static_cast<bool>(receiver_.receive()));
+        for (size_t price = 0; price < much.size(); price += EP_SEND_COST + to_other.size()) {
+            send(to_other);
+            EXPECT_TRUE(static_cast<bool>(other_.receive()));
+        }
+        seen += sample().find(pid_of(receiver_).text()) != std::string::npos ? 1 : 0;
     }
-    EXPECT_EQ(pid_of(receiver_).text(), seen);
-    EXPECT_TRUE(context_.owner().call("letter_sample", {context_.lane()}).is_atom("undefined"));
+    EXPECT_GT(seen, 4);
+    EXPECT_LT(seen, 36);
+}
+
+TEST_F(LetterTest, TellsThatMuchWentToOtherNodes)
+{
+    Process carrier;
+    EXPECT_EQ("ok", carrier.call("carry_letters", {}).text());
+    ErlNifEnv *env = enif_alloc_env();
+    std::string to = handle_of(Term(env, fake_make_remote_pid(5)));
+    grant();
+    send(to + small(1));
+    EXPECT_TRUE(carrier.receive().is("py_letter"));
+    EXPECT_EQ(0u, sample().find("{" + pid_of(carrier).text()));
 }
 
 TEST_F(LetterTest, KnowsWhoWaitsForTheWorker)

@@ -29,7 +29,7 @@ std::string start_host(Process *owner, const Launcher &launcher)
     Term path = binary("/");
     return owner
         ->call("host_start", {launcher.term(), integer(1), tuple({integer(0), integer(0)}), path,
-                              path, path, binary("")})
+                              path, path, binary(""), atom("none")})
         .text();
 }
 
@@ -164,6 +164,31 @@ TEST(ReaperTest, TakesInquiriesAndQuestionsOfThreads)
     ASSERT_TRUE(request);
     EXPECT_EQ(EP_KIND_ANSWER, request->kind);
     EXPECT_EQ(11u, request->call_id);
+}
+
+/* The reaper is no scheduler, and the VM needs one to make it. */
+TEST(ReaperTest, DoesNotMakeALargeMapOfWhatAnInquiryCameTo)
+{
+    Library library;
+    Launcher launcher;
+    Worker worker(&launcher);
+    Context context;
+    Process asker;
+    ASSERT_EQ("ok", context.attach(&worker, 1));
+    worker.start(1);
+    ASSERT_EQ("ok",
+              asker.call("inquire", {context.lane(), integer(3), atom("gc"), list({})}).text());
+    std::optional<Request> request = worker.take(0);
+    while (request && request->kind != EP_KIND_MAINTAIN)
+        request = worker.take(0);
+    ASSERT_TRUE(request);
+    std::string pairs;
+    for (int i = 0; i <= static_cast<int>(EP_SEND_KEYS_MAX); i++)
+        pairs += term::integer(i) + term::integer(0);
+    worker.send(0, EP_KIND_MAINTAINED, request->call_id,
+                std::string{'\x74', 0, 0, 0, static_cast<char>(EP_SEND_KEYS_MAX + 1)} + pairs);
+    worker.ring(0);
+    EXPECT_EQ("{py_maintained,3,{error,unknown}}", asker.receive().text());
 }
 
 TEST(ReaperTest, AnswersAThreadWhoseCallbackNobodyRuns)

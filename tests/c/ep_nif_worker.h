@@ -156,9 +156,9 @@ public:
     explicit Worker(Launcher *launcher, uint32_t contexts = 1) : launcher_(launcher)
     {
         Term path = binary("/");
-        Term started = owner_.call("host_start",
-                                   {launcher->term(), integer(contexts),
-                                    tuple({integer(0), integer(0)}), path, path, path, binary("")});
+        Term started = owner_.call("host_start", {launcher->term(), integer(contexts),
+                                                  tuple({integer(0), integer(0)}), path, path, path,
+                                                  binary(""), atom("none")});
         must(started.is("ok"), "host_start()");
         host_ = started[1];
         id_ = started[2].number();

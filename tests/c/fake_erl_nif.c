@@ -358,6 +358,29 @@ int enif_monitor_process(ErlNifEnv *env, void *obj, const ErlNifPid *target_pid,
     return is_alive ? 0 : 1;
 }
 
+/* The oldest of the object, for the faked VM does not number them. */
+int enif_demonitor_process(ErlNifEnv *env, void *obj, const ErlNifMonitor *monitor)
+{
+    struct fake_resource *resource = fake_resource_of(obj);
+    struct monitor *found = NULL;
+
+    (void)env;
+    (void)monitor;
+    pthread_mutex_lock(&lock);
+    for (struct monitor **at = &monitors; *at != NULL && found == NULL; at = &(*at)->next) {
+        if ((*at)->resource == resource) {
+            found = *at;
+            *at = found->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    if (found != NULL)
+        fake_count(&fake_live.monitors, -1);
+    free(found);
+    return found == NULL;
+}
+
 static _Thread_local int thread_type = ERL_NIF_THR_UNDEFINED;
 
 int enif_send(ErlNifEnv *caller_env, const ErlNifPid *to_pid, ErlNifEnv *msg_env, ERL_NIF_TERM msg)
@@ -391,11 +414,17 @@ int enif_is_pid(ErlNifEnv *env, ERL_NIF_TERM term)
     return fake_is_pid(term);
 }
 
-/* There is one node only. */
+#define REMOTE (UINT64_C(1) << 48)
+
+ERL_NIF_TERM fake_make_remote_pid(uint64_t number)
+{
+    return (REMOTE | number << 6) | FAKE_TAG_PID;
+}
+
 int enif_get_local_pid(ErlNifEnv *env, ERL_NIF_TERM term, ErlNifPid *pid)
 {
     (void)env;
-    if (!fake_is_pid(term))
+    if (!fake_is_pid(term) || (term & REMOTE) != 0)
         return 0;
     pid->pid = term;
     return 1;

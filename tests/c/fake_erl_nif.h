@@ -93,6 +93,9 @@ void fake_enter(int thread_type);
 /* A reference that is no resource. */
 ERL_NIF_TERM fake_make_ref(ErlNifEnv *env, uint64_t number);
 
+/* A process of another node. */
+ERL_NIF_TERM fake_make_remote_pid(uint64_t number);
+
 /* Whether two terms are exactly equal. */
 bool fake_equal(ERL_NIF_TERM a, ERL_NIF_TERM b);
 

@@ -415,6 +415,24 @@ ERL_NIF_TERM enif_make_resource(ErlNifEnv *env, void *obj)
     return fake_make_resource(env, fake_resource_of(obj));
 }
 
+/* A binary that refers to the memory of a resource; the faked VM has no such thing, and copies. */
+ERL_NIF_TERM enif_make_resource_binary(ErlNifEnv *env, void *obj, const void *data, size_t size)
+{
+    ERL_NIF_TERM term;
+    unsigned char *bytes = enif_make_new_binary(env, size, &term);
+
+    (void)obj;
+    if (size > 0)
+        memcpy(bytes, data, size);
+    return term;
+}
+
+int enif_is_ref(ErlNifEnv *env, ERL_NIF_TERM term)
+{
+    (void)env;
+    return fake_at(term, FAKE_REF) != NULL || fake_at(term, FAKE_RESOURCE) != NULL;
+}
+
 void *fake_resource(ERL_NIF_TERM term)
 {
     const struct fake_term *t = fake_at(term, FAKE_RESOURCE);

@@ -66,6 +66,7 @@ bad_values() ->
         {kill_after, [-1, 1.5, never, 1 bsl 40]},
         {spin_us, [-1, 1001, 1000000000, 1.5, yes]},
         {max_result_bytes, [0, -1, 1.5, infinity, 1 bsl 64]},
+        {max_shared_bytes, [0, -1, 1.5, infinity, 1 bsl 64]},
         {max_atoms, [-1, lots]},
         {python, [1, "", {path, "x"}, [[[]]]]}
     ].
@@ -78,15 +79,14 @@ a_key_that_this_version_lacks_is_bad_config(_Config) ->
             ?assertMatch({match, _}, re:run(Why, ["^", atom_to_list(Key), ": this version .* does not have it"]))
         end
      || {Key, Value} <- [
-            {sandbox, strict}, {memory_limit, 1 bsl 30},
-            {max_requests, 1000}, {max_rss, 1 bsl 30}, {max_shared_bytes, 1 bsl 30}, {threads, 1},
+            {sandbox, strict},
             {event_loop, uvloop}, {output, log}, {event_loop_pool_size, 2},
             {event_loop_pool_owngil, false}
         ]
     ],
     ok = py_test:start([{num_contexts, 1}]),
     {error, {bad_config, sandbox, strict, _}} = py_context_router:start_pool(p, 1, #{sandbox => strict}),
-    {error, {bad_config, memory_limit, 1, _}} = py_context:start_link(x, worker, #{memory_limit => 1}),
+    {error, {bad_config, output, log, _}} = py_context:start_link(x, worker, #{output => log}),
     {ok, Ctx} = py_context:start_link(x, worker, #{preload => "x = 1"}),
     ok = py_context:stop(Ctx).
 

@@ -33,6 +33,7 @@ all() ->
         a16_is_on_the_path_of_the_shell,
         progress_is_told_in_order,
         tokens_are_read_until_enough,
+        shares_arrays,
         a9_is_overloaded_for_thirty_seconds
     ].
 
@@ -316,6 +317,16 @@ tokens_are_read_until_enough(_Config) ->
     [receive {token, _} -> ok end || _ <- lists:seq(2, 20)],
     ok = stream_tokens:main(),
     unload(stream_tokens).
+
+shares_arrays(_Config) ->
+    arrays = example(arrays),
+    ok = py_test:start([{num_contexts, 2}, {python, list_to_binary(py_test:test_python())}]),
+    try py:call(importlib, import_module, [numpy]) of
+        {error, {'ModuleNotFoundError', _}} -> {skip, "numpy is not installed: make venv"};
+        _ -> ok = py_test:result_of(py_test:spawn_caller(fun arrays:all/0))
+    after
+        unload(arrays)
+    end.
 
 %% --- running --------------------------------------------------------------------------
 

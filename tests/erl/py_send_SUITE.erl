@@ -21,6 +21,8 @@ cases() ->
         sends_what_results_convert_to,
         refuses_who_is_no_pid,
         refuses_what_does_not_convert,
+        sends_maps_of_any_size,
+        refuses_keys_that_are_the_same_to_the_vm,
         returns_none_and_reply_true,
         delivers_before_the_result,
         delivers_what_threads_sent_before_the_result,
@@ -51,7 +53,9 @@ node_cases() ->
     [
         sends_to_processes_of_other_nodes,
         carries_on_when_the_carrier_was_killed,
-        drops_what_is_for_a_node_that_is_gone
+        drops_what_is_for_a_node_that_is_gone,
+        knows_processes_of_a_node_before_it_had_this_start,
+        knows_its_processes_when_the_node_gets_a_name
     ].
 
 init_per_suite(Config) ->
@@ -128,6 +132,54 @@ refuses_what_does_not_convert(_Config) ->
     {error, {'RecursionError', _}} = Send("__import__('functools').reduce(lambda x, _: [x], range(2000), 0)"),
     {ok, none} = Send("(1,)"),
     ?assertEqual([{1}], drain()).
+
+%% No process looks for them meanwhile, so that a thread of the library makes the maps.
+sends_maps_of_any_size(_Config) ->
+    ok = py:exec(<<"def maps(pid, sizes):\n"
+                   "    for n in sizes: erlang.send(pid, {i: {str(k): k for k in range(n)} for i in range(3)})\n"
+                   "    erlang.send(pid, {(i,): i for i in range(n)})\n"
+                   "    erlang.call('py_send_suite_wait')\n">>),
+    Self = self(),
+    ok = py:register_function(py_send_suite_wait, fun([]) ->
+        Self ! {waiting, self()},
+        receive go -> ok end
+    end),
+    Sizes = [0, 1, 32, 33, 127, 128, 129, 130, 1000, 10000],
+    Map = fun(N) -> maps:from_list([{integer_to_binary(K), K} || K <- lists:seq(0, N - 1)]) end,
+    Maps = [maps:from_keys([0, 1, 2], Map(N)) || N <- Sizes],
+    [
+        begin
+            Ref = py:spawn_call('__main__', maps, [Self, Sizes]),
+            ?assertEqual(Maps, [next() || _ <- Sizes]),
+            ?assertEqual(10000, map_size(next())),
+            {waiting, Waiting} = next(),
+            Waiting ! go,
+            {ok, none} = py:await(Ref)
+        end
+     || _ <- lists:seq(1, 20)
+    ],
+    ok = py:unregister_function(py_send_suite_wait).
+
+%% Their bytes differ.
+refuses_keys_that_are_the_same_to_the_vm(_Config) ->
+    ok = py:exec(<<"class Dict(dict):\n"
+                   "    __hash__ = object.__hash__\n"
+                   "    __eq__ = object.__eq__\n"
+                   "class Float(float):\n"
+                   "    __hash__ = object.__hash__\n"
+                   "    __eq__ = object.__eq__\n"
+                   "def send_same(pid):\n"
+                   "    erlang.send(pid, {Dict(a=1, b=2): 1, Dict(b=2, a=1): 2})\n"
+                   "def send_zeros(pid):\n"
+                   "    erlang.send(pid, {Float(0.0): 1, Float(-0.0): 2})\n">>),
+    {error, {'ValueError', _}} = py:call('__main__', send_same, [self()]),
+    %% Newer versions tell them apart.
+    case py:call('__main__', send_zeros, [self()]) of
+        {ok, none} -> ?assertMatch([#{}], drain());
+        {error, {'ValueError', _}} -> ok
+    end,
+    {ok, none} = py:eval("erlang.send(p, {(0.0, 'a'): 1, (0.0, 'b'): 2})", #{p => self()}),
+    ?assertEqual([#{{0.0, <<"a">>} => 1, {0.0, <<"b">>} => 2}], drain()).
 
 returns_none_and_reply_true(_Config) ->
     {ok, none} = py:call('__main__', send, [self(), 1]),
@@ -424,6 +476,48 @@ drops_what_is_for_a_node_that_is_gone(_Config) ->
     ok = peer:stop(Peer),
     {ok, none} = py:call('__main__', send, [Pid, 1]),
     {ok, 100} = py:call('__main__', count, [Pid, 100]).
+
+%% Such a process is dead, whatever is sent.
+knows_processes_of_a_node_before_it_had_this_start(_Config) ->
+    <<131, 88, Pid/binary>> = term_to_binary(self()),
+    Head = byte_size(Pid) - 4,
+    <<Name:Head/binary, Creation:32>> = Pid,
+    Old = binary_to_term(<<131, 88, Name/binary, (Creation bxor 16#00ff0000):32>>),
+    [
+        ?assertMatch({error, {'ProcessError', _}}, py:call('__main__', send, [Old, Term]))
+     || Term <- [1, binary:copy(<<1>>, 50000)]
+    ].
+
+knows_its_processes_when_the_node_gets_a_name(_Config) ->
+    Paths = [filename:dirname(code:which(Module)) || Module <- [?MODULE, py]],
+    {ok, Peer} = peer_without_a_name(["-pa" | Paths]),
+    ok = peer:call(Peer, ?MODULE, gets_a_name, [peer:random_name()], 60000),
+    ok = peer:stop(Peer).
+
+peer_without_a_name(Args) ->
+    case peer:start_link(#{connection => standard_io, args => Args}) of
+        {ok, Peer} -> {ok, Peer};
+        {ok, Peer, _} -> {ok, Peer}
+    end.
+
+gets_a_name(Name) ->
+    false = is_alive(),
+    ok = application:load(erlang_python),
+    ok = application:set_env(erlang_python, num_contexts, 1),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok = define(),
+    Self = self(),
+    ok = py:exec("kept = {}\ndef keep(pid): kept['pid'] = pid\ndef tell(term): erlang.send(kept['pid'], term)\n"),
+    {ok, none} = py:call('__main__', keep, [Self]),
+    {ok, none} = py:call('__main__', tell, [1]),
+    {ok, _} = net_kernel:start([list_to_atom(Name), shortnames]),
+    {ok, none} = py:call('__main__', tell, [2]),
+    {ok, #{<<"pid">> := Self}} = py:eval("kept"),
+    {ok, true} = py:eval("kept['pid'] == pid", #{pid => Self}),
+    ok = net_kernel:stop(),
+    {ok, none} = py:call('__main__', tell, [3]),
+    [1, 2, 3] = drain(),
+    application:stop(erlang_python).
 
 %% --- helpers ----------------------------------------------------------------------------------
 

@@ -220,11 +220,11 @@ sends_to_another_process(_Config) ->
     Self = self(),
     Owner = spawn(fun() ->
         receive
-            Ref -> Self ! {got, items(Ref)}
+            {stream, Ref} -> Self ! {got, items(Ref)}
         end
     end),
     {ok, Ref} = py:stream_start(builtins, range, [3], #{owner => Owner}),
-    Owner ! Ref,
+    Owner ! {stream, Ref},
     ?assertEqual({[0, 1, 2], done}, receive {got, Got} -> Got after ?WAIT_MS -> none end).
 
 sends_an_item_while_python_makes_the_next(Config) ->

@@ -86,7 +86,7 @@ init({Owner, Worker}) ->
             {py_launcher, Turn, {ok, L}} -> L
         after ?READY_MS -> error(no_turn)
         end,
-    case ep_nif:host_start(Launcher, ?PLACES, ?SPIN_NS, Worker, <<>>, <<>>, <<>>) of
+    case ep_nif:host_start(Launcher, ?PLACES, ?SPIN_NS, Worker, <<>>, <<>>, <<>>, none) of
         {ok, Host, Id} -> {ok, #state{owner = Owner, turn = Turn, host = Host, id = Id}};
         {error, Reason} -> {stop, Reason}
     end.

@@ -28,6 +28,8 @@
 %% More than the ring takes.
 -define(QUEUED, 270).
 -define(PAYLOAD, 300000).
+-define(MAILBOX_MOST, 40000).
+-define(LONG_MOST, 6000).
 
 -record(scene, {
     attack :: evil_attacks:attack(),
@@ -36,6 +38,8 @@
     director :: py:context(),
     callers = [] :: [evil_caller:caller()],
     suspended = [] :: [pid()],
+    %% the worker has pids of these: one reads nothing, one reads all
+    receivers :: {pid(), pid()},
     faults = [] :: [term()]
 }).
 
@@ -46,11 +50,27 @@ run(Attack, Worker) ->
         attack = Attack,
         host = Host,
         victim = evil_host:context(Host, 1, #{kill_after => ?KILL_AFTER_MS}),
-        director = evil_host:context(Host, 2, #{kill_after => ?KILL_AFTER_MS})
+        director = evil_host:context(Host, 2, #{kill_after => ?KILL_AFTER_MS}),
+        receivers = {spawn_link(fun read_nothing/0), spawn_link(fun read_all/0)}
     },
     Set = set(maps:get(target, Attack), Scene),
     After = aftermath(attack(Set)),
-    finish(After).
+    finish(filled(After)).
+
+%% A mailbox is full at 10,000 short messages, or 64 MiB; then come a last grant, and what is given
+%% in the time of an attack.
+filled(Scene = #scene{receivers = {Nothing, All}, attack = #{name := Name}}) ->
+    {message_queue_len, N} = process_info(Nothing, message_queue_len),
+    [Receiver ! {evil, stop} || Receiver <- [Nothing, All]],
+    Most =
+        case Name of
+            letter_flood_long -> ?LONG_MOST;
+            _ -> ?MAILBOX_MOST
+        end,
+    case N > Most of
+        true -> fault({mailbox, N}, Scene);
+        false -> Scene
+    end.
 
 %% Internal
 
@@ -111,7 +131,7 @@ order(#scene{director = Director}, Function, Args) ->
 
 attack(Scene = #scene{attack = Attack, victim = Victim, director = Director, callers = Callers}) ->
     #{name := Name, target := Target, via := Via, ms := Ms, seed := Seed} = Attack,
-    Args = [Seed, number(Target), via(Via), Ms],
+    Args = [Seed, number(Target), via(Via), Ms | handles(Scene)],
     Ctx =
         case Target of
             own -> Victim;
@@ -123,6 +143,24 @@ attack(Scene = #scene{attack = Attack, victim = Victim, director = Director, cal
     {Pid, _} = Caller,
     [self() ! {answered, Pid, Outcome} || Outcome <- maps:values(Outcomes), Outcome =/= none],
     Scene#scene{callers = [Caller | Callers]}.
+
+%% As evil_letter.c knows them.
+handles(#scene{receivers = {Nothing, All}}) ->
+    {Dead, Ref} = spawn_monitor(fun() -> ok end),
+    receive
+        {'DOWN', Ref, process, Dead, _} -> [Nothing, All, Dead, Ref]
+    end.
+
+read_nothing() ->
+    receive
+        {evil, stop} -> ok
+    end.
+
+read_all() ->
+    receive
+        {evil, stop} -> ok;
+        _ -> read_all()
+    end.
 
 %% enum evil_target of evil_wire.h
 number(own) -> 0;

@@ -16,6 +16,7 @@ struct request {
     uint64_t call_id;
     char module[16], function[48];
     uint64_t args[ARGS_MAX];
+    struct evil_handle handles[EVIL_HANDLES];
 };
 
 static void copy_name(char *to, size_t size, const struct ep_etf_token *token)
@@ -26,17 +27,29 @@ static void copy_name(char *to, size_t size, const struct ep_etf_token *token)
     to[n] = '\0';
 }
 
-static void read_args(struct ep_etf_cursor *cursor, uint64_t args[ARGS_MAX])
+/* Numbers, and behind them handles. */
+static void read_args(struct ep_etf_cursor *cursor, struct request *request)
 {
     struct ep_etf_token list, item;
+    uint32_t n = 0;
 
     if (ep_etf_next(cursor, &list) < 0)
         return;
-    for (uint32_t i = 0; i < list.count && i < ARGS_MAX; i++) {
-        if (list.type == EP_ETF_STRING)
-            args[i] = list.data[i];
-        else if (list.type == EP_ETF_LIST && ep_etf_next(cursor, &item) == 0)
-            args[i] = item.type == EP_ETF_INT ? (uint64_t)item.integer : 0;
+    for (uint32_t i = 0; i < list.count && i < ARGS_MAX + EVIL_HANDLES; i++) {
+        const uint8_t *start = cursor->at;
+        if (list.type == EP_ETF_STRING && i < ARGS_MAX) {
+            request->args[i] = list.data[i];
+        } else if (list.type == EP_ETF_LIST && ep_etf_next(cursor, &item) == 0) {
+            struct evil_handle *handle = &request->handles[n];
+            size_t size = (size_t)(cursor->at - start);
+            if (item.type == EP_ETF_INT && i < ARGS_MAX)
+                request->args[i] = (uint64_t)item.integer;
+            if (item.type != EP_ETF_HANDLE || n == EVIL_HANDLES || size > sizeof(handle->bytes))
+                continue;
+            memcpy(handle->bytes, start, size);
+            handle->size = size;
+            n++;
+        }
     }
 }
 
@@ -53,7 +66,7 @@ static struct request read_request(struct evil_lane *lane, const struct ep_slot 
         return request;
     copy_name(request.module, sizeof(request.module), &module);
     copy_name(request.function, sizeof(request.function), &function);
-    read_args(&cursor, request.args);
+    read_args(&cursor, &request);
     return request;
 }
 
@@ -121,6 +134,7 @@ static void obey(struct evil_worker *worker, const struct request *request,
         .random = {.state = request->args[0]},
     };
 
+    memcpy(worker->handles, request->handles, sizeof(worker->handles));
     /* Ordered on another lane, it is a call that lane 1 does not know. */
     order.lane->ids[EVIL_OWN] = request->call_id;
     if (target >= EVIL_TARGETS)
@@ -225,11 +239,27 @@ static void maintain(struct evil_worker *worker, uint64_t call_id)
                     sizeof(answer));
 }
 
+/* {What, Limit}, if it is about SENDs. */
+static void read_answer(struct evil_worker *worker, const struct ep_slot *slot)
+{
+    struct ep_etf_cursor cursor;
+    struct ep_etf_token tuple, what, limit;
+
+    ep_etf_cursor_init(&cursor, ep_lane_worker_payload(&worker->lanes[0].shm, slot), slot->length);
+    worker->answers++;
+    if (ep_etf_next(&cursor, &tuple) == 0 && tuple.type == EP_ETF_TUPLE && tuple.count == 2
+        && ep_etf_next(&cursor, &what) == 0 && ep_etf_next(&cursor, &limit) == 0
+        && limit.type == EP_ETF_INT && (uint64_t)limit.integer > worker->limit)
+        worker->limit = (uint64_t)limit.integer;
+}
+
 static void serve_control(struct evil_worker *worker, const struct ep_slot *slot)
 {
     uint64_t call_id = slot->call_id;
     uint8_t kind = slot->kind;
 
+    if (kind == EP_KIND_ANSWER)
+        read_answer(worker, slot);
     take(&worker->lanes[0], &worker->lanes[0].shm.call, slot);
     if (kind == EP_KIND_MAINTAIN)
         maintain(worker, call_id);

@@ -11,7 +11,7 @@
  *   later    held; `release' on any lane lets it ask
  *   stall_victim  lane 1 takes nothing more from its call ring
  *   sleep    answered after that many ms
- *   NAME     an attack: [Seed, Target, Via, Ms]; via 0: lies on the control lane
+ *   NAME     an attack: [Seed, Target, Via, Ms | Handles]; via 0: lies on the control lane
  *
  * Everything else is answered at once.
  */

@@ -45,12 +45,20 @@ struct evil_lane {
     uint64_t numbers[EVIL_TARGETS]; /* of the callback that the call waits for */
 };
 
+#define EVIL_HANDLES 4
+
 struct evil_worker {
     struct ep_seg a, b, c;
     int doorbell;
     int control;
     uint32_t n_lanes;
     bool is_silent; /* answers no STOP and no SHUTDOWN */
+    struct evil_handle {
+        uint8_t bytes[128];
+        size_t size;
+    } handles[EVIL_HANDLES]; /* of the last attack, see evil_letter.c */
+    uint64_t paid, limit;    /* of SENDs */
+    uint64_t asked, answers; /* questions in the name of threads */
     struct evil_lane lanes[EP_LANES_MAX];
 };
 

@@ -345,7 +345,7 @@ static void send_letter(struct run *run)
     unsigned how = (unsigned)take(run, 1);
 
     if ((how & 4) != 0)
-        on_lane(run, "letter_grant", 0, enif_make_atom(NULL, (how & 8) != 0 ? "true" : "false"));
+        on_lane(run, "letter_grant", 0, enif_make_uint64(NULL, (how & 8) != 0 ? 1 : EP_SEND_GRANT));
     worker_send_letter(run, how);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "inbox_side.h"
 
+#include "ep_arrays.h"
 #include "ep_outbox.h"
 #include "ep_reaper.h"
 #include "fake_erl_nif.h"
@@ -52,7 +53,7 @@ void side_start(struct side *side, struct ep_vm *vm, ErlNifPid owner)
     host->vm = vm;
     host->owner = owner;
     host->n_lanes = SIDE_LANES;
-    host->doorbell = host->control = host->pidfd = -1;
+    host->doorbell = host->pidfd = -1;
     host->a = a;
     host->b = b;
     host->c = c;
@@ -63,6 +64,7 @@ void side_start(struct side *side, struct ep_vm *vm, ErlNifPid owner)
     ep_queue_init(&host->notes);
     ep_lane_vm_attach(&host->control_lane, a.mem, b.mem, c.mem, SIDE_LANES, 0);
     ep_bell_arm(&host->control_lane.response_bell);
+    must(ep_arrays_add_host(host, -1) == 0, "no memory");
     pthread_mutex_lock(&vm->lock);
     host->id = vm->next_id++;
     host->next = vm->hosts;

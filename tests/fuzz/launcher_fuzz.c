@@ -179,7 +179,7 @@ static void send_event(const uint8_t step[5])
         struct ep_control_event event;
         uint8_t more[64];
     } message = {.event = {.version = EP_CONTROL_VERSION}};
-    int fds[EP_FDPASS_MAX] = {null, null, null, null, null};
+    int fds[EP_FDPASS_MAX] = {null, null, null, null, null, null};
     size_t length = sizeof(message.event);
 
     message.event.kind = step[0] % 8;

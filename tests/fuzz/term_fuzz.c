@@ -43,7 +43,8 @@ static void must(bool good, const char *what)
 static int decode(ErlNifEnv *env, const uint8_t *data, size_t size, size_t max_words, bool refers,
                   ERL_NIF_TERM *ret_term)
 {
-    struct ep_source source = {.start = data, .size = size, .max_words = max_words};
+    struct ep_source source = {
+        .is_scheduler = true, .start = data, .size = size, .max_words = max_words};
     struct ep_etf_cursor cursor;
 
     if (refers) {

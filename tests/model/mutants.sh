@@ -243,13 +243,14 @@ nif_mutant() {
 }
 
 nif_tests='ep_nif_ends_test ep_nif_calls_test ep_nif_walk_test'
+letter_tests='ep_nif_letters_test'
 erlang=$(erl -noshell -eval 'io:put_chars([code:root_dir(), "/usr/include"]), halt().' 2>/dev/null || true)
 if [ -e "$erlang/erl_nif.h" ]; then
     mkdir -p "$work/nif"
     for source in "$root"/nif/*/*.c "$root"/transport/*.c "$root"/tests/c/fake_*.c "$root/tests/c/ep_nif_peek.c"; do
         nif_compile "$source" "$work/nif/$(basename "$source" .c).o"
     done
-    for t in $nif_tests; do
+    for t in $nif_tests $letter_tests; do
         "$CXX" -std=c++17 -g -O1 -I"$root/transport" "${nif_rooms[@]}" -I"$root/tests/c" -isystem "$erlang" \
             -c "$root/tests/c/$t.cc" -o "$work/nif/$t.obj"
     done
@@ -278,6 +279,33 @@ if [ -e "$erlang/erl_nif.h" ]; then
     nif_mutant 'a call that is given up in a callback is not counted' ep_interrupt \
         '/^static bool give_up/,/^}/s/atomic_fetch_add_explicit\(&lane->common.parked, 1/atomic_fetch_add_explicit(\&lane->common.parked, 0/'
     nif_mutant 'a closed lane takes any reply' ep_inbox 's/!is_notice && lane->inbox.late == 0/false/'
+
+    # Messages of a worker: what is a lie, what they cost, and which receiver is looked at.
+    nif_tests=$letter_tests
+    if nif ep_letter ''; then
+        good=$((good + 1))
+    else
+        echo "BAD   $nif_tests fails without any mutant"
+        bad=$((bad + 1))
+    fi
+    nif_mutant 'a message needs no credit' ep_letter 's/\|\| !pay\(host, msg->length\)/|| (pay(host, msg->length) \&\& 0)/'
+    nif_mutant 'a message costs nothing' ep_letter 's/&host->letter_paid, EP_SEND_COST \+ length/\&host->letter_paid, 0 * length/'
+    nif_mutant 'a dear message may not come last' ep_letter '/^static bool pay/,/^}/s/\+ EP_SEND_MAX;/;/'
+    nif_mutant 'a message may belong to a call' ep_letter 's/msg->call_id != 0 \|\| //'
+    nif_mutant 'a message may be long' ep_letter 's/msg->length > EP_SEND_MAX \|\| //'
+    nif_mutant 'a message goes to any term' ep_letter 's/ \|\| !enif_is_pid\(env, to\)//'
+    nif_mutant 'a message has more than one term' ep_letter 's/ \|\| cursor.at != cursor.end\)/)/'
+    nif_mutant 'a message has a map of any size' ep_term_decode 's/^        && !reader->source->is_scheduler\)/        \&\& 0)/'
+    nif_mutant 'a handle needs no seal' ep_term_decode 's/if \(memcmp\(&seal, token->seal, EP_ETF_SEAL_SIZE\) != 0\)/if (seal == 0)/'
+    nif_mutant 'a message to another node is lost' ep_letter 's/^    carry\(vm, env, to, term\);//'
+    nif_mutant 'the last message is the sample' ep_letter 's/\(seed >> 24\) % weight >= price/(seed >> 24) % weight >= weight/'
+    nif_mutant 'another node is no sample' ep_letter 's/ \|\| find_carrier\(host->vm, &pid\)\)/)/'
+    nif_mutant 'a grant keeps the sample' ep_letter '/^uint64_t ep_letter_grant/,/^}/s/.*&host->letter_sampled, 0.*//'
+    nif_mutant 'any grant is whole' ep_letter '/^uint64_t ep_letter_grant/,/^}/s/if \(credit >= EP_SEND_GRANT\)/if (credit > 0)/'
+    nif_mutant 'a grant counts from the last one' ep_letter '/^uint64_t ep_letter_grant/,/^}/s/&host->letter_paid, memory_order_acquire/\&host->letter_limit, memory_order_acquire/'
+    nif_mutant 'a limit falls' ep_letter '/^uint64_t ep_letter_grant/,/^}/s/return old < limit \? limit : old;/return limit;/'
+    nif_mutant 'a block of a message is kept' ep_inbox '/^static int take_letter/,/^}/s/^    ep_call_release_block\(.*\);//'
+    nif_mutant 'a block of the control lane is kept' ep_host '/^static int take_letter/,/^}/s/^    ep_peer_release_payload\(.*\);//'
 else
     echo "skipped: the mutants of the NIF, for there are no headers of Erlang"
 fi

@@ -23,6 +23,12 @@ def tell(pid: erlang.Pid, ref: erlang.Ref) -> None:
     {pid: ref}
 
 
+assert_type(erlang.share(b"x"), erlang.SharedArray)
+assert_type(erlang.share(b"x").shape, tuple[int, ...])
+erlang.empty((2, 3), "int32")
+erlang.empty("2")  # type: ignore[arg-type]
+
+
 def find(name: str | bytes | erlang.Atom) -> erlang.Pid:
     pid = erlang.whereis(name)
     erlang.send(pid, 1)  # type: ignore[arg-type]

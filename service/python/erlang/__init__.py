@@ -12,10 +12,13 @@ from ._errors import CallbackError, ProcessError
 Atom = _erlang.Atom
 Pid = _erlang.Pid
 Ref = _erlang.Ref
+SharedArray = _erlang.SharedArray
 atom = _erlang.atom
 call = _erlang.call
+empty = _erlang.empty
 reply = _erlang.reply
 send = _erlang.send
+share = _erlang.share
 state_clear = _erlang.state_clear
 state_decr = _erlang.state_decr
 state_delete = _erlang.state_delete
@@ -32,10 +35,13 @@ __all__ = [
     "Pid",
     "ProcessError",
     "Ref",
+    "SharedArray",
     "atom",
     "call",
+    "empty",
     "reply",
     "send",
+    "share",
     "state_clear",
     "state_decr",
     "state_delete",

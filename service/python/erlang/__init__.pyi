@@ -2,7 +2,8 @@
 """Types of the package erlang, for type checkers and editors."""
 
 import functools
-from typing import Any, Literal, NoReturn, final
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn, SupportsIndex, final
 
 __all__ = [
     "Atom",
@@ -11,10 +12,13 @@ __all__ = [
     "Pid",
     "ProcessError",
     "Ref",
+    "SharedArray",
     "atom",
     "call",
+    "empty",
     "reply",
     "send",
+    "share",
     "state_clear",
     "state_decr",
     "state_delete",
@@ -53,6 +57,21 @@ class Ref:
     def __new__(cls, *args: object, **kwargs: object) -> NoReturn: ...
     def __hash__(self) -> int: ...
 
+@final
+class SharedArray:
+    """An array in memory that Erlang shares. It has the buffer protocol."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> NoReturn: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    @property
+    def array(self) -> Any: ...  # numpy.ndarray, or memoryview without numpy
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...  # numpy.dtype, or its name without numpy
+    @property
+    def nbytes(self) -> int: ...
+
 class Function(functools.partial[Any]):
     """A registered Erlang function: calling it is calling erlang.call with its name."""
 
@@ -76,8 +95,10 @@ class ProcessError(Exception):
 
 def atom(name: str, /) -> Atom: ...
 def call(name: str, /, *args: object) -> Any: ...
+def empty(shape: SupportsIndex | Sequence[SupportsIndex], dtype: object = "float64") -> Any: ...
 def reply(pid: Pid, term: object, /) -> Literal[True]: ...
 def send(pid: Pid, term: object, /) -> None: ...
+def share(x: object, /) -> SharedArray: ...
 def state_clear() -> None: ...
 def state_decr(key: object, n: int = 1, /) -> int | Any: ...  # ('error', 'full') with a new key and max_state_entries
 def state_delete(key: object, /) -> None: ...

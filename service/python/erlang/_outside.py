@@ -29,6 +29,20 @@ class Ref(_Handle):
     __slots__ = ()
 
 
+class SharedArray(_Handle):
+    __slots__ = ()
+
+
+def share(x, /):
+    """A SharedArray with the contents of an array or a buffer."""
+    _refuse()
+
+
+def empty(shape, dtype="float64"):
+    """A new array in shared memory, to be written."""
+    _refuse()
+
+
 def call(name, /, *args):
     """Call the Erlang function registered under that name."""
     _refuse()
