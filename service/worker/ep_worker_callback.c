@@ -111,8 +111,9 @@ static void end_wait(struct ep_worker_lane *lane, struct ep_worker_frame *frame,
     frame->is_waiting = false;
 }
 
-int ep_worker_callback_serve(struct ep_worker_lane *lane)
+static int serve(struct ep_py_channel *channel)
 {
+    struct ep_worker_lane *lane = lane_of(channel);
     struct ep_worker_frame *frame = lane->top;
     const struct ep_slot *slot;
     int rc = -EINTR;
@@ -210,6 +211,7 @@ void ep_worker_callback_init(struct ep_worker_lane *lane)
 {
     lane->channel = (struct ep_py_channel){.is_open = is_open,
                                            .ask = ask,
+                                           .serve = serve,
                                            .is_used = is_used,
                                            .claim = claim,
                                            .send = send_letter,

@@ -17,10 +17,6 @@ extern "C" {
 /* Makes the lane the way to Erlang for the Python code of the calling thread. */
 void ep_worker_callback_init(struct ep_worker_lane *lane);
 
-/* Serves what is on the urgent ring, in the midst of the request on top. 0; -EINTR: that is to be
- * interrupted; -ECANCELED: the process ends. Attached before and after. */
-int ep_worker_callback_serve(struct ep_worker_lane *lane);
-
 #ifdef __cplusplus
 }
 #endif

@@ -6,7 +6,6 @@
 #include "ep_etf.h"
 #include "ep_py_store.h"
 #include "ep_py_stream.h"
-#include "ep_worker_callback.h"
 #include "ep_worker_frame.h"
 
 #include <errno.h>
@@ -105,7 +104,7 @@ static int ask(struct sink *sink, const struct ep_buf *item, const struct ep_py_
 /* What comes of the stream after an item. */
 static int go_on(struct sink *sink)
 {
-    int rc = ep_worker_callback_serve(sink->lane);
+    int rc = sink->lane->channel.serve(&sink->lane->channel);
 
     if (rc == 0 && sink->lane->top->is_finishing)
         rc = 1;
