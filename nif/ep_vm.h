@@ -42,7 +42,7 @@
 
 /* Bump when a structure that outlives an instance of the library changes: a lane, its calls, or
  * one below. No hot upgrade then. */
-#define EP_VM_VERSION 15u
+#define EP_VM_VERSION 16u
 
 struct ep_lane;
 struct ep_call;

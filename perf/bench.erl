@@ -19,6 +19,7 @@ sections() ->
         {"arrays", bench_arrays},
         {"quiet", bench_quiet},
         {"callbacks", bench_callbacks},
+        {"streams", bench_streams},
         {"messages", bench_messages},
         {"asyncio", bench_asyncio},
         {"parallel", bench_parallel}

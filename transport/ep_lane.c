@@ -123,6 +123,7 @@ void ep_lane_vm_attach(struct ep_lane_vm *lane, void *mem_a, const void *mem_b, 
         .running = &b.words->running,
         .reclaim_tx = {.entries = a.reclaim, .tail = &a.words->reclaim_b_tail},
         .peer_slab_mem = b.slab,
+        .belt_bell = &a.words->belt_bell,
     };
     ep_ring_tx_attach(&lane->call, a.call, &b.words->call_head, EP_CALL_SLOTS);
     ep_ring_tx_attach(&lane->urgent, a.urgent, &b.words->urgent_head, EP_URGENT_SLOTS);
@@ -156,6 +157,7 @@ void ep_lane_worker_attach(struct ep_lane_worker *lane, const void *mem_a, void 
         .running = &b.words->running,
         .reclaim_rx = {.entries = a.reclaim, .tail = &a.words->reclaim_b_tail},
         .slab_mem = b.slab,
+        .belt_bell = &a.words->belt_bell,
     };
     ep_ring_rx_attach(&lane->call, a.call, &b.words->call_head, EP_CALL_SLOTS);
     ep_ring_rx_attach(&lane->urgent, a.urgent, &b.words->urgent_head, EP_URGENT_SLOTS);

@@ -36,6 +36,7 @@ struct ep_lane_vm {
     struct ep_ring_rx response;
     struct ep_reclaim_tx reclaim_tx; /* blocks of B that we hand back */
     const uint8_t *peer_slab_mem;
+    ep_atomic_u64 *belt_bell;        /* see ep_belt.h */
     struct ep_bell_rx response_bell; /* we want the eventfd rung */
     struct ep_bell_tx space;         /* the lane thread waits for room */
 };
@@ -57,6 +58,7 @@ struct ep_lane_worker {
     struct ep_reclaim_rx reclaim_rx; /* ... and handed back by the VM */
     uint8_t *slab_mem;
     struct ep_bell_tx response_bell;
+    const ep_atomic_u64 *belt_bell;
 };
 
 /* Fills the geometry for a worker of that many lanes, the control lane included. */

@@ -23,6 +23,8 @@
  *          One of them sees the other: no wake-up is lost.
  *   S1-S2  the same between a head store and the bell of a producer that waits
  *          for room.
+ *   I1-I2  the same between the tail of a belt and the word by which readers of belts say that
+ *          they are about to sleep, see ep_belt.h.
  *   R1-R2  the receiver stores the reclaim tail after the handle; the owner of
  *          the slab loads it before it reads the handle. Orders block reuse.
  *
@@ -102,6 +104,11 @@ typedef _Atomic uint8_t ep_atomic_u8;
 /* What the worker adds to the eventfd when it rings for a SEND; else it adds 1. */
 #define EP_DOORBELL_SEND (UINT64_C(1) << 32)
 
+/* Items of a stream that Python may be ahead of what was sent on: what a belt holds. */
+#define EP_BELT_ITEMS 64u
+/* Bytes of a belt, its first line included. A longer item is asked about, EP_QUESTION_GO_ON. */
+#define EP_BELT_SIZE (16u << 10)
+
 /* What a CALLBACK asks: a registered function, whether there is one, the shared state, or what
  * has to do with processes. ep_nif.hrl has the same numbers, and load() of the NIF compares. */
 enum ep_question {
@@ -119,6 +126,7 @@ enum ep_question {
     EP_QUESTION_RECEIVER = 11, /* how a process is, and credit for SENDs */
     EP_QUESTION_DELIVER = 12,  /* a message that is no SEND: a long one, or a doubtful one */
     EP_QUESTION_BLOCKED = 13,  /* an event loop stands still: what to log */
+    EP_QUESTION_GO_ON = 14,    /* a stream: whether what is on its belt was sent on; or an item */
 };
 
 /* One message, in either direction. What every message needs and a payload of up
@@ -167,6 +175,7 @@ enum ep_kind {
     EP_KIND_ENV_DROP = 16, /* payload: array of namespaces, 64 bits each */
     EP_KIND_CANCEL = 17,   /* interrupt this call if it waits; subject: number of the interrupt */
     EP_KIND_ANSWER = 18,   /* to a callback; subject: its number; aux: enum ep_answer */
+    EP_KIND_FINISH = 19,   /* end this stream after the item that Python makes now */
     /* VM to worker, call ring of the control lane, which knows ANSWER, CALL, EVAL and
      * EXEC too: they concern the Python thread that stamp names */
     EP_KIND_LANE_OPEN = 24, /* aux: lane; start its thread */
@@ -188,7 +197,14 @@ enum ep_kind {
     EP_KIND_CALLBACK = 38,   /* Python calls Erlang and waits; subject: its number */
     EP_KIND_MAINTAINED = 39, /* control lane: answers MAINTAIN; aux: 1 if it failed */
     EP_KIND_SEND = 40,       /* a message to an Erlang process, on any lane at any time */
+    EP_KIND_ITEMS = 41,      /* a stream: its belt, in the block subject, has items */
     EP_KIND_ARRAYS = 48,     /* aux: enum ep_arrays_aux */
+};
+
+/* aux of CALL and EVAL on a lane: what the caller wants of the result. */
+enum ep_form {
+    EP_FORM_VALUE = 0,
+    EP_FORM_STREAM = 1, /* its items, one after the other; the reply then has no value */
 };
 
 enum ep_mode { EP_MODE_WORKER = 0, EP_MODE_OWNGIL = 1 };
@@ -204,7 +220,7 @@ enum ep_error {
 };
 
 /* The numbers of questions, see docs/wire.md. */
-#define EP_QUESTION_MAX 13
+#define EP_QUESTION_MAX 14
 
 /* How a callback went. */
 enum ep_answer {
@@ -236,6 +252,7 @@ struct ep_lane_a {
     EP_ALIGNED ep_atomic_u32 futex;          /* the lane thread sleeps here */
     ep_atomic_u64 kicked_ns;                 /* CLOCK_MONOTONIC of the last wake-up by a message */
     EP_ALIGNED ep_atomic_u64 reclaim_b_tail; /* R1: blocks of slab B handed back */
+    EP_ALIGNED ep_atomic_u64 belt_bell;      /* changes when a reader of a belt may sleep (I2) */
 };
 
 /* Per lane in B: the words of the worker. */
@@ -263,7 +280,7 @@ struct ep_lane_b {
 static_assert(sizeof(struct ep_slot) == 256, "a slot is four cache lines");
 static_assert(offsetof(struct ep_slot, data) == 32, "a small payload shares the first line");
 static_assert(sizeof(struct ep_layout_header) == 64, "header of A");
-static_assert(sizeof(struct ep_lane_a) == (size_t)4 * EP_CACHE_LINE, "one line per word");
+static_assert(sizeof(struct ep_lane_a) == (size_t)5 * EP_CACHE_LINE, "one line per word");
 static_assert(sizeof(struct ep_lane_b) == (size_t)5 * EP_CACHE_LINE, "one line per word");
 static_assert(sizeof(ep_atomic_u64) == 8 && sizeof(ep_atomic_u32) == 4, "atomics without a lock");
 #endif

@@ -36,6 +36,10 @@
     lane_stats/1,
     answer/4,
     call_id/1,
+    stream_next/2,
+    stream_go_on/2,
+    stream_finish/1,
+    stream_cancel/1,
     run_callbacks/0,
     asker/1,
     question/1,
@@ -238,6 +242,30 @@ lane_stats(_Lane) ->
 %% Answers the callback that a call waits for, and goes on like call/7.
 -spec answer(call() | asker(), non_neg_integer(), value | failed | raise, term()) -> outcome().
 answer(_Call, _Number, _How, _Term) ->
+    ?NOT_LOADED.
+
+%% The next items of a stream, a request made with ?FLAG_STREAM; its outcome after them. fault: an
+%% item that the VM cannot have comes after these. After `waiting' the message `{py_done, Tag}' comes
+%% once, unless stream_cancel/1 returns `cancelled'.
+-spec stream_next(call(), reference()) ->
+    {items, [term(), ...]} | {fault, {error, term()}, [term()]} | waiting | outcome().
+stream_next(_Call, _Tag) ->
+    ?NOT_LOADED.
+
+%% Answers ?QUESTION_GO_ON: everything before it was sent on.
+-spec stream_go_on(call(), non_neg_integer()) -> ok | {error, timeout}.
+stream_go_on(_Call, _Number) ->
+    ?NOT_LOADED.
+
+%% Has Python end the stream when it has made the next item. false: no worker has the request.
+-spec stream_finish(call()) -> boolean().
+stream_finish(_Call) ->
+    ?NOT_LOADED.
+
+%% Gives the stream up and interrupts Python. done: `{py_done, Tag}' is or will be there; this is
+%% to be called again then.
+-spec stream_cancel(call()) -> cancelled | done.
+stream_cancel(_Call) ->
     ?NOT_LOADED.
 
 %% The calling process gets {py_callback, Asker} for each callback of a Python thread.

@@ -14,6 +14,8 @@
 -define(FLAG_HAS_SLOT, 16#200).
 %% The event loop of the context runs it, beside the requests: no slot, no place in the line.
 -define(FLAG_TASK, 16#1000).
+%% The caller wants the items of the result, one after the other: stream_next/2.
+-define(FLAG_STREAM, 16#2000).
 
 %% How the answer looks, if not as the lane: each bit counts if the bit 16 higher is set.
 %% None becomes nil, undefined; the message of an exception is a binary.
@@ -48,6 +50,7 @@
 -define(QUESTION_RECEIVER, 11).
 -define(QUESTION_DELIVER, 12).
 -define(QUESTION_BLOCKED, 13).
+-define(QUESTION_GO_ON, 14).
 
 -define(SHARED_NUMBERS, [
     {flag_traceback, ?FLAG_TRACEBACK},
@@ -60,6 +63,7 @@
     {flag_text_binary, ?FLAG_TEXT_BINARY},
     {flag_text_said, ?FLAG_TEXT_SAID},
     {flag_task, ?FLAG_TASK},
+    {flag_stream, ?FLAG_STREAM},
     {contexts_max, ?CONTEXTS_MAX},
     {max_slots, ?MAX_SLOTS},
     {max_atoms, ?MAX_ATOMS},
@@ -77,5 +81,6 @@
     {question_atom, ?QUESTION_ATOM},
     {question_receiver, ?QUESTION_RECEIVER},
     {question_deliver, ?QUESTION_DELIVER},
-    {question_blocked, ?QUESTION_BLOCKED}
+    {question_blocked, ?QUESTION_BLOCKED},
+    {question_go_on, ?QUESTION_GO_ON}
 ]).

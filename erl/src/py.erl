@@ -18,6 +18,8 @@
 -export([parallel/1, cast/3, cast/4, cast/5, spawn_call/3, spawn_call/4, spawn_call/5]).
 -export([await/1, await/2]).
 -export([async_call/3, async_call/4, async_await/1, async_await/2, async_gather/1, async_gather/2]).
+-export([stream/3, stream/4, stream_eval/1, stream_eval/2, stream_start/3, stream_start/4]).
+-export([stream_ack/1, stream_ack/2, stream_cancel/1]).
 -export([context/0, context/1, start_contexts/0, start_contexts/1, stop_contexts/0]).
 -export([contexts_started/0, register_pool/2, unregister_pool/1]).
 -export([register_function/2, register_function/3, unregister_function/1, interrupt/1]).
@@ -335,6 +337,81 @@ async_gather(Calls, Timeout) ->
         [{calls, Calls}, {timeout, Timeout}]
     ).
 
+%% --- streams --------------------------------------------------------------------------
+
+%% @doc All items of the iterable that `Module.Function(*Args)' returns: a generator, a list, a
+%% file. Between two items pass at most 30 seconds.
+-spec stream(text(), text(), list()) -> {ok, [term()]} | {error, term()}.
+stream(Module, Function, Args) ->
+    ?CHECKED_THEN(
+        implicit_call(Module, Function, Args, #{}),
+        Route,
+        py_stream:collect(Route, {call, Module, Function, Args, #{}}),
+        [{module, Module}, {function, Function}, {args, Args}]
+    ).
+
+-spec stream(text(), text(), list(), map()) -> {ok, [term()]} | {error, term()}.
+stream(Module, Function, Args, Kwargs) ->
+    ?CHECKED_THEN(
+        implicit_call(Module, Function, Args, Kwargs),
+        Route,
+        py_stream:collect(Route, {call, Module, Function, Args, Kwargs}),
+        [{module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}]
+    ).
+
+%% @doc The same for the value of an expression.
+-spec stream_eval(text()) -> {ok, [term()]} | {error, term()}.
+stream_eval(Code) ->
+    ?CHECKED_THEN(
+        implicit_eval(Code, #{}, ?DEFAULT_MS),
+        {Route, _},
+        py_stream:collect(Route, {eval, Code, #{}}),
+        [{code, Code}]
+    ).
+
+-spec stream_eval(text(), map()) -> {ok, [term()]} | {error, term()}.
+stream_eval(Code, Locals) ->
+    ?CHECKED_THEN(
+        implicit_eval(Code, Locals, ?DEFAULT_MS),
+        {Route, _},
+        py_stream:collect(Route, {eval, Code, Locals}),
+        [{code, Code}, {locals, Locals}]
+    ).
+
+%% @doc Has the items sent to the calling process: `{py_stream, Ref, {data, Item}}' for each, then
+%% one of `{py_stream, Ref, done}' and `{py_stream, Ref, {error, Reason}}'.
+-spec stream_start(text(), text(), list()) -> {ok, reference()}.
+stream_start(Module, Function, Args) ->
+    ?CHECKED(start_stream(Module, Function, Args, #{}), [{module, Module}, {function, Function}, {args, Args}]).
+
+%% @doc Options: `owner', the process that gets the items; `credit', how many of them it may leave
+%% unacknowledged ({@link stream_ack/2}); `kwargs'.
+-spec stream_start(text(), text(), list(), map()) -> {ok, reference()}.
+stream_start(Module, Function, Args, Options) ->
+    ?CHECKED(start_stream(Module, Function, Args, Options), [
+        {module, Module}, {function, Function}, {args, Args}, {options, Options}
+    ]).
+
+%% @doc Gives one credit back.
+-spec stream_ack(reference()) -> ok.
+stream_ack(Ref) when is_reference(Ref) ->
+    py_stream_sender:ack(Ref, 1);
+stream_ack(Ref) ->
+    ?BADARG(arguments, [{ref, Ref}]).
+
+-spec stream_ack(reference(), pos_integer()) -> ok.
+stream_ack(Ref, N) when is_reference(Ref), is_integer(N), N > 0 ->
+    py_stream_sender:ack(Ref, N);
+stream_ack(Ref, N) ->
+    ?BADARG(arguments, [{ref, Ref}, {credit, N}]).
+
+%% @doc Python ends the stream when it comes to its next item: a generator is closed.
+-spec stream_cancel(reference()) -> ok.
+stream_cancel(Ref) when is_reference(Ref) ->
+    py_stream_sender:cancel(Ref);
+stream_cancel(Ref) ->
+    ?BADARG(arguments, [{ref, Ref}]).
+
 %% --- contexts and pools ---------------------------------------------------------------
 
 %% @doc The context that the calling process is bound to; binds it.
@@ -586,6 +663,11 @@ implicit_eval(Code, Locals, Options) when is_map(Locals) ->
     {py_context_router:bound(), Checked};
 implicit_eval(_, _, _) ->
     py_error_info:refuse(arguments).
+
+start_stream(Module, Function, Args, Options) ->
+    Checked = #{kwargs := Kwargs} = py_options:stream(Options),
+    Route = implicit_call(Module, Function, Args, Kwargs),
+    py_stream_sender:start(Route, {call, Module, Function, Args, Kwargs}, Checked).
 
 eval_on(Target, Code, Locals, Options) when is_map(Locals) ->
     Checked = py_options:call(Options, default_timeout(Target)),

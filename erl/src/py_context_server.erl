@@ -287,11 +287,12 @@ stop_process(Ctx) ->
             ok
     end.
 
-describe(Id, Home, #{mode := Mode}) ->
+describe(Id, Home, #{mode := Mode, kill_after := KillAfter}) ->
     #{
         id => Id,
         mode => Mode,
         interp_id => erlang:unique_integer([positive]),
+        kill_after => KillAfter,
         pool =>
             case Home of
                 {group, _, _, _} -> Id;

@@ -18,6 +18,7 @@
     id := term(),
     mode := py:context_mode(),
     interp_id := pos_integer(),
+    kill_after := timeout(),
     pool := {py:pool_name(), Number :: pos_integer()} | undefined
 }.
 

@@ -21,6 +21,7 @@
 name(args) -> "Args";
 name(args_of_target) -> "Args";
 name(amount) -> "N";
+name(credit) -> "N";
 name(callback) -> "Fun";
 name(calls) -> "Calls";
 name(code) -> "Code";
@@ -74,6 +75,7 @@ faults(Role, Value) ->
 
 must(Args) when Args =:= args; Args =:= args_of_target -> "must be a list of arguments";
 must(amount) -> "must be an integer";
+must(credit) -> "must be an integer from 1";
 must(callback) -> "must be a fun of one argument, the list of arguments, or {Module, Function}";
 must(calls) -> "must be a list of {Module, Function, Args}";
 must(ctx) -> "must be the pid of a context";
@@ -107,6 +109,7 @@ is_good(Role, V) when Role =:= module; Role =:= function; Role =:= code; Role =:
 is_good(args, V) -> is_list(V);
 is_good(args_of_target, V) -> is_list(V) andalso args_of_target(V);
 is_good(amount, V) -> is_integer(V);
+is_good(credit, V) -> is_integer(V) andalso V > 0;
 is_good(callback, {M, F}) -> is_atom(M) andalso is_atom(F);
 is_good(callback, V) -> is_function(V, 1);
 is_good(calls, V) -> calls(V, 1);

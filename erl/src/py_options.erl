@@ -6,9 +6,9 @@
 -include("ep_nif.hrl").
 -include("py_limits.hrl").
 
--export([call/2, call_on/1, exec/1, task/2, timeout/1, style/2]).
+-export([call/2, call_on/1, exec/1, task/2, stream/1, timeout/1, style/2]).
 
--export_type([options/0]).
+-export_type([options/0, stream/0]).
 
 %% What every request takes.
 -define(COMMON, #{timeout => infinity, traceback => false, none => none, error_text => list}).
@@ -22,6 +22,11 @@
     flags := non_neg_integer(),
     guard => reference(),
     slot => none
+}.
+
+%% credit: data messages that may be unacknowledged; infinity: the mailbox of the owner counts.
+-type stream() :: #{
+    owner := pid(), kwargs := map(), credit := pos_integer() | infinity, flags := non_neg_integer()
 }.
 
 %% @doc Of a call or an expression.
@@ -40,6 +45,17 @@ exec(Options) -> check(Options, ?COMMON).
 %% @doc Of a task of an event loop.
 -spec task(map(), Default :: timeout()) -> options().
 task(Options, Default) -> check(Options, #{timeout => Default, kwargs => #{}}).
+
+%% @doc Of a stream.
+-spec stream(map()) -> stream().
+stream(Options) when is_map(Options) ->
+    Defaults = #{owner => self(), kwargs => #{}, arrays => lists, credit => infinity},
+    Start = (maps:remove(arrays, Defaults))#{flags => 0},
+    Checked = maps:fold(fun stream_option/3, Start, check_keys(Options, Defaults)),
+    ok = check_owner(Checked),
+    Checked;
+stream(_NoOptions) ->
+    py_error_info:refuse(arguments).
 
 %% @doc Of what has a budget, and nothing else.
 -spec timeout(timeout()) -> timeout().
@@ -95,6 +111,19 @@ style_flags(error_text, list) -> {?FLAG_TEXT_SAID, 0};
 style_flags(error_text, binary) -> {?FLAG_TEXT_SAID, ?FLAG_TEXT_BINARY};
 style_flags(_Key, _Value) -> undefined.
 
+stream_option(owner, Pid, Acc) when is_pid(Pid) -> Acc#{owner := Pid};
+stream_option(kwargs, Kwargs, Acc) when is_map(Kwargs) -> Acc#{kwargs := Kwargs};
+stream_option(arrays, lists, Acc) -> Acc;
+stream_option(arrays, shared, Acc) -> Acc#{flags := ?FLAG_SHARED};
+stream_option(credit, N, Acc) when is_integer(N), N > 0 -> Acc#{credit := N};
+stream_option(Key, Value, _Acc) -> refuse_value(Key, Value).
+
+%% The mailbox of a process on another node cannot be looked at.
+check_owner(#{owner := Owner, credit := infinity}) when node(Owner) =/= node() ->
+    py_error_info:refuse({options, ["has an owner on another node, which needs the option credit"]});
+check_owner(_Options) ->
+    ok.
+
 -spec refuse_value(atom(), term()) -> no_return().
 refuse_value(Key, Value) ->
     py_error_info:refuse({[options, options_or_code, timeout_or_options], [
@@ -104,6 +133,8 @@ refuse_value(Key, Value) ->
 must(timeout) -> "milliseconds from 0 to " ?MAX_MS_TEXT ", or infinity";
 must(kwargs) -> "a map of keyword arguments, such as #{indent => 2}";
 must(arrays) -> "lists or shared";
+must(owner) -> "a pid";
+must(credit) -> "an integer from 1";
 must(traceback) -> "true or false";
 must(none) -> "none, nil or undefined";
 must(error_text) -> "list or binary".

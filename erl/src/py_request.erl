@@ -7,9 +7,9 @@
 
 -include("ep_nif.hrl").
 
--export([plain_call/5, plain_eval/3, call/6, eval/4, exec/3]).
+-export([plain_call/5, plain_eval/3, call/6, eval/4, exec/3, stream/4, callback/5, check/2]).
 
--export_type([route/0]).
+-export_type([route/0, run/0, subject/0]).
 
 -type route() :: {py:context(), ep_nif:lane(), ep_nif:env() | undefined}.
 
@@ -24,8 +24,15 @@
     guard :: reference() | undefined,
     %% tells the context of the deadline while the caller runs a callback; none: there is
     %% no deadline, or that of the request around it comes first
-    timer :: reference() | undefined | none
+    timer :: reference() | undefined | none,
+    %% a stream: who takes its items
+    reader :: reader() | undefined
 }).
+
+-opaque run() :: #run{}.
+%% What a stream is of.
+-type subject() :: {call, py:text(), py:text(), list(), map()} | {eval, py:text(), map()}.
+-type reader() :: fun((ep_nif:call(), run()) -> py:result() | ok).
 
 %% @doc A call without options, by a process that runs no callback: the commonest
 %% form, and the one whose cost is measured.
@@ -79,6 +86,31 @@ exec(_Route, Code, #{timeout := 0}) ->
 exec(Route = {_Ctx, _Lane, Env}, Code, Options) ->
     Text = py_text:text(Code),
     submit(Route, Options, fun(To, Flags) -> ep_nif:exec(To, Env, Text, Flags) end).
+
+%% @doc A request whose items Reader takes, with {@link ep_nif:stream_next/2}. Options: the timeout is
+%% for the slot, not for what comes after.
+-spec stream(route(), subject(), py_options:options(), reader()) -> py:result() | ok.
+stream(Route = {Ctx, Lane, Env}, Subject, Options = #{timeout := Timeout, flags := Set}, Reader) ->
+    %% A Python thread that asks serves plain requests only; its context serves this one.
+    {_, Flags} = py_nesting:via(Ctx, Lane, slot_flag(Options, Set bor ?FLAG_STREAM)),
+    Submit = fun(More) -> submit_stream(Lane, Env, Subject, Flags bor More) end,
+    Run = run(Route, Timeout, maps:get(guard, Options, undefined)),
+    go_on(Submit(0), Submit, Run#run{reader = Reader}).
+
+submit_stream(Lane, Env, {call, Module, Function, Args, Kwargs}, Flags) ->
+    ep_nif:call(Lane, Env, py_text:text(Module), py_text:text(Function), Args, Kwargs, Flags);
+submit_stream(Lane, Env, {eval, Code, Locals}, Flags) ->
+    ep_nif:eval(Lane, Env, py_text:text(Code), Locals, Flags).
+
+%% @doc Runs a callback of a stream. ok: it goes on.
+-spec callback(ep_nif:call(), non_neg_integer(), integer() | raise, term(), run()) -> py:result() | ok.
+callback(Call, Number, Question, Arguments, Run) ->
+    answer(Call, Number, ask(Question, Arguments, Run)).
+
+%% @doc By one that has waited for a second.
+-spec check(ep_nif:call(), run()) -> ok.
+check(Call, Run) ->
+    checked(ep_nif:check(Call), infinity, Call, Run).
 
 %% A budget of nothing: the names are checked, nothing runs.
 no_time(Texts) ->
@@ -142,7 +174,10 @@ wait_for_slot(Slot, Tag, Submit, Run = #run{deadline = Deadline, guard = Guard})
             end;
         {'DOWN', Guard, process, _, _} ->
             _ = ep_nif:slot_release(Slot),
-            exit(normal)
+            exit(normal);
+        {py_stream_cancel, Guard} ->
+            _ = ep_nif:slot_release(Slot),
+            {error, cancelled}
     after left(Deadline) ->
         Error = overloaded(),
         case ep_nif:slot_release(Slot) of
@@ -169,8 +204,10 @@ overloaded() ->
 
 %% Waiting
 
-go({pending, Call}, Run) ->
+go({pending, Call}, Run = #run{reader = undefined}) ->
     wait(Call, Run);
+go({pending, Call}, #run{reader = Reader, route = Route, guard = Guard}) ->
+    Reader(Call, run(Route, infinity, Guard));
 go({callback, Call, Number, Question, Arguments}, Run) ->
     run_callback(Call, Number, Question, Arguments, Run);
 go(Answer, #run{timer = Timer}) when is_reference(Timer) ->

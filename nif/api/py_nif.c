@@ -28,6 +28,7 @@
 #include "py_nif_letters.h"
 #include "py_nif_numbers.h"
 #include "py_nif_slots.h"
+#include "py_nif_streams.h"
 #include "py_nif_vm.h"
 
 #include <errno.h>
@@ -203,6 +204,10 @@ static ErlNifFunc functions[] = {
     {"carry_letters", 0, carry_letters_nif, 0},
     {"make_atom", 1, make_atom_nif, 0},
     {"call_id", 1, call_id_nif, 0},
+    {"stream_next", 2, stream_next_nif, 0},
+    {"stream_go_on", 2, stream_go_on_nif, 0},
+    {"stream_finish", 1, stream_finish_nif, 0},
+    {"stream_cancel", 1, stream_cancel_nif, 0},
     {"array_from_binary", 3, array_from_binary_nif, 0},
     {"array_new", 2, array_new_nif, 0},
     {"array_write", 3, array_write_nif, 0},

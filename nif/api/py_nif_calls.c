@@ -16,6 +16,7 @@
 #include "ep_slots.h"
 #include "ep_stage.h"
 #include "ep_stats.h"
+#include "ep_stream.h"
 #include "ep_task.h"
 #include "py_nif_envs.h"
 #include "py_nif_numbers.h"
@@ -29,7 +30,7 @@ ErlNifResourceType *ep_call_type;
 #define FLAGS_STYLE (PY_NIF_STYLE_MASK | PY_NIF_STYLE_MASK << PY_NIF_FLAG_SAID_SHIFT)
 #define FLAGS_ALL                                                                                  \
     (EP_FLAG_TRACEBACK | PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT | PY_NIF_FLAG_SHARED            \
-     | PY_NIF_FLAG_TASK | FLAGS_STYLE)
+     | PY_NIF_FLAG_TASK | PY_NIF_FLAG_STREAM | FLAGS_STYLE)
 
 /* Charging a caller for its turn takes time, so one call in a few pays for all of them. */
 #define CHARGE_EVERY 8
@@ -37,14 +38,18 @@ ErlNifResourceType *ep_call_type;
 /* A lane unread for this long although somebody waits has lost a wake-up. */
 #define LOST_WAKE_NS 200000000u
 
-static void release_slot(struct ep_call_ref *ref, ErlNifEnv *env)
+/* What the call held besides its reply. */
+static void end_call(struct ep_call_ref *ref, ErlNifEnv *env)
 {
+    if (ref->reader != NULL)
+        enif_free(ref->reader);
+    ref->reader = NULL;
     if (ref->has_slot)
         ep_slots_release(&ref->lane->vm->slots, env);
     ref->has_slot = false;
 }
 
-static void abandon(struct ep_call_ref *ref, ErlNifEnv *env)
+void py_nif_abandon(struct ep_call_ref *ref, ErlNifEnv *env)
 {
     if (ref->call == NULL)
         return;
@@ -52,10 +57,12 @@ static void abandon(struct ep_call_ref *ref, ErlNifEnv *env)
         /* Answered, and nobody collects. */
         ep_call_settle(ref->lane, ref->call);
         ep_reply_drop(ref->lane, &ref->call->reply);
+        if (ref->call->is_stream && ep_reply_is_final(&ref->call->reply.msg))
+            ep_call_drop_belt(ref->lane, ref->call, true);
         ep_call_free(ref->lane, ref->call);
     }
     ref->call = NULL;
-    release_slot(ref, env);
+    end_call(ref, env);
 }
 
 void py_nif_call_ref_destroy(ErlNifEnv *env, void *object)
@@ -64,7 +71,7 @@ void py_nif_call_ref_destroy(ErlNifEnv *env, void *object)
 
     if (ref->lane == NULL)
         return;
-    abandon(ref, env);
+    py_nif_abandon(ref, env);
     enif_release_resource(ref->lane);
 }
 
@@ -142,6 +149,18 @@ static ERL_NIF_TERM poll_again(ErlNifEnv *env, ERL_NIF_TERM call)
     return enif_schedule_nif(env, "poll", 0, poll_nif, 1, &call);
 }
 
+/* The caller goes on with stream_next/2. */
+static ERL_NIF_TERM begin_stream(ErlNifEnv *env, ERL_NIF_TERM term)
+{
+    struct ep_call_ref *ref;
+
+    (void)enif_get_resource(env, term, ep_call_type, (void **)&ref);
+    ref->reader = enif_alloc(sizeof(*ref->reader));
+    *ref->reader = (struct ep_reader){.is_waiting = false};
+    ep_belt_rx_attach(&ref->reader->rx, NULL);
+    return enif_make_tuple2(env, am_pending, term);
+}
+
 /* Sends a request and waits a moment. {pending, Call} if the moment is over. */
 static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *asker,
                         const struct ep_request *request, bool has_slot)
@@ -160,6 +179,8 @@ static ERL_NIF_TERM run(ErlNifEnv *env, struct ep_lane *lane, struct ep_asker *a
         return ep_answer_refused(env, lane, request->op, rc);
     }
 
+    if (request->form == EP_FORM_STREAM)
+        return begin_stream(env, make_call_ref(env, lane, call, has_slot));
     switch (ep_spin_for_reply(lane, env, call, &reply)) {
     case EP_WAIT_TAKEN: return answer_own(env, lane, call, &reply, has_slot);
     case EP_WAIT_AGAIN: return poll_again(env, make_call_ref(env, lane, call, has_slot));
@@ -240,7 +261,8 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     unsigned flags;
     uint64_t env_id;
 
-    if (!get_target(env, argv[0], &lane, &asker) || !get_flags(env, argv[argc - 1], &flags))
+    if (!get_target(env, argv[0], &lane, &asker) || !get_flags(env, argv[argc - 1], &flags)
+        || (asker != NULL && (flags & PY_NIF_FLAG_STREAM) != 0))
         return enif_make_badarg(env);
     int rc = py_nif_get_env_id(env, argv[1], lane, &env_id);
     if (rc == -EXDEV)
@@ -253,6 +275,7 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
         .op = (style & EP_STYLE_TEXT) != 0 ? op | EP_OP_TEXT : op,
         .kind = (uint16_t)ops[op].kind,
         .flags = (uint16_t)((flags & EP_FLAG_TRACEBACK) | (style & EP_FLAG_NONE_MASK)),
+        .form = (flags & PY_NIF_FLAG_STREAM) != 0 ? EP_FORM_STREAM : EP_FORM_VALUE,
         .urgent = (flags & PY_NIF_FLAG_NESTED) != 0,
         .env_id = env_id,
     };
@@ -336,7 +359,7 @@ static PY_NIF(exec_dirty_nif)
     return request(env, argc, argv, EP_OP_EXEC, true);
 }
 
-static bool get_call_ref(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref **ret_ref)
+bool py_nif_get_call_ref(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref **ret_ref)
 {
     return enif_get_resource(env, term, ep_call_type, (void **)ret_ref) && (*ret_ref)->call != NULL;
 }
@@ -352,12 +375,12 @@ static ERL_NIF_TERM finish(ErlNifEnv *env, struct ep_call_ref *ref, struct ep_re
     if (atomic_load_explicit(&call->is_overdue, memory_order_relaxed))
         answer = enif_make_tuple2(env, am_error, am_timeout);
     ep_call_free(ref->lane, call);
-    release_slot(ref, env);
+    end_call(ref, env);
     return answer;
 }
 
 /* The call is DONE, or OVERTAKEN. */
-static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref)
+ERL_NIF_TERM py_nif_collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref)
 {
     struct ep_call *call = ref->call;
     struct ep_reply reply;
@@ -371,7 +394,7 @@ static ERL_NIF_TERM collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_re
     if (reply.msg.kind != EP_KIND_CALLBACK)
         return finish(env, ref, &reply);
     if (!ep_call_move(call, EP_CALL_DONE, EP_CALL_BUSY))
-        return collect(env, term, ref); /* it has been overtaken */
+        return py_nif_collect(env, term, ref); /* it has been overtaken */
     return ep_answer(env, ref->lane, call->op, &reply, term);
 }
 
@@ -395,7 +418,7 @@ static ERL_NIF_TERM waited(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref
     default: break;
     }
     if (ep_call_is_done(ref->call))
-        return collect(env, term, ref);
+        return py_nif_collect(env, term, ref);
     return enif_make_tuple2(env, am_pending, term);
 }
 
@@ -406,7 +429,7 @@ static PY_NIF(poll_nif)
     struct ep_reply reply;
 
     (void)argc;
-    if (!get_call_ref(env, argv[0], &ref))
+    if (!py_nif_get_call_ref(env, argv[0], &ref))
         return enif_make_badarg(env);
     return waited(env, argv[0], ref, &reply, ep_poll_for_reply(ref->lane, env, ref->call, &reply));
 }
@@ -418,7 +441,7 @@ PY_NIF(await_nif)
     struct ep_call_ref *ref;
 
     (void)argc;
-    if (!get_call_ref(env, argv[0], &ref))
+    if (!py_nif_get_call_ref(env, argv[0], &ref))
         return enif_make_badarg(env);
     struct ep_call *call = ref->call;
     ErlNifPid self;
@@ -437,7 +460,7 @@ PY_NIF(await_nif)
         enif_free_env(call->env);
         call->env = NULL;
     }
-    return collect(env, argv[0], ref);
+    return py_nif_collect(env, argv[0], ref);
 }
 
 /* collect(Call) -> Answer. After {py_done, Tag}. */
@@ -446,9 +469,9 @@ PY_NIF(collect_nif)
     struct ep_call_ref *ref;
 
     (void)argc;
-    if (!get_call_ref(env, argv[0], &ref) || !ep_call_is_done(ref->call))
+    if (!py_nif_get_call_ref(env, argv[0], &ref) || !ep_call_is_done(ref->call))
         return enif_make_badarg(env);
-    return collect(env, argv[0], ref);
+    return py_nif_collect(env, argv[0], ref);
 }
 
 /* class, reason, text, stack trace of {Class, Reason, Printed, Text, Stack}. */
@@ -502,11 +525,11 @@ PY_NIF(answer_nif)
 
     if (enif_get_resource(env, argv[0], ep_asker_type, (void **)&asker))
         return answer_asker(env, asker, argc, argv);
-    if (!get_call_ref(env, argv[0], &ref) || !enif_get_uint64(env, argv[1], &number))
+    if (!py_nif_get_call_ref(env, argv[0], &ref) || !enif_get_uint64(env, argv[1], &number))
         return enif_make_badarg(env);
     if (atomic_load_explicit(&ref->call->is_overdue, memory_order_relaxed)) {
         /* The budget ended in the callback; so does the request, with it. */
-        abandon(ref, env);
+        py_nif_abandon(ref, env);
         ep_stats_timed_out(&ref->lane->stats);
         return enif_make_tuple2(env, am_error, am_timeout);
     }
@@ -520,8 +543,10 @@ PY_NIF(answer_nif)
     }
     rc = send_answer(ref, number, how, &encoding);
     ep_encoding_finish(&encoding);
+    if (ref->reader != NULL)
+        return am_ok; /* a stream: stream_next/2 goes on */
     if (rc == 0)
-        return collect(env, argv[0], ref);
+        return py_nif_collect(env, argv[0], ref);
 
     return waited(env, argv[0], ref, &reply, ep_spin_for_reply(ref->lane, env, ref->call, &reply));
 }
@@ -532,7 +557,7 @@ PY_NIF(call_id_nif)
     struct ep_call_ref *ref;
 
     (void)argc;
-    if (!get_call_ref(env, argv[0], &ref))
+    if (!py_nif_get_call_ref(env, argv[0], &ref))
         return enif_make_badarg(env);
     return enif_make_uint64(env, ep_call_id(ref->call));
 }
@@ -543,12 +568,12 @@ PY_NIF(cancel_nif)
     struct ep_call_ref *ref;
 
     (void)argc;
-    if (!get_call_ref(env, argv[0], &ref))
+    if (!py_nif_get_call_ref(env, argv[0], &ref))
         return enif_make_badarg(env);
     if (!ep_interrupt_cancel(ref->lane, env, ref->call, false))
         return am_done;
     ref->call = NULL;
-    release_slot(ref, env);
+    end_call(ref, env);
     ep_stats_timed_out(&ref->lane->stats);
     return am_cancelled;
 }
@@ -561,7 +586,7 @@ PY_NIF(check_nif)
     struct ep_call_ref *ref;
 
     (void)argc;
-    if (!get_call_ref(env, argv[0], &ref))
+    if (!py_nif_get_call_ref(env, argv[0], &ref))
         return enif_make_badarg(env);
     struct ep_lane *lane = ref->lane;
     if (!ep_inbox_try(lane))

@@ -8,11 +8,14 @@
 
 #include "py_nif_common.h"
 
+struct ep_reader;
+
 /* What a parked caller holds; when it is collected, the call is cancelled. */
 struct ep_call_ref {
     struct ep_lane *lane; /* kept */
     struct ep_call *call; /* NULL once collected */
     bool has_slot;
+    struct ep_reader *reader; /* of a stream, else NULL; goes with the call */
 };
 
 PY_NIF(call_nif);
@@ -26,5 +29,12 @@ PY_NIF(cancel_nif);
 PY_NIF(check_nif);
 
 void py_nif_call_ref_destroy(ErlNifEnv *env, void *object);
+
+/* For py_nif_streams.c. A call that has not been collected; */
+bool py_nif_get_call_ref(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref **ret_ref);
+/* what a call that is DONE comes to; */
+ERL_NIF_TERM py_nif_collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref);
+/* the end of a call that its caller wants no more. */
+void py_nif_abandon(struct ep_call_ref *ref, ErlNifEnv *env);
 
 #endif

@@ -19,6 +19,7 @@ ERL_NIF_TERM py_nif_shared_numbers(ErlNifEnv *env)
         {"flag_text_binary", EP_STYLE_TEXT},
         {"flag_text_said", EP_STYLE_TEXT << PY_NIF_FLAG_SAID_SHIFT},
         {"flag_task", PY_NIF_FLAG_TASK},
+        {"flag_stream", PY_NIF_FLAG_STREAM},
         {"contexts_max", EP_LANES_MAX - 1},
         {"max_slots", PY_NIF_MAX_SLOTS},
         {"max_atoms", PY_NIF_MAX_ATOMS},
@@ -37,6 +38,7 @@ ERL_NIF_TERM py_nif_shared_numbers(ErlNifEnv *env)
         {"question_receiver", EP_QUESTION_RECEIVER},
         {"question_deliver", EP_QUESTION_DELIVER},
         {"question_blocked", EP_QUESTION_BLOCKED},
+        {"question_go_on", EP_QUESTION_GO_ON},
     };
     ERL_NIF_TERM pairs[sizeof(shared) / sizeof(shared[0])];
 

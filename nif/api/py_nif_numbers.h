@@ -15,7 +15,8 @@
 #define PY_NIF_FLAG_NESTED 0x100u   /* made in a callback: needs no slot, goes first */
 #define PY_NIF_FLAG_SHARED 0x400u   /* every numpy array in the result is shared */
 #define PY_NIF_FLAG_HAS_SLOT 0x200u /* the caller holds a slot for it */
-#define PY_NIF_FLAG_TASK 0x1000u     /* for the event loop: see ep_task.h */
+#define PY_NIF_FLAG_TASK 0x1000u    /* for the event loop: see ep_task.h */
+#define PY_NIF_FLAG_STREAM 0x2000u  /* the caller wants the items of the result */
 
 /* How a request wants its answer, if not as its lane. Each bit counts if it is said to: if
  * the bit so much higher is set, too. */

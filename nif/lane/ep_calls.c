@@ -58,7 +58,7 @@ struct ep_call *ep_call_begin(struct ep_lane *lane, ErlNifEnv *env, bool is_nest
 
     if (call == NULL)
         return NULL;
-    call->is_timed = call->shares_cpu = call->is_task = false;
+    call->is_timed = call->is_stream = call->shares_cpu = call->is_task = false;
     call->serial =
         is_nested ? atomic_fetch_add_explicit(&lane->vm->nested_serial, 1, memory_order_relaxed) + 1
                   : 0;
@@ -73,6 +73,21 @@ struct ep_call *ep_call_begin(struct ep_lane *lane, ErlNifEnv *env, bool is_nest
     call->end.kind = 0;
     (void)enif_self(env, &call->caller);
     return call;
+}
+
+void ep_call_drop_belt(struct ep_lane *lane, struct ep_call *call, bool gives_back)
+{
+    struct ep_call_belt *belt = atomic_load_explicit(&call->belt, memory_order_acquire);
+
+    if (belt == NULL)
+        return;
+    atomic_store_explicit(&call->belt, NULL, memory_order_relaxed);
+    if (gives_back) {
+        struct ep_msg msg = {.flags = EP_FLAG_BLOCK, .block = belt->block};
+        ep_call_release_block(lane, belt->host, &msg);
+    }
+    enif_release_resource(belt->host);
+    enif_free(belt);
 }
 
 /* Puts an entry that nobody finds any more in the list. */
@@ -123,6 +138,8 @@ static void retire(struct ep_lane *lane, struct ep_call *call)
         enif_free_env(call->env);
         call->env = NULL;
     }
+    if (atomic_load_explicit(&call->belt, memory_order_relaxed) != NULL)
+        ep_call_drop_belt(lane, call, false);
     if (__builtin_expect(call->had_arrays, 0))
         free_arrays(call);
     atomic_store_explicit(&call->generation, generation + 1, memory_order_relaxed);
@@ -229,7 +246,9 @@ static void unpark(struct ep_lane *lane)
     atomic_fetch_sub_explicit(&lane->common.parked, 1, memory_order_relaxed);
 }
 
-static bool deliver_waiting(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call)
+/* Moves a WAITING call, and sends its message. */
+static bool deliver_message(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call,
+                            enum ep_call_state next)
 {
     /* After the move the owner may collect at once, so take what the message
      * needs before it. */
@@ -238,7 +257,7 @@ static bool deliver_waiting(struct ep_lane *lane, ErlNifEnv *caller_env, struct 
     ERL_NIF_TERM message = call->message;
 
     call->env = NULL;
-    if (!ep_call_move(call, EP_CALL_WAITING, EP_CALL_DONE)) {
+    if (!ep_call_move(call, EP_CALL_WAITING, next)) {
         call->env = env; /* abandoned meanwhile: the entry is still ours to finish */
         return false;
     }
@@ -246,6 +265,27 @@ static bool deliver_waiting(struct ep_lane *lane, ErlNifEnv *caller_env, struct 
     (void)enif_send(caller_env, &caller, env, message);
     enif_free_env(env);
     return true;
+}
+
+void ep_call_rouse(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call)
+{
+    bool is_over = false;
+
+    while (!is_over) {
+        /* Sequentially consistent: one that is SPINNING here looks at the belt once more after it
+         * has parked (I2). */
+        switch (atomic_load_explicit(&call->state, memory_order_seq_cst)) {
+        case EP_CALL_PARKED:
+            is_over = ep_call_move(call, EP_CALL_PARKED, EP_CALL_SPINNING);
+            if (is_over)
+                unpark(lane);
+            break;
+        case EP_CALL_WAITING:
+            is_over = deliver_message(lane, caller_env, call, EP_CALL_SPINNING);
+            break;
+        default: is_over = true;
+        }
+    }
 }
 
 /* Only as much of the message as there is. */
@@ -274,6 +314,8 @@ static bool deliver_abandoned(struct ep_lane *lane, struct ep_call *call, struct
     }
     unpark(lane);
     atomic_fetch_add_explicit(&lane->vm->late_replies, 1, memory_order_relaxed);
+    if (call->is_stream && ep_reply_is_final(&reply->msg))
+        ep_call_drop_belt(lane, call, true);
     /* Only a reply to a call that is not in a ring could find it freed already. */
     return ep_call_free_abandoned(lane, call);
 }
@@ -291,7 +333,7 @@ static int deliver_once(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_c
             return 0;
         unpark(lane);
         return 1;
-    case EP_CALL_WAITING: return deliver_waiting(lane, caller_env, call);
+    case EP_CALL_WAITING: return deliver_message(lane, caller_env, call, EP_CALL_DONE);
     case EP_CALL_ABANDONED: return deliver_abandoned(lane, call, reply) ? 1 : -1;
     default: return -1; /* FREE, TAKEN, DONE */
     }

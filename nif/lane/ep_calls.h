@@ -31,6 +31,7 @@
  *   PARKED, WAITING -> ABANDONED  timeout, or the caller died
  *   BUSY, DONE -> ABANDONED       the same in, or before, a callback
  *   SPINNING -> ABANDONED         the caller died between two looks
+ *   PARKED, WAITING -> SPINNING   a stream has items; WAITING gets its message
  *   DONE -> OVERTAKEN             an interrupt has ended the call before its caller collected
  *                                 the CALLBACK that is there; the end lies in late
  *   OVERTAKEN -> DONE             the caller has taken the end instead
@@ -84,12 +85,20 @@ struct ep_end {
     uint64_t subject, block;
 };
 
+/* The belt of a stream, see ep_stream.h. */
+struct ep_call_belt {
+    struct ep_host *host; /* kept: the memory is mapped as long */
+    const uint8_t *mem;
+    uint64_t block;
+};
+
 struct ep_call {
     _Atomic uint32_t state; /* enum ep_call_state */
     uint32_t index;
     _Atomic uint32_t generation; /* changes whenever the entry becomes free */
     enum ep_op op;
     bool is_timed;
+    bool is_stream;
     bool shares_cpu;         /* submitted from the CPU on which the worker ran last */
     uint32_t bytes;          /* of the request */
     _Atomic bool is_overdue; /* its budget ended while it was BUSY */
@@ -119,6 +128,10 @@ struct ep_call {
     struct ep_end end;     /* under the producer lock */
     struct ep_reply reply; /* valid in DONE */
     struct ep_reply *late; /* valid in OVERTAKEN */
+    /* A stream: what its worker has told. By the consumer, for the caller. */
+    _Atomic(struct ep_call_belt *) belt; /* NULL: nothing so far */
+    uint64_t notices;                    /* how often; the consumer's */
+    uint64_t arms_before;                /* belt_arms of the lane when the call began */
     struct ep_call *next_free;
 };
 
@@ -183,6 +196,20 @@ bool ep_call_deliver(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call
  * of the consumer lock; the rest as ep_call_deliver(). False: no memory. */
 bool ep_call_overtake(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call,
                       struct ep_reply *reply);
+
+/* Tells the caller of a stream, if it has parked, that there are items. By the holder of the
+ * consumer lock. */
+void ep_call_rouse(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *call);
+
+/* Ends what the call knows of its belt. gives_back: the worker has ended the stream and got no
+ * block back yet. By the owner of the call. */
+void ep_call_drop_belt(struct ep_lane *lane, struct ep_call *call, bool gives_back);
+
+/* Whether the outcome is that of the worker itself, after which it uses the belt no more. */
+static inline bool ep_reply_is_final(const struct ep_msg *msg)
+{
+    return msg->kind < EP_FAILED_DIED && msg->kind != EP_KIND_CALLBACK;
+}
 
 /* Whether the caller has something to collect. */
 bool ep_call_is_done(const struct ep_call *call);

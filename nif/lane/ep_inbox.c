@@ -9,6 +9,7 @@
 #include "ep_letter.h"
 #include "ep_outbox.h"
 #include "ep_peer.h"
+#include "ep_stream.h"
 #include "ep_wake.h"
 
 #include <errno.h>
@@ -68,7 +69,7 @@ static void report_lane(struct ep_lane *lane, ErlNifEnv *caller_env, const struc
 static bool is_reply(uint16_t kind)
 {
     return kind == EP_KIND_RESULT || kind == EP_KIND_ERROR || kind == EP_KIND_DROPPED
-           || kind == EP_KIND_CALLBACK;
+           || kind == EP_KIND_CALLBACK || kind == EP_KIND_ITEMS;
 }
 
 /* Judges the copy of a message. The payload is judged when it is decoded. */
@@ -81,7 +82,8 @@ static int check(struct ep_lane *lane, const struct ep_msg *msg)
         return -EPROTO;
     if (msg->kind == EP_KIND_ERROR && msg->aux > EP_ERROR_MAX)
         return -EPROTO;
-    if (msg->kind == EP_KIND_DROPPED && msg->length != 0) /* nobody reads it */
+    if ((msg->kind == EP_KIND_DROPPED || msg->kind == EP_KIND_ITEMS)
+        && msg->length != 0) /* nobody reads it */
         return -EPROTO;
     if (msg->kind == EP_KIND_SEND && msg->call_id != 0) /* it is about no call */
         return -EPROTO;
@@ -148,8 +150,9 @@ static int handle_rest(struct ep_lane *lane, ErlNifEnv *caller_env, const struct
     if (!is_notice && lane->inbox.late == 0)
         return -EPROTO;
     if (!is_notice) {
-        /* A question leaves its call open. */
-        lane->inbox.late -= msg->kind != EP_KIND_CALLBACK;
+        /* A question leaves its call open, and so does news of items. */
+        lane->inbox.late -= msg->kind != EP_KIND_CALLBACK && msg->kind != EP_KIND_ITEMS;
+        ep_stream_late(lane, msg);
         atomic_fetch_add_explicit(&lane->vm->late_replies, 1, memory_order_relaxed);
         return 0;
     }
@@ -212,6 +215,8 @@ static int handle(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_reply *
         return handle_rest(lane, caller_env, reply);
     if (call == NULL || !ep_call_is_in_ring(call)) /* nobody has asked */
         return msg->kind == EP_KIND_SEND ? take_letter(lane, reply) : -EPROTO;
+    if (msg->kind == EP_KIND_ITEMS)
+        return ep_stream_notice(lane, caller_env, call, msg);
     enum question question =
         msg->kind == EP_KIND_CALLBACK ? judge_question(call) : QUESTION_DELIVER;
     if (question != QUESTION_DELIVER) {

@@ -108,6 +108,7 @@ struct ep_lane {
         _Atomic uint32_t n_queued;       /* length of both queues */
         _Atomic uint32_t refused;        /* calls with is_refused */
         _Atomic uint64_t next_env_id;
+        _Atomic uint64_t belt_arms; /* how often a reader of a belt was about to sleep */
     } common;
 
     EP_APART(3);

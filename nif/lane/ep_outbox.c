@@ -38,6 +38,7 @@ static bool has_urgent_room(struct ep_ring_tx *ring, uint16_t kind)
 {
     switch (kind) {
     case EP_KIND_ANSWER:
+    case EP_KIND_FINISH:
     case EP_KIND_CANCEL: return true;
     case EP_KIND_ENV_DROP: return has_fewer(ring, EP_URGENT_SLOTS / 4);
     default: return has_fewer(ring, EP_URGENT_SLOTS / 2); /* requests */
@@ -367,6 +368,27 @@ uint64_t ep_outbox_cancel(struct ep_lane *lane, uint64_t call_id)
     return head.subject;
 }
 
+bool ep_outbox_finish(struct ep_lane *lane, struct ep_call *call)
+{
+    struct ep_msg head = {.kind = EP_KIND_FINISH, .call_id = ep_call_id(call)};
+    bool kicked;
+
+    pthread_mutex_lock(&lane->outbox.lock);
+    bool has_left = lane->state == EP_LANE_ATTACHED && ep_call_is_in_ring(call);
+    if (has_left) {
+        /* As a cancel: the mark for one that waits in the ring, the message for one that the
+         * worker has begun, both for the one that it takes next. */
+        ep_call_mark_cancelled(lane, call, head.call_id);
+        struct ep_taken soon = ep_taken_of(lane);
+        soon.call++;
+        soon.urgent++;
+        if (ep_call_has_started(call, &soon))
+            (void)send_urgent(lane, NULL, &head, NULL, 0, &kicked);
+    }
+    pthread_mutex_unlock(&lane->outbox.lock);
+    return has_left;
+}
+
 bool ep_outbox_shares_cpu(const struct ep_lane *lane)
 {
     /* Relaxed: a hint. */
@@ -446,8 +468,14 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
         ep_call_set_cargo(call, *request->cargo);
     call->is_timed = ep_stats_is_sampled(request->urgent ? &lane->shm.urgent : &lane->shm.call);
 
+    if (request->form == EP_FORM_STREAM) {
+        call->is_stream = true;
+        call->notices = 0;
+        call->arms_before = atomic_load_explicit(&lane->common.belt_arms, memory_order_relaxed);
+    }
+
     struct ep_msg head;
-    head.aux = 0;
+    head.aux = request->form;
     head.call_id = ep_call_id(call);
     head.subject = request->env_id;
     head.kind = request->kind;

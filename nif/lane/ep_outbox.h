@@ -27,7 +27,8 @@ struct ep_request {
     enum ep_op op;
     uint16_t kind;
     uint16_t flags;
-    bool urgent; /* made in a callback: a lane that waits for the outcome runs it */
+    uint8_t form; /* enum ep_form */
+    bool urgent;  /* made in a callback: a lane that waits for the outcome runs it */
     uint64_t env_id;
     struct ep_buf *payload;
     struct ep_stage *stage;  /* the block in which the payload may lie; NULL: no block */
@@ -88,6 +89,10 @@ int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number
  * interrupt; the INTERRUPT on the control lane must carry the same number. Under the
  * producer lock. */
 uint64_t ep_outbox_cancel(struct ep_lane *lane, uint64_t call_id);
+
+/* Has the worker end a stream after the item that Python makes now; once for each call. False: the
+ * call has not left for a worker. */
+bool ep_outbox_finish(struct ep_lane *lane, struct ep_call *call);
 
 /* Interrupts the calls whose callbacks no process will run. */
 void ep_outbox_refuse(struct ep_lane *lane);

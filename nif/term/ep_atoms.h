@@ -25,7 +25,7 @@
     X(raise) X(py_slot) X(held) X(ended) X(waits) X(runs) X(imports) X(not_running) X(queue) X(run) X(reply) \
     X(calls) X(errors) X(timeouts) X(timeout) X(py_callback) X(py_letter) X(py_maintained) X(RuntimeError) X(atoms_made) X(max_atoms) \
     X(state) X(starting) X(restarting) X(unavailable) X(idle) X(busy) X(restarts) X(queue_depth) \
-    X(shared_bytes) X(nan) X(infinity) X(neg_infinity) X(interrupted) X(still) X(again) X(zygote) X(neglected) X(dying) X(ran) X(stderr) X(call) X(eval) X(exec) X(function_not_found)
+    X(shared_bytes) X(nan) X(infinity) X(neg_infinity) X(interrupted) X(still) X(again) X(zygote) X(neglected) X(dying) X(ran) X(stderr) X(call) X(eval) X(exec) X(function_not_found) X(items) X(fault)
 /* clang-format on */
 
 #define EP_ATOM_DECLARE(name) extern ERL_NIF_TERM am_##name;

@@ -45,6 +45,9 @@ struct ep_py_channel {
      * Attached. */
     void (*claim)(struct ep_py_channel *channel, const struct ep_py_outcome *outcome,
                   const struct ep_buf *list);
+    /* A lane's: serves what has come meanwhile, in the midst of the request that runs; attached
+     * before and after. 0; -EINTR and -ECANCELED as above. */
+    int (*serve)(struct ep_py_channel *channel);
     /* Whether a SEND of the thread goes this way: also while a question waits. */
     bool (*is_used)(const struct ep_py_channel *channel);
     /* Sends a message to an Erlang process; attached before and after. -ECANCELED: the process

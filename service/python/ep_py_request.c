@@ -231,6 +231,7 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     request->kind = slot->kind;
     request->flags = slot->flags;
     request->outer_none = (uint8_t)ep_py_none_enter(slot->flags);
+    request->is_stream = slot->aux == EP_FORM_STREAM;
     request->has_failed = true;
     request->is_missing = false;
     request->root = NULL;

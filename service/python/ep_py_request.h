@@ -35,6 +35,7 @@ struct ep_py_target;
 struct ep_py_request {
     uint16_t kind;
     uint16_t flags;
+    bool is_stream;              /* the caller wants the items of the result */
     bool has_failed;             /* a Python exception is set */
     bool is_missing;             /* the exception: there is no such module or function */
     const char *root;            /* where an error happened: "args", "result", ... or NULL */

@@ -101,6 +101,36 @@ static int wait_for_outcome(struct ep_worker_lane *lane, struct ep_worker_frame 
     }
 }
 
+/* Ends a wait that did not come to its end. */
+static void end_wait(struct ep_worker_lane *lane, struct ep_worker_frame *frame, int rc)
+{
+    if (frame->is_waiting && (rc == -EINTR || rc == -ECANCELED)) {
+        ep_worker_lane_attach(lane);
+        (void)resume_call(lane, frame);
+    }
+    frame->is_waiting = false;
+}
+
+static int serve(struct ep_py_channel *channel)
+{
+    struct ep_worker_lane *lane = lane_of(channel);
+    struct ep_worker_frame *frame = lane->top;
+    const struct ep_slot *slot;
+    int rc = -EINTR;
+
+    if (ep_ring_peek(&lane->shm.urgent, &slot) != 0)
+        return 0;
+    /* As a question that is answered at once. Questions have numbers from 1. */
+    frame->is_cancelled = false;
+    frame->has_outcome = true;
+    frame->number = 0;
+    if (pause_call(lane, frame))
+        rc = wait_for_outcome(lane, frame);
+    end_wait(lane, frame, rc);
+    frame->has_outcome = false;
+    return rc;
+}
+
 static int ask(struct ep_py_channel *channel, const struct ep_buf *question, bool has_arrays,
                struct ep_py_outcome *ret_outcome)
 {
@@ -114,11 +144,7 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question, boo
     if (pause_call(lane, frame))
         rc = send_question(lane, frame, question, has_arrays) ? wait_for_outcome(lane, frame)
                                                               : -ECANCELED;
-    if (frame->is_waiting && (rc == -EINTR || rc == -ECANCELED)) {
-        ep_worker_lane_attach(lane);
-        (void)resume_call(lane, frame);
-    }
-    frame->is_waiting = false;
+    end_wait(lane, frame, rc);
     EP_CRASHPOINT("callback.resumed");
     if (rc == 0)
         *ret_outcome = frame->outcome;
@@ -185,6 +211,7 @@ void ep_worker_callback_init(struct ep_worker_lane *lane)
 {
     lane->channel = (struct ep_py_channel){.is_open = is_open,
                                            .ask = ask,
+                                           .serve = serve,
                                            .is_used = is_used,
                                            .claim = claim,
                                            .send = send_letter,

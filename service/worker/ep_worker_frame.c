@@ -48,3 +48,14 @@ void ep_worker_frame_cancel(struct ep_worker_lane *lane, uint64_t call_id, uint6
     if (frame != NULL && ep_py_strike_claim(&lane->interrupt, number))
         frame->is_cancelled = true;
 }
+
+void ep_worker_frame_end_stream(struct ep_worker_lane *lane, uint64_t call_id)
+{
+    struct ep_worker_frame *frame = lane->top;
+
+    EP_CRASHPOINT("stream.finish");
+    while (frame != NULL && frame->call_id != call_id)
+        frame = frame->below;
+    if (frame != NULL)
+        frame->is_finishing = true;
+}

@@ -31,6 +31,7 @@ struct ep_worker_frame {
     bool is_importing; /* while it waits: a module that it imports has asked */
     bool has_outcome;  /* outcome is valid */
     bool is_cancelled;
+    bool is_finishing; /* a stream: its reader wants no more */
     struct ep_py_outcome outcome;
 };
 
@@ -39,6 +40,9 @@ bool ep_worker_frame_put_outcome(struct ep_worker_lane *lane, const struct ep_sl
 
 /* Takes a CANCEL. */
 void ep_worker_frame_cancel(struct ep_worker_lane *lane, uint64_t call_id, uint64_t number);
+
+/* Takes a FINISH. */
+void ep_worker_frame_end_stream(struct ep_worker_lane *lane, uint64_t call_id);
 
 #ifdef __cplusplus
 }

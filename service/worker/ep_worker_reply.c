@@ -45,6 +45,21 @@ static int wait_for_room(struct ep_worker_lane *lane, enum room what, size_t siz
     return rc;
 }
 
+bool ep_worker_reply_take_block(struct ep_worker_lane *lane, size_t size, uint64_t *ret_block)
+{
+    int rc = wait_for_room(lane, ROOM_BLOCK, size, NULL, ret_block);
+
+    if (rc == -ENOMEM || rc == -EMSGSIZE)
+        ep_worker_die(EP_EXIT_CANNOT_START, "no memory for the bookkeeping of shared memory");
+    return rc == 0;
+}
+
+void ep_worker_reply_give_block(struct ep_worker_lane *lane, uint64_t block)
+{
+    if (ep_slab_free(&lane->shm.slab, block) < 0)
+        abort(); /* our own bookkeeping is broken */
+}
+
 void ep_worker_reply_begin(struct ep_worker_lane *lane, struct ep_worker_reply *reply, size_t hint)
 {
     reply->has_block = hint >= HINT_MIN && hint <= EP_MESSAGE_MAX
@@ -70,8 +85,7 @@ static int place_payload(struct ep_worker_lane *lane, struct ep_worker_reply *re
         return 0;
     if (reply->has_block && !is_in_block) {
         /* It turned out longer than the hint said. */
-        if (ep_slab_free(&lane->shm.slab, reply->block) < 0)
-            abort();
+        ep_worker_reply_give_block(lane, reply->block);
         reply->has_block = false;
     }
     if (reply->buf.length <= EP_INLINE_MAX)
@@ -114,8 +128,8 @@ bool ep_worker_reply_publish(struct ep_worker_lane *lane, struct ep_worker_reply
         ep_slot_set_stamp(slot, reply->stamp);
     if (reply->buf.length <= EP_INLINE_MAX) {
         ep_copy(slot->data, reply->buf.data, reply->buf.length);
-        if (reply->has_block && ep_slab_free(&lane->shm.slab, reply->block) < 0)
-            abort(); /* our own bookkeeping is broken */
+        if (reply->has_block)
+            ep_worker_reply_give_block(lane, reply->block);
     } else {
         ep_slot_set_block(slot, reply->block);
     }

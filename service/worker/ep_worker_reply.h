@@ -41,6 +41,11 @@ bool ep_worker_reply_commit(struct ep_worker_lane *lane, struct ep_worker_reply 
 /* The same without the doorbell. */
 bool ep_worker_reply_publish(struct ep_worker_lane *lane, struct ep_worker_reply *reply);
 
+/* Takes a block of slab B, waiting for it, and gives one back that no message has named. Detached
+ * after a wait. False on SHUTDOWN. */
+bool ep_worker_reply_take_block(struct ep_worker_lane *lane, size_t size, uint64_t *ret_block);
+void ep_worker_reply_give_block(struct ep_worker_lane *lane, uint64_t block);
+
 /* A reply without payload. */
 bool ep_worker_reply_plain(struct ep_worker_lane *lane, uint64_t call_id, uint16_t kind);
 

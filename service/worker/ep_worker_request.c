@@ -11,6 +11,7 @@
 #include "ep_worker_maintain.h"
 #include "ep_worker_note.h"
 #include "ep_worker_reply.h"
+#include "ep_worker_stream.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -91,6 +92,8 @@ static void run(struct ep_worker_lane *lane, struct ep_py_request *request,
     EP_CRASHPOINT("python.before");
     ep_py_request_run(lane->context, request);
     EP_CRASHPOINT("python.after");
+    if (request->is_stream && !request->has_failed)
+        ep_worker_stream_run(lane, request, reply);
     ep_py_fork_end_child();
     ep_worker_reply_begin(lane, reply, ep_py_request_size_hint(request));
     EP_CRASHPOINT("reply.begun");
@@ -148,7 +151,7 @@ bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     /* Not zeroed as a whole: the place for an outcome is large and seldom used. */
     frame.below = lane->top;
     frame.call_id = reply.call_id;
-    frame.is_waiting = frame.has_outcome = frame.is_cancelled = false;
+    frame.is_waiting = frame.has_outcome = frame.is_cancelled = frame.is_finishing = false;
     /* cppcheck-suppress autoVariables; pop_frame() takes it out before this returns. */
     lane->top = &frame;
     lane->depth++;
@@ -245,6 +248,10 @@ bool ep_worker_request_serve_urgent(struct ep_worker_lane *lane)
         case EP_KIND_CANCEL:
             ep_worker_request_take_slot(lane, ring, slot);
             ep_worker_frame_cancel(lane, call_id, subject);
+            break;
+        case EP_KIND_FINISH:
+            ep_worker_request_take_slot(lane, ring, slot);
+            ep_worker_frame_end_stream(lane, call_id);
             break;
         case EP_KIND_ENV_DROP:
             drop_envs(lane, slot);

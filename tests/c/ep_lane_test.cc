@@ -18,7 +18,7 @@ constexpr uint64_t kPage = 4096;
 constexpr uint64_t kSlot = 256;
 constexpr uint64_t kSlab = 4ull << 30;
 constexpr uint64_t kCallSlots = 256, kUrgentSlots = 128, kResponseSlots = 256, kReclaim = 1024;
-constexpr uint64_t kWordsA = 256, kWordsB = 320;
+constexpr uint64_t kWordsA = 320, kWordsB = 320;
 constexpr uint64_t kLaneA = kWordsA + (kCallSlots + kUrgentSlots) * kSlot + kReclaim * 8;
 constexpr uint64_t kLaneB = kWordsB + kResponseSlots * kSlot + kReclaim * 8;
 
@@ -55,6 +55,7 @@ TEST(LayoutTest, GivesEveryWordACacheLineOfItsOwn)
     EXPECT_EQ(offsetof(ep_lane_a, futex), 128u);
     EXPECT_EQ(offsetof(ep_lane_a, kicked_ns), 136u);
     EXPECT_EQ(offsetof(ep_lane_a, reclaim_b_tail), 192u);
+    EXPECT_EQ(offsetof(ep_lane_a, belt_bell), 256u);
 
     EXPECT_EQ(sizeof(ep_lane_b), kWordsB);
     EXPECT_EQ(offsetof(ep_lane_b, call_head), 0u);
@@ -77,6 +78,7 @@ TEST(LayoutTest, NumbersItsMessagesAsTheWireSays)
     EXPECT_EQ(EP_KIND_ENV_DROP, 16);
     EXPECT_EQ(EP_KIND_CANCEL, 17);
     EXPECT_EQ(EP_KIND_ANSWER, 18);
+    EXPECT_EQ(EP_KIND_FINISH, 19);
     EXPECT_EQ(EP_KIND_LANE_OPEN, 24);
     EXPECT_EQ(EP_KIND_INTERRUPT, 25);
     EXPECT_EQ(EP_KIND_SHUTDOWN, 26);
@@ -90,6 +92,9 @@ TEST(LayoutTest, NumbersItsMessagesAsTheWireSays)
     EXPECT_EQ(EP_KIND_CALLBACK, 38);
     EXPECT_EQ(EP_KIND_MAINTAINED, 39);
     EXPECT_EQ(EP_KIND_SEND, 40);
+    EXPECT_EQ(EP_KIND_ITEMS, 41);
+    EXPECT_EQ(EP_FORM_VALUE, 0);
+    EXPECT_EQ(EP_FORM_STREAM, 1);
     EXPECT_EQ(EP_ERROR_EXCEPTION, 0);
     EXPECT_EQ(EP_ERROR_STOP_ITERATION, 1);
     EXPECT_EQ(EP_ERROR_INTERRUPTED, 2);

@@ -32,6 +32,7 @@ all() ->
         a16_tours_reentrant_calls,
         a16_is_on_the_path_of_the_shell,
         progress_is_told_in_order,
+        tokens_are_read_until_enough,
         shares_arrays,
         fetches_pages_through_asyncio,
         a9_is_overloaded_for_thirty_seconds
@@ -321,6 +322,16 @@ unload(Name) ->
     true = code:delete(Name),
     _ = code:purge(Name),
     ok.
+
+tokens_are_read_until_enough(_Config) ->
+    stream_tokens = example(stream_tokens),
+    Self = self(),
+    {20, {error, <<"cancelled">>}} = stream_tokens:run(0.001, 20, fun(Token) -> Self ! {token, Token} end),
+    ?assertEqual({ok, true}, py:eval("closed")),
+    ?assertEqual(<<"the">>, receive {token, First} -> First end),
+    [receive {token, _} -> ok end || _ <- lists:seq(2, 20)],
+    ok = stream_tokens:main(),
+    unload(stream_tokens).
 
 shares_arrays(_Config) ->
     arrays = example(arrays),
