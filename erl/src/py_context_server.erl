@@ -7,11 +7,9 @@
 -behaviour(gen_server).
 
 -include("ep_nif.hrl").
--include("py_limits.hrl").
 
 -export([settings/2, home/1]).
 -export([start_linked/2, start_member/3, await_started/1, await_or_stop/1, stop/1]).
--export([run_preload/3, prepare/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([settings/0, home/0]).
@@ -26,7 +24,6 @@
 -define(LAST_TIMEOUT_MS, 5000).
 -define(STOP_TIMEOUT_MS, 5000).
 %% How long a start waits for imports that need not succeed.
--define(IMPORTS_MS, 10000).
 %% A place that cannot be had now is asked for again.
 -define(BACKOFF_MIN_MS, 10).
 -define(BACKOFF_MAX_MS, 200).
@@ -148,56 +145,12 @@ stop(Ctx) when is_pid(Ctx), node(Ctx) =:= node() ->
 stop(_) ->
     py_error_info:refuse(arguments).
 
-%% @private The process that runs the preload code of a context.
--spec run_preload(py_context_router:route(), [py_config:preload() | {loop, py:context_mode()}], [py_code:wanted()]) ->
-    no_return().
-run_preload(Route, Steps, Imports) ->
-    exit({preloaded, run_all(Route, Steps, Imports)}).
-
-%% @private What a context does before any request, in a process that it is not in yet.
--spec prepare(py_context_router:route(), [py_config:preload()], [py_code:wanted()]) -> ok | {error, term()}.
-prepare(Route, Preload, Imports) ->
-    run_all(Route, preload_steps(#{preload => Preload}), Imports).
-
-run_all(Route = {Ctx, Lane, _}, Steps, Imports) ->
-    case run_steps(Route, Steps) of
-        ok -> py_code:import_into(Ctx, Lane, Imports, ?IMPORTS_MS);
-        {error, Reason} -> {error, Reason}
-    end.
-
-run_steps(_Route, []) ->
-    ok;
-run_steps(Route, [Step | Rest]) ->
-    %% No slot: who starts a context may hold the last one.
-    Options = maps:put(slot, none, ?PLAIN(infinity)),
-    case run_step(Route, Step, Options) of
-        {error, Reason} -> {error, Reason};
-        _ -> run_steps(Route, Rest)
-    end.
-
-%% Of mode owngil only: the others know when they are asked.
-run_step(_Route, {loop, owngil}, _Options) ->
-    no_uvloop(<<"uvloop does not support sub-interpreters, and the mode is owngil">>);
-run_step(Route, {loop, worker}, Options) ->
-    case py_request:call(Route, <<"erlang._uvloop">>, <<"choose">>, [], #{}, Options) of
-        {ok, none} -> ok;
-        {ok, Why} -> no_uvloop(Why);
-        Error -> Error
-    end;
-run_step(Route, {load, Module}, Options) ->
-    py_request:call(Route, <<"erlang._imports">>, <<"load">>, [Module], #{}, Options);
-run_step(Route, {code, Code}, Options) ->
-    py_request:exec(Route, Code, Options).
-
-no_uvloop(Why) ->
-    {error, {bad_config, event_loop, uvloop, <<"event_loop: ", Why/binary>>}}.
-
 %% gen_server
 
 -spec init({term(), home(), settings()}) -> {ok, #state{}} | {stop, {shutdown, term()}}.
 init({Id, Home, Settings}) ->
-    #{spin_us := SpinUs, max_result_bytes := MaxResultBytes, none := None, error_text := Text} = Settings,
-    case ep_nif:lane_new(py_config:spin_ns(SpinUs), MaxResultBytes, py_options:style(None, Text)) of
+    #{spin_us := SpinUs, max_result_bytes := MaxResultBytes} = Settings,
+    case ep_nif:lane_new(py_config:spin_ns(SpinUs), MaxResultBytes, style(Settings)) of
         {error, Reason} -> {stop, {shutdown, {lane, Reason}}};
         Lane -> init(Id, Home, Settings, Lane)
     end.
@@ -332,14 +285,15 @@ attached(Refused, Tries, State = #state{id = Id, lane = Lane, settings = Setting
     #{mode := Mode} = Settings,
     case find_worker(State, Refused) of
         {ok, Worker, Place} ->
-            Preloads = length(preload_steps(Settings)),
+            Steps = py_preparation:steps(Settings),
             Member = #{
                 lane => Lane,
                 id => Id,
                 mode => Mode,
                 place => Place,
-                preloads => Preloads,
-                preload => maps:get(preload, Settings, []),
+                preloads => length(Steps),
+                steps => Steps,
+                style => style(Settings),
                 imports => maps:get(imports, Settings, []),
                 paths => maps:get(paths, Settings, []),
                 member => member(State)
@@ -352,6 +306,9 @@ attached(Refused, Tries, State = #state{id = Id, lane = Lane, settings = Setting
         {error, Reason} ->
             {error, Reason}
     end.
+
+style(#{none := None, error_text := Text}) ->
+    py_options:style(None, Text).
 
 member(#state{home = {group, _, _, _}, id = PoolAndNumber}) -> PoolAndNumber;
 member(_State) -> undefined.
@@ -399,19 +356,13 @@ start_failure(worker, Type, Text) ->
 %% that come before this is sent are served before it.
 preload(State = #state{lane = Lane, settings = Settings}) ->
     Imports = maps:get(imports, Settings, []),
-    case {preload_steps(Settings), Imports ++ py_code:imports()} of
+    case {py_preparation:steps(Settings), Imports ++ py_code:imports()} of
         {[], []} ->
             started(State);
         {Steps, _} ->
-            {_Pid, Ref} = spawn_monitor(?MODULE, run_preload, [{self(), Lane, undefined}, Steps, Imports]),
+            {_Pid, Ref} = spawn_monitor(py_preparation, run, [{self(), Lane, undefined}, Steps, Imports]),
             State#state{preload = Ref}
     end.
-
-%% The loop before anything can use it; modules before the code, which may use them.
-preload_steps(Settings) ->
-    {Modules, Code} = lists:partition(fun({How, _}) -> How =:= load end, maps:get(preload, Settings, [])),
-    Loop = [{loop, maps:get(mode, Settings)} || maps:get(event_loop, Settings, asyncio) =:= uvloop],
-    Loop ++ Modules ++ [{code, C} || C <- [py_preload:get_code()], C =/= undefined] ++ Code.
 
 preloaded(ok, State) ->
     started(State);

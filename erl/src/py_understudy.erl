@@ -38,16 +38,16 @@ go(Pid) ->
 -spec init(pid(), ep_nif:host(), pos_integer(), py:context(), py_worker:tenant()) -> no_return().
 init(Worker, Host, Place, Context, Tenant) ->
     _ = monitor(process, Worker),
-    #{mode := Mode, id := Id, paths := Paths, preload := Preload, imports := Imports} = Tenant,
+    #{mode := Mode, id := Id, paths := Paths, steps := Steps, imports := Imports, style := Style} = Tenant,
     %% Before anything is read.
     Since = py_code:mark(),
-    Own = lane(),
+    Own = lane(Style),
     case ep_nif:lane_attach(Own, Host, Place, Mode, py_maintenance:prologue(Place, Id, Paths)) of
         ok -> ok;
         {error, Posix} -> exit({attach, Posix})
     end,
     ok = await_started(),
-    case py_context_server:prepare({Context, Own, undefined}, Preload, Imports) of
+    case py_preparation:do({Context, Own, undefined}, Steps, Imports) of
         ok -> ok;
         {error, Reason} -> exit({preload, Reason})
     end,
@@ -58,8 +58,8 @@ init(Worker, Host, Place, Context, Tenant) ->
     end,
     move(maps:get(lane, Tenant), Own, Worker, Since, 0).
 
-lane() ->
-    case ep_nif:lane_new({0, 0}, ?LANE_BYTES, py_options:style(none, list)) of
+lane(Style) ->
+    case ep_nif:lane_new({0, 0}, ?LANE_BYTES, Style) of
         {error, Reason} -> exit({lane, Reason});
         Lane -> Lane
     end.

@@ -38,7 +38,9 @@
     mode := py:context_mode(),
     place := pos_integer() | any,
     preloads := non_neg_integer(),
-    preload := [py_config:preload()],
+    steps := [py_preparation:step()],
+    %% of ep_nif:lane_new/3
+    style := non_neg_integer(),
     imports := [py_code:wanted()],
     %% of its own, see py_code:prologue/1
     paths := [binary()],
