@@ -61,7 +61,7 @@ TEST(ReaperTest, TellsTheOwnerOfAWorkerThatCouldNotBeForked)
     Term path = binary("/");
     Term started =
         owner.call("host_start", {launcher.term(), integer(1), tuple({integer(0), integer(0)}),
-                                  path, path, path, binary("")});
+                                  path, path, path, binary(""), atom("none")});
     int fds[EP_FDPASS_MAX];
     ep_control_request request = launcher.take(fds);
     for (int fd : fds)

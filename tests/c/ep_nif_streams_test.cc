@@ -11,7 +11,7 @@ using namespace nif;
 
 namespace {
 
-constexpr int64_t kStream = 0x400;
+constexpr int64_t kStream = 0x2000;
 
 /* The integer as a worker writes it. */
 std::string small(uint8_t n)

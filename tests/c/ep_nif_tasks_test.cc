@@ -9,7 +9,7 @@ using namespace nif;
 
 namespace {
 
-constexpr unsigned kTask = 0x400;
+constexpr unsigned kTask = 0x1000;
 
 /* A term as a worker writes it. */
 std::string small(uint8_t n)
