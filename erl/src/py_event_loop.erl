@@ -98,8 +98,8 @@ job(_, _, _, _) ->
 %% @private
 -spec gather([{py:text(), py:text(), list()}], timeout()) ->
     {[{py_task:route(), py_task:job()}], timeout()}.
-gather(Calls, Timeout) when is_list(Calls), not is_map(Timeout) ->
-    length(Calls) >= 0 orelse py_error_info:refuse(arguments),
+%% The guard fails for an improper list, too.
+gather(Calls, Timeout) when length(Calls) >= 0, not is_map(Timeout) ->
     {[gather_job(Call) || Call <- Calls], py_options:timeout(Timeout)};
 gather(_, _) ->
     py_error_info:refuse(arguments).

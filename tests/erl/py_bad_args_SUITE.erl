@@ -70,7 +70,7 @@ end_per_testcase(_Case, Config) ->
 
 %% Each form of each function, with the kinds of its arguments.
 forms() ->
-    calls() ++ evals() ++ asynchronous() ++ contexts() ++ pools() ++ callbacks() ++ memory().
+    calls() ++ evals() ++ asynchronous() ++ tasks() ++ streams() ++ contexts() ++ pools() ++ callbacks() ++ memory().
 
 calls() ->
     [
@@ -127,6 +127,29 @@ asynchronous() ->
             [ctx, module, function, args, kwargs]
         ]
     ] ++ [{py, await, [ref]}, {py, await, [ref, timeout]}].
+
+tasks() ->
+    [
+        {py, async_call, [module, function, args]},
+        {py, async_call, [module, function, args, kwargs]},
+        {py, async_await, [ref]},
+        {py, async_await, [ref, timeout]},
+        {py, async_gather, [calls]},
+        {py, async_gather, [calls, task_timeout]}
+    ].
+
+streams() ->
+    [
+        {py, stream, [module, function, args]},
+        {py, stream, [module, function, args, kwargs]},
+        {py, stream_eval, [code]},
+        {py, stream_eval, [code, locals]},
+        {py, stream_start, [module, function, args]},
+        {py, stream_start, [module, function, args, stream_options]},
+        {py, stream_ack, [ref]},
+        {py, stream_ack, [ref, size]},
+        {py, stream_cancel, [ref]}
+    ].
 
 contexts() ->
     [
@@ -245,7 +268,9 @@ good(frames, _) -> 1;
 good(mode, _) -> worker;
 good(context_options, _) -> #{kill_after => 500};
 good(new_options, _) -> #{mode => worker};
-good(pool_options, _) -> #{num_workers => 1}.
+good(pool_options, _) -> #{num_workers => 1};
+good(task_timeout, _) -> 20000;
+good(stream_options, _) -> #{credit => 100, kwargs => #{text => <<"t">>}}.
 
 %% What would leave a mark if it ran, but for the argument that is wrong.
 marking(args, #{mark := Mark}) -> [Mark];
@@ -304,7 +329,10 @@ bad(frames, _) -> [0, -1, 1.5, foo, 65536, <<>>];
 bad(mode, _) -> [5, thread, <<"worker">>, "worker", {}];
 bad(context_options, _) -> [5, foo, [], {}, #{bogus => 1}, #{contexts => 1}, #{num_workers => 1}];
 bad(new_options, _) -> [5, foo, [], {}, #{bogus => 1}, #{mode => thread}, #{mode => <<"worker">>}];
-bad(pool_options, _) -> [5, foo, [], {}, #{bogus => 1}, #{own_process => true}].
+bad(pool_options, _) -> [5, foo, [], {}, #{bogus => 1}, #{own_process => true}];
+bad(task_timeout, V) -> bad(timeout, V);
+bad(stream_options, _) ->
+    [5, foo, [], {}, #{bogus => 1}, #{credit => 0}, #{credit => 1.0}, #{owner => foo}, #{kwargs => []}, #{arrays => 1}].
 
 not_text() ->
     [5, 1.5, {}, #{}, [16#D800], [foo], [a | b], make_ref(), <<1:3>>].
@@ -356,7 +384,7 @@ the_good_arguments_are_good(Config) ->
             end
         end,
         %% Which would wait for half a minute.
-        forms() -- [{py, await, [ref]}]
+        forms() -- [{py, await, [ref]}, {py, async_await, [ref]}]
     ),
     [ok = py_context_router:unregister_pool(N) || {{N, '_'}, _} <- py_context_router:list_pool_registrations()],
     [ok = py_context_router:unregister_pool(N, G) || {{N, G}, _} <- py_context_router:list_pool_registrations()],
@@ -386,7 +414,17 @@ tidy(state_fetch, _, _) ->
     ok;
 tidy(spawn_call, _, Ref) ->
     {ok, _} = py:await(Ref);
-tidy(F, Args, {error, Reason}) when F =/= await ->
+tidy(async_call, _, Ref) ->
+    {ok, _} = py:async_await(Ref);
+%% None is no iterable.
+tidy(stream_eval, _, {error, {'TypeError', _}}) ->
+    ok;
+tidy(stream_start, Args, {ok, Ref}) ->
+    receive
+        {py_stream, Ref, done} -> ok;
+        {py_stream, Ref, {data, _}} -> tidy(stream_start, Args, {ok, Ref})
+    end;
+tidy(F, Args, {error, Reason}) when F =/= await, F =/= async_await ->
     error({F, Args, Reason});
 tidy(_, _, _) ->
     ok.
