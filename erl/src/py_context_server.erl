@@ -285,14 +285,14 @@ attached(Refused, Tries, State = #state{id = Id, lane = Lane, settings = Setting
     #{mode := Mode} = Settings,
     case find_worker(State, Refused) of
         {ok, Worker, Place} ->
-            Steps = py_preparation:steps(Settings),
+            Preloads = length(py_preparation:steps(Settings)),
             Member = #{
                 lane => Lane,
                 id => Id,
                 mode => Mode,
                 place => Place,
-                preloads => length(Steps),
-                steps => Steps,
+                preloads => Preloads,
+                preparation => maps:with([mode, preload, event_loop], Settings),
                 style => style(Settings),
                 imports => maps:get(imports, Settings, []),
                 paths => maps:get(paths, Settings, []),

@@ -38,7 +38,7 @@ go(Pid) ->
 -spec init(pid(), ep_nif:host(), pos_integer(), py:context(), py_worker:tenant()) -> no_return().
 init(Worker, Host, Place, Context, Tenant) ->
     _ = monitor(process, Worker),
-    #{mode := Mode, id := Id, paths := Paths, steps := Steps, imports := Imports, style := Style} = Tenant,
+    #{mode := Mode, id := Id, paths := Paths, preparation := Preparation, imports := Imports, style := Style} = Tenant,
     %% Before anything is read.
     Since = py_code:mark(),
     Own = lane(Style),
@@ -47,7 +47,7 @@ init(Worker, Host, Place, Context, Tenant) ->
         {error, Posix} -> exit({attach, Posix})
     end,
     ok = await_started(),
-    case py_preparation:do({Context, Own, undefined}, Steps, Imports) of
+    case py_preparation:do({Context, Own, undefined}, py_preparation:steps(Preparation), Imports) of
         ok -> ok;
         {error, Reason} -> exit({preload, Reason})
     end,

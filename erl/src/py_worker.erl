@@ -38,7 +38,8 @@
     mode := py:context_mode(),
     place := pos_integer() | any,
     preloads := non_neg_integer(),
-    steps := [py_preparation:step()],
+    %% of py_preparation:steps/1
+    preparation := map(),
     %% of ep_nif:lane_new/3
     style := non_neg_integer(),
     imports := [py_code:wanted()],

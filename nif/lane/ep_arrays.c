@@ -292,11 +292,13 @@ int ep_arrays_lend(struct ep_host *host, struct ep_cargo *cargo)
     for (; n < cargo->n && rc == 0; n++) {
         struct ep_array *array = cargo->arrays[n];
         rc = ep_array_pool_show(h, array->segment);
-        struct ep_hold *hold = rc == 0 ? hold_of(h, array) : NULL;
-        if (hold == NULL && rc == 0)
-            rc = -ENOMEM;
         if (rc < 0)
             break;
+        struct ep_hold *hold = hold_of(h, array);
+        if (hold == NULL) {
+            rc = -ENOMEM;
+            break;
+        }
         hold->lent++;
     }
     if (rc < 0) {

@@ -402,10 +402,9 @@ static struct ep_worker_loop *find(struct ep_worker *worker, struct ep_worker_la
 void ep_worker_task_deliver(struct ep_worker *worker, const struct ep_slot *slot,
                             const uint8_t *payload)
 {
-    struct ep_worker_lane *lane = slot->aux < worker->n_lanes ? worker->lanes[slot->aux] : NULL;
-
-    if (lane == NULL)
+    if (slot->aux >= worker->n_lanes || worker->lanes[slot->aux] == NULL)
         ep_worker_die(EP_EXIT_PROTOCOL, "a TASK of a lane that does not exist");
+    struct ep_worker_lane *lane = worker->lanes[slot->aux];
     struct ep_worker_loop *loop = find(worker, lane, slot->kind == EP_KIND_TASK);
     struct ep_worker_message *message = loop == NULL ? NULL : ep_worker_message_copy(slot, payload);
     EP_CRASHPOINT("task.delivered");

@@ -135,9 +135,8 @@ static void say(uint32_t kind, uint64_t worker_id, int64_t value, const int *fd)
 {
     struct ep_control_event event = {
         .version = EP_CONTROL_VERSION, .kind = kind, .worker_id = worker_id, .value = value};
-    int rc;
 
-    while ((rc = ep_fdpass_send(SOCKET, &event, sizeof(event), fd, fd == NULL ? 0 : 1)) == -EAGAIN)
+    while (ep_fdpass_send(SOCKET, &event, sizeof(event), fd, fd == NULL ? 0 : 1) == -EAGAIN)
         pause_us(1000);
 }
 
