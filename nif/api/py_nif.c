@@ -96,6 +96,7 @@ static struct ep_vm *create_vm(void)
         pthread_mutex_destroy(&vm->lock);
         pthread_mutex_destroy(&vm->runner_lock);
         pthread_mutex_destroy(&vm->wake_lock);
+        ep_arrays_forget(vm);
         enif_free(vm);
         return NULL;
     }

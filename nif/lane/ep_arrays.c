@@ -26,6 +26,15 @@ int ep_arrays_init(struct ep_vm *vm)
     return 0;
 }
 
+void ep_arrays_forget(struct ep_vm *vm)
+{
+    if (vm->arrays == NULL)
+        return;
+    (void)pthread_mutex_destroy(&vm->arrays->lock);
+    free(vm->arrays);
+    vm->arrays = NULL;
+}
+
 /* --- arrays -------------------------------------------------------------------------- */
 
 static struct ep_array *alloc_array(struct ep_vm *vm, const struct ep_array_info *info)

@@ -29,6 +29,9 @@
 void ep_arrays_open(void);
 int ep_arrays_init(struct ep_vm *vm);
 
+/* Undoes it, before there is an array. */
+void ep_arrays_forget(struct ep_vm *vm);
+
 /* A new array of ours, OPEN, not zeroed; its mem may be written until it is SEALED. info: dtype,
  * ndim, dims and nbytes. -ENOMEM. */
 int ep_arrays_make(struct ep_vm *vm, const struct ep_array_info *info, struct ep_array **ret_array);
