@@ -137,9 +137,10 @@ struct ep_call {
 
 static inline enum ep_place ep_call_place(const struct ep_call *call)
 {
-    /* Relaxed: whoever acts on it has the producer lock, or has found in a ring what the
-     * worker made of the request, which orders it (P1, P2). */
-    return (enum ep_place)(atomic_load_explicit(&call->where, memory_order_relaxed) & 3);
+    /* Whoever acts on it has the producer lock, or has found in a ring what the worker made of
+     * the request, which orders it (P1, P2). Acquire: pairs with ep_call_put(), for a worker
+     * that lies may name a call whose request it has not read. */
+    return (enum ep_place)(atomic_load_explicit(&call->where, memory_order_acquire) & 3);
 }
 
 static inline uint64_t ep_call_position(const struct ep_call *call)
@@ -149,7 +150,8 @@ static inline uint64_t ep_call_position(const struct ep_call *call)
 
 static inline void ep_call_put(struct ep_call *call, enum ep_place place, uint64_t position)
 {
-    atomic_store_explicit(&call->where, position << 2 | (uint64_t)place, memory_order_relaxed);
+    /* Release: what kind of call it is was written before. */
+    atomic_store_explicit(&call->where, position << 2 | (uint64_t)place, memory_order_release);
 }
 
 #define EP_CALL_CHUNK 256u
