@@ -11,7 +11,7 @@
 -export_type([options/0, stream/0]).
 
 %% What every request takes.
--define(COMMON, #{timeout => infinity, traceback => false, none => none, error_text => list}).
+-define(COMMON, traceback => false, none => none, error_text => list).
 
 %% guard: a monitor; when what it watches dies, the request is cancelled and the
 %% calling process, a helper, ends.
@@ -32,15 +32,15 @@
 %% @doc Of a call or an expression.
 -spec call(timeout() | map(), Default :: timeout()) -> options().
 call(Timeout, _Default) when ?IS_TIMEOUT(Timeout) -> ?PLAIN(Timeout);
-call(Options, Default) -> check(Options, ?COMMON#{timeout => Default, arrays => lists}).
+call(Options, Default) -> check(Options, #{?COMMON, timeout => Default, arrays => lists}).
 
 %% @doc Of a call on a context whose keyword arguments are among them.
 -spec call_on(timeout() | map()) -> options().
-call_on(Options) -> check(Options, ?COMMON#{arrays => lists, kwargs => #{}}).
+call_on(Options) -> check(Options, #{?COMMON, timeout => infinity, arrays => lists, kwargs => #{}}).
 
 %% @doc Of statements.
 -spec exec(map()) -> options().
-exec(Options) -> check(Options, ?COMMON).
+exec(Options) -> check(Options, #{?COMMON, timeout => infinity}).
 
 %% @doc Of a task of an event loop.
 -spec task(map(), Default :: timeout()) -> options().
