@@ -287,6 +287,8 @@ is_ok(_) -> false.
 is_failed_start({error, {worker_unavailable, _}}) -> true;
 is_failed_start({error, {start_failed, _}}) -> true;
 is_failed_start({error, timeout}) -> true;
+%% While a request of its own preloaded.
+is_failed_start({error, {worker_died, _}}) -> true;
 is_failed_start(_) -> false.
 
 is_death({error, {worker_died, #{os_pid := OsPid, reason := Reason, started := _}}}, Action, Fired) ->

@@ -11,7 +11,7 @@
 #include "evil_attack.h"
 
 /* Kinds that a worker sends, and some that it must not. */
-#define EVIL_KINDS 15
+#define EVIL_KINDS 12
 
 /* A message of the kind that order->seed names, about order->id. */
 void evil_message_make(struct evil_order *order, struct evil_message *ret_message,
