@@ -77,7 +77,7 @@ init(Starter, Frame, Route, Subject, #{owner := Owner, credit := Credit, flags :
     Ref = monitor(process, Owner, [{alias, explicit_unalias}]),
     _ = Starter ! {py_stream_started, self(), Ref},
     Sender = #sender{ref = Ref, owner = Owner, credit = Credit, most = Credit, route = Route},
-    Options = (?PLAIN(?DEFAULT_MS))#{guard => Ref, flags := Flags},
+    Options = #{timeout => ?DEFAULT_MS, kwargs => #{}, guard => Ref, flags => Flags},
     Result = py_nesting:inherit(Frame, fun() ->
         py_request:stream(Route, Subject, Options, fun(Call, Run) ->
             run(Sender#sender{call = Call, run = Run})

@@ -86,7 +86,7 @@ static size_t spoil(struct ep_control_request *request, const uint8_t *data, siz
 static void check_request(const struct ep_control_request *request, int fds[EP_FDPASS_MAX],
                           int n_fds)
 {
-    check(request->kind == EP_CONTROL_SPAWN || request->kind == EP_CONTROL_KILL);
+    check(request->kind >= EP_CONTROL_SPAWN && request->kind <= EP_CONTROL_FORK);
     check(request->version == EP_CONTROL_VERSION);
     check(strlen(request->worker_path) < EP_CONTROL_STRING_MAX
           && strlen(request->python_path) < EP_CONTROL_STRING_MAX
