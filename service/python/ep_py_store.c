@@ -107,9 +107,10 @@ static void free_made(uint64_t id)
 {
     struct ep_py_entry *entry = ep_map_get(&entries, id);
 
-    if (entry == NULL || !entry->is_made || entry->refs > 0)
+    bool is_free = entry != NULL && entry->is_made && entry->refs == 0;
+    struct segment *segment = is_free ? find(entry->info.segment) : NULL;
+    if (!is_free)
         die("the VM has freed what is in use");
-    struct segment *segment = find(entry->info.segment);
     if (segment == NULL || ep_arena_free(&segment->arena, entry->block) < 0)
         die("a block is not out");
     (void)ep_map_remove(&entries, id);

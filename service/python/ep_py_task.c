@@ -260,7 +260,7 @@ PyObject *ep_py_task_left(PyObject *unused, PyObject *lane)
         return NULL;
     if (own != NULL)
         own->left(own, (uint32_t)index);
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 /* --- what erlang._tasks is asked to do --------------------------------------------------- */
