@@ -10,9 +10,6 @@
 
 -export_type([options/0, stream/0]).
 
-%% What every request takes.
--define(COMMON, traceback => false, none => none, error_text => list).
-
 %% guard: a monitor; when what it watches dies, the request is cancelled and the
 %% calling process, a helper, ends.
 %% slot => none: the request needs no slot.
@@ -32,15 +29,15 @@
 %% @doc Of a call or an expression.
 -spec call(timeout() | map(), Default :: timeout()) -> options().
 call(Timeout, _Default) when ?IS_TIMEOUT(Timeout) -> ?PLAIN(Timeout);
-call(Options, Default) -> check(Options, #{?COMMON, timeout => Default, arrays => lists}).
+call(Options, Default) -> check(Options, (common())#{timeout => Default, arrays => lists}).
 
 %% @doc Of a call on a context whose keyword arguments are among them.
 -spec call_on(timeout() | map()) -> options().
-call_on(Options) -> check(Options, #{?COMMON, timeout => infinity, arrays => lists, kwargs => #{}}).
+call_on(Options) -> check(Options, (common())#{arrays => lists, kwargs => #{}}).
 
 %% @doc Of statements.
 -spec exec(map()) -> options().
-exec(Options) -> check(Options, #{?COMMON, timeout => infinity}).
+exec(Options) -> check(Options, common()).
 
 %% @doc Of a task of an event loop.
 -spec task(map(), Default :: timeout()) -> options().
@@ -72,6 +69,10 @@ style(None, Text) ->
     OfNone bor OfText.
 
 %% Internal
+
+%% What every request takes.
+common() ->
+    #{timeout => infinity, traceback => false, none => none, error_text => list}.
 
 %% The keys that apply, with their defaults.
 check(Timeout, _Defaults) when ?IS_TIMEOUT(Timeout) ->
