@@ -65,12 +65,21 @@ static bool is_imported(void)
     return PyDict_GetItemString(PyImport_GetModuleDict(), "numpy") != NULL;
 }
 
+/* numpy supports no sub-interpreters. Some builds refuse them, others abort the process: so
+ * there it is used only if the user's code has got it imported. */
+static bool may_import(void)
+{
+    return is_imported() || PyInterpreterState_Get() == PyInterpreterState_Main();
+}
+
 bool ep_py_numpy_load(struct ep_py_numpy *numpy)
 {
     uint64_t now;
 
     if (numpy->module != NULL)
         return true;
+    if (!may_import())
+        return false;
     now = ep_clock_ns();
     if (numpy->tried_ns != 0 && now - numpy->tried_ns < AGAIN_NS && !is_imported())
         return false;
