@@ -63,9 +63,9 @@ reach() ->
     end.
 
 python_prefix() ->
-    {ok, _} = application:ensure_all_started(erlang_python),
+    ok = py_test:start([{num_contexts, 1}]),
     Answer = py:eval(<<"__import__('sys').base_prefix">>),
-    ok = application:stop(erlang_python),
+    ok = py_test:stop(),
     Answer.
 
 is_answer({Status, Said}, Config) ->
