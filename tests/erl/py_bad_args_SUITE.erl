@@ -151,6 +151,10 @@ streams() ->
         {py, stream_cancel, [ref]}
     ].
 
+%% What waits for half a minute for a reference that nobody has.
+waiting() ->
+    [{py, await, [ref]}, {py, async_await, [ref]}].
+
 contexts() ->
     [
         {py, context, [number]},
@@ -383,8 +387,7 @@ the_good_arguments_are_good(Config) ->
                 error:Reason -> error({M, F, Args, Reason})
             end
         end,
-        %% Which would wait for half a minute.
-        forms() -- [{py, await, [ref]}, {py, async_await, [ref]}]
+        forms() -- waiting()
     ),
     [ok = py_context_router:unregister_pool(N) || {{N, '_'}, _} <- py_context_router:list_pool_registrations()],
     [ok = py_context_router:unregister_pool(N, G) || {{N, G}, _} <- py_context_router:list_pool_registrations()],

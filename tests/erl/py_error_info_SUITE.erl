@@ -346,8 +346,7 @@ any_term(Config) ->
         nif_ref => py_context:get_nif_ref(Ctx),
         mark => py_test:marker(Config, "any")
     },
-    %% One waits for half a minute.
-    Forms = list_to_tuple(py_bad_args_SUITE:forms() -- [{py, await, [ref]}]),
+    Forms = list_to_tuple(py_bad_args_SUITE:forms() -- py_bad_args_SUITE:waiting()),
     Case = {proper_types:integer(1, tuple_size(Forms)), proper_types:list({proper_types:boolean(), term()})},
     Property = py_prop:forall(Case, fun({N, Terms}) ->
         {M, F, Kinds} = element(N, Forms),
