@@ -22,7 +22,9 @@ sections() ->
         {"streams", bench_streams},
         {"messages", bench_messages},
         {"asyncio", bench_asyncio},
-        {"parallel", bench_parallel}
+        {"parallel", bench_parallel},
+        {"starts", bench_starts},
+        {"threads", bench_threads}
     ].
 
 %% Arguments: [--out FILE] [--label TEXT] [--rounds N] [SECTION ...]

@@ -3,7 +3,7 @@
 %% @private Starts and stops the application under test, as a section needs it.
 -module(bench_app).
 
--export([start/2, start/3, modes/0, check/0, same/0, os_pids/0]).
+-export([start/2, start/3, modes/0, check/0, same/0, os_pids/0, venv/0]).
 
 -spec start(py:context_mode(), pos_integer()) -> ok.
 start(Mode, Contexts) ->
@@ -48,6 +48,14 @@ nif() ->
 -spec same() -> ok.
 same() ->
     ok = py:exec("def same(x): return x").
+
+%% @doc The virtual environment of the project, for the key `python'; if there is none, no choice.
+-spec venv() -> binary().
+venv() ->
+    case filelib:is_dir(".venv") of
+        true -> <<".venv">>;
+        false -> <<>>
+    end.
 
 %% @doc This VM, and all that descends from it.
 -spec os_pids() -> [string()].

@@ -11,17 +11,11 @@
 
 -spec run(map()) -> [bench_result:result()].
 run(#{rounds := N}) ->
-    ok = bench_app:start(worker, 1, #{python => python(), max_shared_bytes => 4 bsl 30}),
+    ok = bench_app:start(worker, 1, #{python => bench_app:venv(), max_shared_bytes => 4 bsl 30}),
     ok = py:exec(code()),
     Rounds = [maps:from_list(lists:append([of_size(Size) || Size <- ?SIZES])) || _ <- lists:seq(1, N)],
     ok = bench_app:check(),
     lists:append([results(Name, Rounds) || {Name, _, _} <- ?SIZES]).
-
-python() ->
-    case filelib:is_dir(".venv") of
-        true -> <<".venv">>;
-        false -> <<>>
-    end.
 
 code() ->
     "import ctypes, mmap, time\n"

@@ -1,0 +1,89 @@
+%% SPDX-License-Identifier: Apache-2.0
+
+%% @private How soon worker processes are up, how soon one that was killed serves again, and what
+%% memory they take, with and without a zygote.
+-module(bench_starts).
+
+-export([run/1]).
+
+-define(POOL, started).
+-define(CONTEXTS, 8).
+-define(KILLS, 30).
+-define(PATIENCE_MS, 30000).
+
+%% @doc Each row of docs/decisions/0012: modules that the workers import, and whether a zygote does it.
+-spec run(map()) -> [bench_result:result()].
+run(#{rounds := N}) ->
+    lists:append([rows(Name, [round(Options) || _ <- lists:seq(1, N)]) || {Name, Options} <- kinds()]).
+
+%% Internal
+
+%% Without `preload' there is no zygote; `imports' makes each process import for itself.
+kinds() ->
+    [
+        {"nothing imported", #{}},
+        {"colorsys by a zygote", #{preload => [colorsys]}}
+    ] ++ [Kind || bench_app:venv() =/= <<>>, Kind <- numpy()].
+
+numpy() ->
+    Python = #{python => bench_app:venv()},
+    [
+        {"numpy by each", Python#{imports => [numpy]}},
+        {"numpy by a zygote", Python#{preload => [numpy]}}
+    ].
+
+rows(Name, Rounds) ->
+    Row = fun(What, Unit, Key) ->
+        Text = lists:flatten(["starts, ", Name, ": ", What]),
+        bench_result:new("starts", Text, Unit, [maps:get(Key, Round) || Round <- Rounds])
+    end,
+    [
+        Row("8 contexts", ms, started),
+        Row("a killed worker serves again, median", ms, median),
+        Row("a killed worker serves again, worst of 30", ms, worst),
+        Row("PSS that the 8 take", mib, pss)
+    ].
+
+round(Options) ->
+    %% Its context brings the zygote up.
+    ok = bench_app:start(worker, 1, maps:merge(#{python => default, preload => default, imports => default}, Options)),
+    Before = pss(),
+    {Us, {ok, Contexts}} = timer:tc(fun() ->
+        py_context_router:start_pool(?POOL, ?CONTEXTS, maps:with([python], Options))
+    end),
+    _ = [{ok, _} = py:call(Ctx, math, sqrt, [16]) || Ctx <- Contexts],
+    Pss = pss() - Before,
+    Again = [again(hd(Contexts)) || _ <- lists:seq(1, ?KILLS)],
+    ok = bench_app:check(),
+    #{started => Us / 1000, median => bench_result:median(Again), worst => lists:max(Again), pss => Pss}.
+
+%% Milliseconds from the kill to the next result.
+again(Ctx) ->
+    {ok, OsPid} = py:call(Ctx, os, getpid, [], ?PATIENCE_MS),
+    Start = erlang:monotonic_time(microsecond),
+    _ = os:cmd("kill -KILL " ++ integer_to_list(OsPid)),
+    ok = serves(Ctx, OsPid, Start),
+    (erlang:monotonic_time(microsecond) - Start) / 1000.
+
+serves(Ctx, OsPid, Start) ->
+    case py:call(Ctx, os, getpid, [], ?PATIENCE_MS) of
+        {ok, Other} when Other =/= OsPid ->
+            ok;
+        _ ->
+            true = erlang:monotonic_time(microsecond) - Start < ?PATIENCE_MS * 1000,
+            serves(Ctx, OsPid, Start)
+    end.
+
+%% Of all that this VM has started, in MiB.
+pss() ->
+    [_ | Children] = lists:reverse(bench_app:os_pids()),
+    lists:sum([pss(Pid) || Pid <- Children]) / 1024.
+
+pss(Pid) ->
+    case file:read_file("/proc/" ++ Pid ++ "/smaps_rollup") of
+        {ok, Text} ->
+            {match, [KiB]} = re:run(Text, "Pss:\\s+(\\d+) kB", [{capture, all_but_first, list}]),
+            list_to_integer(KiB);
+        {error, _} ->
+            0
+    end.
