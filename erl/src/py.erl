@@ -61,7 +61,7 @@ call(Module, Function, Args) ->
             py_request:plain_call(Cached, Module, Function, Args, ?DEFAULT_MS);
         _ ->
             ?CHECKED_THEN(
-                implicit_call(Module, Function, Args, #{}),
+                py_arguments:implicit_call(Module, Function, Args, #{}),
                 Route,
                 py_request:call(Route, Module, Function, Args, #{}, ?PLAIN(?DEFAULT_MS)),
                 [{module, Module}, {function, Function}, {args, Args}]
@@ -81,13 +81,13 @@ call(Target, Module, Function, Args) when is_list(Args) ->
         Route when is_tuple(Route) ->
             py_request:plain_call(Route, Module, Function, Args, infinity);
         _ ->
-            ?RUN_CHECKED(call_on(Target, Module, Function, Args, #{}, defaults(Target)), [
+            ?RUN_CHECKED(py_arguments:call_on(Target, Module, Function, Args, #{}, py_arguments:defaults(Target)), [
                 {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
             ])
     end;
 call(Module, Function, Args, Kwargs) ->
     ?CHECKED_THEN(
-        implicit_call(Module, Function, Args, Kwargs),
+        py_arguments:implicit_call(Module, Function, Args, Kwargs),
         Route,
         py_request:call(Route, Module, Function, Args, Kwargs, ?PLAIN(?DEFAULT_MS)),
         [{module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}]
@@ -100,13 +100,13 @@ call(Module, Function, Args, Kwargs) ->
     (context(), text(), text(), list(), timeout() | opts()) -> result();
     (pool_name(), text(), text(), list(), map()) -> result().
 call(Ctx, Module, Function, Args, Options) when is_pid(Ctx) ->
-    ?RUN_CHECKED(call_with(Ctx, Module, Function, Args, Options), [
+    ?RUN_CHECKED(py_arguments:call_with(Ctx, Module, Function, Args, Options), [
         {ctx, Ctx}, {module, Module}, {function, Function}, {args, Args}, {timeout_or_options, Options}
     ]);
 call(Pool, Module, Function, Args, Kwargs) when
     is_list(Args), not is_integer(Kwargs), Kwargs =/= infinity
 ->
-    ?RUN_CHECKED(call_on(Pool, Module, Function, Args, Kwargs, defaults(Pool)), [
+    ?RUN_CHECKED(py_arguments:call_on(Pool, Module, Function, Args, Kwargs, py_arguments:defaults(Pool)), [
         {target, Pool}, {module, Module}, {function, Function}, {args_of_target, Args}, {kwargs, Kwargs}
     ]);
 call(Module, Function, Args, Kwargs, Options) ->
@@ -114,7 +114,7 @@ call(Module, Function, Args, Kwargs, Options) ->
     ?CHECKED_THEN(
         {
             py_options:call(Options, ?DEFAULT_MS),
-            implicit_call(Module, Function, Args, Kwargs)
+            py_arguments:implicit_call(Module, Function, Args, Kwargs)
         },
         {Checked, Route},
         py_request:call(Route, Module, Function, Args, Kwargs, Checked),
@@ -128,9 +128,9 @@ call(Module, Function, Args, Kwargs, Options) ->
 -spec call(target(), text(), text(), list(), map(), timeout() | opts()) -> result().
 call(Target, Module, Function, Args, Kwargs, Options) ->
     ?RUN_CHECKED(
-        call_on(
+        py_arguments:call_on(
             Target, Module, Function, Args, Kwargs,
-            py_options:call(Options, default_timeout(Target))
+            py_options:call(Options, py_arguments:default_timeout(Target))
         ),
         [
             {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs},
@@ -146,7 +146,7 @@ eval(Code) ->
             py_request:plain_eval(Cached, Code, ?DEFAULT_MS);
         _ ->
             ?CHECKED_THEN(
-                implicit_eval(Code, #{}, ?DEFAULT_MS),
+                py_arguments:implicit_eval(Code, #{}, ?DEFAULT_MS),
                 {Route, Checked},
                 py_request:eval(Route, Code, #{}, Checked),
                 [{code, Code}]
@@ -160,13 +160,13 @@ eval(Code) ->
 eval(Ctx, Code) when is_pid(Ctx) ->
     case ?IS_NAME(Code) andalso py_direct:route(Ctx) of
         Route when is_tuple(Route) -> py_request:plain_eval(Route, Code, infinity);
-        _ -> ?RUN_CHECKED(eval_on(Ctx, Code, #{}, infinity), [{ctx, Ctx}, {code, Code}])
+        _ -> ?RUN_CHECKED(py_arguments:eval_on(Ctx, Code, #{}, infinity), [{ctx, Ctx}, {code, Code}])
     end;
 eval(Pool, Code) when ?IS_POOL(Pool, Code) ->
-    ?RUN_CHECKED(eval_on(Pool, Code, #{}, ?DEFAULT_MS), [{target, Pool}, {code, Code}]);
+    ?RUN_CHECKED(py_arguments:eval_on(Pool, Code, #{}, ?DEFAULT_MS), [{target, Pool}, {code, Code}]);
 eval(Code, Locals) ->
     ?CHECKED_THEN(
-        implicit_eval(Code, Locals, ?DEFAULT_MS),
+        py_arguments:implicit_eval(Code, Locals, ?DEFAULT_MS),
         {Route, Checked},
         py_request:eval(Route, Code, Locals, Checked),
         [{code, Code}, {locals_or_code, Locals}]
@@ -177,12 +177,12 @@ eval(Code, Locals) ->
     (text(), map(), timeout() | opts()) -> result();
     (target(), text(), map()) -> result().
 eval(Target, Code, Locals) when is_pid(Target); ?IS_POOL(Target, Code) ->
-    ?RUN_CHECKED(eval_on(Target, Code, Locals, default_timeout(Target)), [
+    ?RUN_CHECKED(py_arguments:eval_on(Target, Code, Locals, py_arguments:default_timeout(Target)), [
         {role(Target), Target}, {code, Code}, {locals, Locals}
     ]);
 eval(Code, Locals, Options) ->
     ?CHECKED_THEN(
-        implicit_eval(Code, Locals, Options),
+        py_arguments:implicit_eval(Code, Locals, Options),
         {Route, Checked},
         py_request:eval(Route, Code, Locals, Checked),
         [{code, Code}, {locals_or_code, Locals}, {timeout_or_options, Options}]
@@ -191,7 +191,7 @@ eval(Code, Locals, Options) ->
 %% @doc On a given context or pool, with local variables and a timeout or options.
 -spec eval(target(), text(), map(), timeout() | opts()) -> result().
 eval(Target, Code, Locals, Options) ->
-    ?RUN_CHECKED(eval_on(Target, Code, Locals, Options), [
+    ?RUN_CHECKED(py_arguments:eval_on(Target, Code, Locals, Options), [
         {role(Target), Target}, {code, Code}, {locals, Locals}, {timeout_or_options, Options}
     ]).
 
@@ -199,7 +199,7 @@ eval(Target, Code, Locals, Options) ->
 -spec exec(text()) -> ok | {error, term()}.
 exec(Code) ->
     ?CHECKED_THEN(
-        implicit_exec(Code, #{}),
+        py_arguments:implicit_exec(Code, #{}),
         {Route, Checked},
         py_request:exec(Route, Code, Checked),
         [{code, Code}]
@@ -210,10 +210,10 @@ exec(Code) ->
     (text(), opts()) -> ok | {error, term()};
     (target(), text()) -> ok | {error, term()}.
 exec(Target, Code) when is_pid(Target); ?IS_POOL(Target, Code) ->
-    ?RUN_CHECKED(exec_on(Target, Code, #{}), [{role(Target), Target}, {code, Code}]);
+    ?RUN_CHECKED(py_arguments:exec_on(Target, Code, #{}), [{role(Target), Target}, {code, Code}]);
 exec(Code, Options) ->
     ?CHECKED_THEN(
-        implicit_exec(Code, Options),
+        py_arguments:implicit_exec(Code, Options),
         {Route, Checked},
         py_request:exec(Route, Code, Checked),
         [{code, Code}, {options_or_code, Options}]
@@ -222,7 +222,7 @@ exec(Code, Options) ->
 %% @doc On a given context or pool, with options.
 -spec exec(target(), text(), opts()) -> ok | {error, term()}.
 exec(Target, Code, Options) ->
-    ?RUN_CHECKED(exec_on(Target, Code, Options), [{role(Target), Target}, {code, Code}, {options, Options}]).
+    ?RUN_CHECKED(py_arguments:exec_on(Target, Code, Options), [{role(Target), Target}, {code, Code}, {options, Options}]).
 
 %% @doc Runs several calls at once, item i on context `((i - 1) rem N) + 1', with 30
 %% seconds for each. The results are in the order of the items.
@@ -235,7 +235,7 @@ parallel(Calls) ->
 %% Errors are logged at level debug.
 -spec cast(text(), text(), list()) -> ok.
 cast(Module, Function, Args) ->
-    ?CHECKED(async(fun py_async:cast/6, implicit, Module, Function, Args, #{}), [
+    ?CHECKED(py_arguments:async(fun py_async:cast/6, implicit, Module, Function, Args, #{}), [
         {module, Module}, {function, Function}, {args, Args}
     ]).
 
@@ -243,17 +243,17 @@ cast(Module, Function, Args) ->
     (text(), text(), list(), map()) -> ok;
     (target(), text(), text(), list()) -> ok.
 cast(Target, Module, Function, Args) when is_list(Args) ->
-    ?CHECKED(async(fun py_async:cast/6, {on, Target}, Module, Function, Args, #{}), [
+    ?CHECKED(py_arguments:async(fun py_async:cast/6, {on, Target}, Module, Function, Args, #{}), [
         {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
     ]);
 cast(Module, Function, Args, Kwargs) ->
-    ?CHECKED(async(fun py_async:cast/6, implicit, Module, Function, Args, Kwargs), [
+    ?CHECKED(py_arguments:async(fun py_async:cast/6, implicit, Module, Function, Args, Kwargs), [
         {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
     ]).
 
 -spec cast(target(), text(), text(), list(), map()) -> ok.
 cast(Target, Module, Function, Args, Kwargs) ->
-    ?CHECKED(async(fun py_async:cast/6, {on, Target}, Module, Function, Args, Kwargs), [
+    ?CHECKED(py_arguments:async(fun py_async:cast/6, {on, Target}, Module, Function, Args, Kwargs), [
         {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
     ]).
 
@@ -262,7 +262,7 @@ cast(Target, Module, Function, Args, Kwargs) ->
 %% calling process cancels it.
 -spec spawn_call(text(), text(), list()) -> reference().
 spawn_call(Module, Function, Args) ->
-    ?CHECKED(async(fun py_async:spawn_call/6, implicit, Module, Function, Args, #{}), [
+    ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, implicit, Module, Function, Args, #{}), [
         {module, Module}, {function, Function}, {args, Args}
     ]).
 
@@ -270,29 +270,29 @@ spawn_call(Module, Function, Args) ->
     (text(), text(), list(), map()) -> reference();
     (target(), text(), text(), list()) -> reference().
 spawn_call(Target, Module, Function, Args) when is_list(Args) ->
-    ?CHECKED(async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, #{}), [
+    ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, #{}), [
         {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
     ]);
 spawn_call(Module, Function, Args, Kwargs) ->
-    ?CHECKED(async(fun py_async:spawn_call/6, implicit, Module, Function, Args, Kwargs), [
+    ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, implicit, Module, Function, Args, Kwargs), [
         {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
     ]).
 
 -spec spawn_call(target(), text(), text(), list(), map()) -> reference().
 spawn_call(Target, Module, Function, Args, Kwargs) ->
-    ?CHECKED(async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, Kwargs), [
+    ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, Kwargs), [
         {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
     ]).
 
 %% @doc The result of {@link spawn_call/3}.
 -spec await(reference()) -> result().
 await(Ref) ->
-    ?RUN_CHECKED(to_await(Ref, ?DEFAULT_MS), [{ref, Ref}]).
+    ?RUN_CHECKED(py_arguments:to_await(Ref, ?DEFAULT_MS), [{ref, Ref}]).
 
 %% @doc `{error, timeout}' ends the waiting, not the call: it may be awaited again.
 -spec await(reference(), timeout()) -> result().
 await(Ref, Timeout) ->
-    ?RUN_CHECKED(to_await(Ref, Timeout), [{ref, Ref}, {timeout, Timeout}]).
+    ?RUN_CHECKED(py_arguments:to_await(Ref, Timeout), [{ref, Ref}, {timeout, Timeout}]).
 
 %% @doc Starts a task on the event loop of the context's interpreter, as
 %% {@link py_event_loop:create_task/3}. The result comes as `{async_result, Ref, Result}'.
@@ -344,7 +344,7 @@ async_gather(Calls, Timeout) ->
 -spec stream(text(), text(), list()) -> {ok, [term()]} | {error, term()}.
 stream(Module, Function, Args) ->
     ?CHECKED_THEN(
-        implicit_call(Module, Function, Args, #{}),
+        py_arguments:implicit_call(Module, Function, Args, #{}),
         Route,
         py_stream:collect(Route, {call, Module, Function, Args, #{}}),
         [{module, Module}, {function, Function}, {args, Args}]
@@ -353,7 +353,7 @@ stream(Module, Function, Args) ->
 -spec stream(text(), text(), list(), map()) -> {ok, [term()]} | {error, term()}.
 stream(Module, Function, Args, Kwargs) ->
     ?CHECKED_THEN(
-        implicit_call(Module, Function, Args, Kwargs),
+        py_arguments:implicit_call(Module, Function, Args, Kwargs),
         Route,
         py_stream:collect(Route, {call, Module, Function, Args, Kwargs}),
         [{module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}]
@@ -363,7 +363,7 @@ stream(Module, Function, Args, Kwargs) ->
 -spec stream_eval(text()) -> {ok, [term()]} | {error, term()}.
 stream_eval(Code) ->
     ?CHECKED_THEN(
-        implicit_eval(Code, #{}, ?DEFAULT_MS),
+        py_arguments:implicit_eval(Code, #{}, ?DEFAULT_MS),
         {Route, _},
         py_stream:collect(Route, {eval, Code, #{}}),
         [{code, Code}]
@@ -372,7 +372,7 @@ stream_eval(Code) ->
 -spec stream_eval(text(), map()) -> {ok, [term()]} | {error, term()}.
 stream_eval(Code, Locals) ->
     ?CHECKED_THEN(
-        implicit_eval(Code, Locals, ?DEFAULT_MS),
+        py_arguments:implicit_eval(Code, Locals, ?DEFAULT_MS),
         {Route, _},
         py_stream:collect(Route, {eval, Code, Locals}),
         [{code, Code}, {locals, Locals}]
@@ -382,13 +382,13 @@ stream_eval(Code, Locals) ->
 %% one of `{py_stream, Ref, done}' and `{py_stream, Ref, {error, Reason}}'.
 -spec stream_start(text(), text(), list()) -> {ok, reference()}.
 stream_start(Module, Function, Args) ->
-    ?CHECKED(start_stream(Module, Function, Args, #{}), [{module, Module}, {function, Function}, {args, Args}]).
+    ?CHECKED(py_arguments:start_stream(Module, Function, Args, #{}), [{module, Module}, {function, Function}, {args, Args}]).
 
 %% @doc Options: `owner', the process that gets the items; `credit', how many of them it may leave
 %% unacknowledged ({@link stream_ack/2}); `kwargs'.
 -spec stream_start(text(), text(), list(), map()) -> {ok, reference()}.
 stream_start(Module, Function, Args, Options) ->
-    ?CHECKED(start_stream(Module, Function, Args, Options), [
+    ?CHECKED(py_arguments:start_stream(Module, Function, Args, Options), [
         {module, Module}, {function, Function}, {args, Args}, {options, Options}
     ]).
 
@@ -628,100 +628,11 @@ venv_info() ->
 
 %% --- internal -------------------------------------------------------------------------
 
-defaults(Target) ->
-    ?PLAIN(default_timeout(Target)).
-
-default_timeout(Target) when is_pid(Target) -> infinity;
-default_timeout(_Pool) -> ?DEFAULT_MS.
-
-%% Each of these checks all arguments. Those with a context or pool make the fun that goes on.
-
-implicit_call(Module, Function, Args, Kwargs) when is_list(Args), is_map(Kwargs) ->
-    ok = py_text:check(Module),
-    ok = py_text:check(Function),
-    py_context_router:route(Module, Function);
-implicit_call(_, _, _, _) ->
-    py_error_info:refuse(arguments).
-
-call_with(Ctx, Module, Function, Args, Options) ->
-    Checked = #{kwargs := Kwargs} = py_options:call_on(Options),
-    call_on(Ctx, Module, Function, Args, Kwargs, Checked).
-
-call_on(Target, Module, Function, Args, Kwargs, Options) when is_list(Args), is_map(Kwargs) ->
-    ok = py_text:check(Module),
-    ok = py_text:check(Function),
-    case py_context_router:target(Target) of
-        noproc -> fun noproc/0;
-        Route -> fun() -> py_request:call(Route, Module, Function, Args, Kwargs, Options) end
-    end;
-call_on(_, _, _, _, _, _) ->
-    py_error_info:refuse(arguments).
-
-implicit_eval(Code, Locals, Options) when is_map(Locals) ->
-    Checked = py_options:call(Options, ?DEFAULT_MS),
-    ok = py_text:check(Code),
-    {py_context_router:bound(), Checked};
-implicit_eval(_, _, _) ->
-    py_error_info:refuse(arguments).
-
-start_stream(Module, Function, Args, Options) ->
-    Checked = #{kwargs := Kwargs} = py_options:stream(Options),
-    Route = implicit_call(Module, Function, Args, Kwargs),
-    py_stream_sender:start(Route, {call, Module, Function, Args, Kwargs}, Checked).
-
-eval_on(Target, Code, Locals, Options) when is_map(Locals) ->
-    Checked = py_options:call(Options, default_timeout(Target)),
-    ok = py_text:check(Code),
-    case py_context_router:target(Target) of
-        noproc -> fun noproc/0;
-        Route -> fun() -> py_request:eval(Route, Code, Locals, Checked) end
-    end;
-eval_on(_, _, _, _) ->
-    py_error_info:refuse(arguments).
-
-implicit_exec(Code, Options) when is_map(Options) ->
-    Checked = py_options:exec(Options),
-    ok = py_text:check(Code),
-    {py_context_router:bound(), Checked};
-implicit_exec(_, _) ->
-    py_error_info:refuse(arguments).
-
-exec_on(Target, Code, Options) when is_map(Options) ->
-    Checked = py_options:exec(Options),
-    ok = py_text:check(Code),
-    case py_context_router:target(Target) of
-        noproc -> fun noproc/0;
-        Route -> fun() -> py_request:exec(Route, Code, Checked) end
-    end;
-exec_on(_, _, _) ->
-    py_error_info:refuse(arguments).
-
-noproc() -> {error, {context_died, noproc}}.
-
 on_context(Ctx) when is_pid(Ctx) -> py_context_router:target(Ctx);
 on_context(_) -> py_error_info:refuse(arguments).
 
 role(Pool) when is_atom(Pool) -> target;
 role(_Ctx) -> ctx.
-
-to_await(Ref, Timeout) when is_reference(Ref), not is_map(Timeout) ->
-    Checked = py_options:timeout(Timeout),
-    fun() -> py_async:await(Ref, Checked) end;
-to_await(_, _) ->
-    py_error_info:refuse(arguments).
-
-%% Whatever can be wrong is found here, in the caller.
-async(Start, How, Module, Function, Args, Kwargs) when is_list(Args), is_map(Kwargs) ->
-    Names = {py_text:text(Module), py_text:text(Function)},
-    {Route, Options} = async_route(How, Names),
-    Start(Route, element(1, Names), element(2, Names), Args, Kwargs, Options);
-async(_Start, _How, _Module, _Function, _Args, _Kwargs) ->
-    py_error_info:refuse(arguments).
-
-async_route(implicit, {Module, Function}) ->
-    {py_context_router:route(Module, Function), ?PLAIN(?DEFAULT_MS)};
-async_route({on, Target}, _Names) ->
-    {py_context_router:target(Target), defaults(Target)}.
 
 registered({Module, Function}) -> {Module, Function};
 registered(Module) -> {Module}.

@@ -22,6 +22,7 @@
 #include "py_nif_arrays.h"
 #include "py_nif_askers.h"
 #include "py_nif_calls.h"
+#include "py_nif_check.h"
 #include "py_nif_envs.h"
 #include "py_nif_hosts.h"
 #include "py_nif_lanes.h"

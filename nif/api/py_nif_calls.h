@@ -26,7 +26,6 @@ PY_NIF(collect_nif);
 PY_NIF(answer_nif);
 PY_NIF(call_id_nif);
 PY_NIF(cancel_nif);
-PY_NIF(check_nif);
 
 void py_nif_call_ref_destroy(ErlNifEnv *env, void *object);
 
