@@ -20,7 +20,15 @@ judge(Results) ->
         end
     end,
     latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ arrays(Get) ++ quiet(Get) ++ callbacks(Get) ++
-        messages(Get) ++ asyncio(Get) ++ parallel(Get).
+        messages(Get) ++ asyncio(Get) ++ parallel(Get) ++ starts(Get).
+
+starts(Get) ->
+    Of = fun(What) -> Get("starts, numpy by a zygote: " ++ What, median) end,
+    [
+        bar("8 contexts with numpy by a zygote, ms", Of("8 contexts"), at_most, 60),
+        bar("a killed worker of those serves again, median ms", Of("again, median"), at_most, 15),
+        bar("a killed worker of those serves again, worst of 30, ms", Of("again, worst"), at_most, 30)
+    ].
 
 latency(Get) ->
     lists:append([

@@ -14,7 +14,12 @@
 %% @doc Each row of docs/decisions/0012: modules that the workers import, and whether a zygote does it.
 -spec run(map()) -> [bench_result:result()].
 run(#{rounds := N}) ->
-    lists:append([rows(Name, [round(Options) || _ <- lists:seq(1, N)]) || {Name, Options} <- kinds()]).
+    #{level := Level} = logger:get_primary_config(),
+    %% Each kill would be a line.
+    ok = logger:set_primary_config(level, none),
+    Results = lists:append([rows(Name, [repetition(Options) || _ <- lists:seq(1, N)]) || {Name, Options} <- kinds()]),
+    ok = logger:set_primary_config(level, Level),
+    Results.
 
 %% Internal
 
@@ -39,12 +44,12 @@ rows(Name, Rounds) ->
     end,
     [
         Row("8 contexts", ms, started),
-        Row("a killed worker serves again, median", ms, median),
-        Row("a killed worker serves again, worst of 30", ms, worst),
-        Row("PSS that the 8 take", mib, pss)
+        Row("again, median", ms, median),
+        Row("again, worst", ms, worst),
+        Row("PSS of the 8", mib, pss)
     ].
 
-round(Options) ->
+repetition(Options) ->
     %% Its context brings the zygote up.
     ok = bench_app:start(worker, 1, maps:merge(#{python => default, preload => default, imports => default}, Options)),
     Before = pss(),

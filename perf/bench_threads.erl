@@ -21,7 +21,7 @@ run(#{rounds := N}) ->
 
 %% The settings in turns, so that a slow moment hits both.
 of_pool(Contexts, Python, N) ->
-    Rounds = [{Threads, round(Contexts, Python, Threads)} || _ <- lists:seq(1, N), Threads <- [default, auto]],
+    Rounds = [{Threads, repetition(Contexts, Python, Threads)} || _ <- lists:seq(1, N), Threads <- [default, auto]],
     [
         bench_result:new("threads", name(Contexts, Callers, Threads), 'calls/s', [
             element(Place, Rates)
@@ -33,7 +33,7 @@ of_pool(Contexts, Python, N) ->
 name(Contexts, Callers, Threads) ->
     lists:flatten(io_lib:format("threads, ~b contexts, ~s, ~s", [Contexts, Callers, Threads])).
 
-round(Contexts, Python, Threads) ->
+repetition(Contexts, Python, Threads) ->
     ok = bench_app:start(worker, Contexts, #{python => Python, threads => Threads}),
     All = py_context_router:contexts(),
     [ok = py_context:exec(Ctx, code()) || Ctx <- All],
