@@ -47,7 +47,8 @@ example: build venv
 
 test: setup-test build venv test-c test-fuzz test-erl test-perf test-evil test-chaos
 
-# What make test samples, whole: two to three hours.
+# What make test samples, whole: two to three hours. The suites know by EP_TEST_DEEP that they have time.
+test-deep: export EP_TEST_DEEP := 1
 test-deep: test test-leaks test-libraries verify-models mutants test-nif-deep test-chaos-deep
 	$(MAKE) evil SECONDS=120
 	$(MAKE) fuzz SECONDS=3600
@@ -80,7 +81,7 @@ test-nif-deep: test-c
 	EP_WALK_STEPS=6 _build/asan/ep_nif_walk_test
 	EP_STRESS_CALLS=20000 $(FIXED_ADDRESSES) _build/tsan/ep_nif_stress_test
 
-C_FILES = $(wildcard $(addsuffix /*.[ch],transport service/launcher service/python service/worker nif nif/* perf tests/evil tests/evil/timed tests/fuzz tests/c) tests/c/*.cc perf/*.cc)
+C_FILES = $(wildcard $(addsuffix /*.[ch],transport service/launcher service/python service/sandbox service/worker nif nif/* perf tests/chaos tests/evil tests/evil/timed tests/fuzz tests/c) tests/c/*.cc perf/*.cc)
 
 check-format:
 	clang-format --dry-run -Werror $(C_FILES)
@@ -90,7 +91,7 @@ CPPCHECK := cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,
     --suppress=missingIncludeSystem --suppress=uninitvar --suppress=ctuuninitvar --suppress=ctunullpointer -I transport -I service/python
 
 check-c:
-	printf '%s\n' $(filter %.c,$(filter-out tests/fuzz/% tests/c/%,$(C_FILES))) | xargs -P $(JOBS) -n 1 clang-tidy --quiet \
+	printf '%s\n' $(filter %.c,$(filter-out tests/chaos/% tests/fuzz/% tests/c/%,$(C_FILES))) | xargs -P $(JOBS) -n 1 clang-tidy --quiet \
 	    --extra-arg=-Wno-ignored-optimization-argument -p _build/cmake
 	$(CPPCHECK) $(filter %.c,$(filter-out tests/%,$(C_FILES)))
 

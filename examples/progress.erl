@@ -22,7 +22,8 @@ main() ->
 run(Limit, Show) ->
     %% Both run in this process, so they share a namespace.
     ok = py:exec(code()),
-    Job = py:spawn_call('__main__', count_primes, [Limit, self(), Tag = make_ref()]),
+    Tag = make_ref(),
+    Job = py:spawn_call('__main__', count_primes, [Limit, self(), Tag]),
     follow(Job, Tag, Limit, Show).
 
 %% The progress of a job arrives in order, and before its result.

@@ -13,6 +13,8 @@
  * Locks, in the order in which they may be taken:
  *   vm->lock              the lists of hosts and launchers
  *   host->lock            host->lanes, the control lane
+ *   object->lock          what a channel or the like holds, and who waits for it
+ *   vm->objects->lock     which of those who wait do so for a time; nothing is locked after it
  *   lane->outbox.lock     the producer lock: call and urgent ring, slab, call table growth,
  *                         waiting queue, lane->state, and (with the consumer lock) attachment
  *   lane->inbox.consumer  the consumer lock: response ring and its bell; only tried, except
@@ -30,6 +32,7 @@
  */
 
 #include "ep_cpu.h"
+#include "ep_idle.h"
 #include "ep_lane.h"
 #include "ep_seg.h"
 #include "ep_wait.h"
@@ -42,10 +45,11 @@
 
 /* Bump when a structure that outlives an instance of the library changes: a lane, its calls, or
  * one below. No hot upgrade then. */
-#define EP_VM_VERSION 16u
+#define EP_VM_VERSION 21u
 
 struct ep_lane;
 struct ep_call;
+struct ep_pipe;
 
 /* A request that waits in private memory for room or for a worker process. */
 struct ep_queued {
@@ -101,6 +105,7 @@ struct ep_host {
     struct ep_inquiry *inquiries;   /* under lock */
     uint64_t next_inquiry;          /* under lock */
     bool greeted;                   /* HELLO has come; the reaper's */
+    _Atomic uint32_t sandbox;       /* what HELLO said of it */
     uint32_t questions;             /* of Python threads, open; under lock */
     _Atomic uint32_t thread_late;   /* replies of threads to calls that have ended */
     pthread_mutex_t notes_lock;     /* the call ring of the control lane, and the next four */
@@ -125,6 +130,7 @@ struct ep_host {
     _Atomic uint64_t letter_little_ns;     /* when there was credit of neither one SEND nor all */
     uint64_t watched_until_ns;             /* the reaper's: looks for SENDs without a ring; 0: no */
     uint64_t watched_ns;                   /* the reaper's: when it looked last */
+    struct ep_pipe *leases[EP_LEASES_MAX]; /* whose items lie there; under vm->objects->lock */
 };
 
 /* A launcher process. */
@@ -174,8 +180,9 @@ struct ep_vm {
     uint64_t shrink_ns;         /* the reaper's: when it looked last; 0: no need */
 
     struct ep_slots slots;
-    struct ep_arrays *arrays; /* arrays in shared memory; lives as long as this */
-    uint64_t names_epoch;     /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
+    struct ep_arrays *arrays;   /* arrays in shared memory; lives as long as this */
+    struct ep_objects *objects; /* channels and the like; the same */
+    uint64_t names_epoch; /* under vm->lock; copied to every host, see EP_NAMES_EPOCH_OFFSET */
     pthread_mutex_t runner_lock; /* the last of all locks; for the five below */
     ErlNifPid callback_runner;   /* gets the callbacks of Python threads */
     bool has_callback_runner;
@@ -186,11 +193,13 @@ struct ep_vm {
     _Atomic uint32_t spinners;
     _Atomic uint32_t max_atoms;
     _Atomic uint32_t atoms_made;
+    ErlNifEnv *encode_env; /* see ep_term_encode_open() */
+    ERL_NIF_TERM long_positive, long_negative;
     _Atomic uint64_t lost_wake, violations, late_replies, kicks, doorbells;
 };
 
 /* Each is defined in the file of its struct, and set when the library is loaded. */
 extern ErlNifResourceType *ep_lane_type, *ep_host_type, *ep_launcher_type, *ep_env_type,
-    *ep_call_type, *ep_slot_type, *ep_asker_type, *ep_array_type;
+    *ep_call_type, *ep_slot_type, *ep_asker_type, *ep_array_type, *ep_object_type;
 
 #endif

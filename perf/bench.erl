@@ -21,9 +21,12 @@ sections() ->
         {"callbacks", bench_callbacks},
         {"streams", bench_streams},
         {"messages", bench_messages},
+        {"channels", bench_channels},
         {"asyncio", bench_asyncio},
         {"parallel", bench_parallel},
         {"starts", bench_starts},
+        {"memory", bench_memory},
+        {"sandbox", bench_sandbox},
         {"threads", bench_threads}
     ].
 

@@ -3,7 +3,7 @@
 %% @private Starts and stops the application under test, as a section needs it.
 -module(bench_app).
 
--export([start/2, start/3, modes/0, check/0, same/0, os_pids/0, venv/0]).
+-export([start/2, start/3, modes/0, check/0, same/0, os_pids/0, pss/0, pss/1, venv/0]).
 
 -spec start(py:context_mode(), pos_integer()) -> ok.
 start(Mode, Contexts) ->
@@ -73,4 +73,20 @@ children(File) ->
     case file:read_file(File) of
         {ok, Text} -> string:lexemes(binary_to_list(Text), " ");
         {error, _} -> []
+    end.
+
+%% @doc Memory of all that this VM has started, in MiB: the PSS, which divides shared pages among those that share them.
+-spec pss() -> float().
+pss() ->
+    [_ | Children] = lists:reverse(os_pids()),
+    lists:sum([pss(Pid) || Pid <- Children]).
+
+-spec pss(string()) -> float().
+pss(Pid) ->
+    case file:read_file("/proc/" ++ Pid ++ "/smaps_rollup") of
+        {ok, Text} ->
+            {match, [KiB]} = re:run(Text, "Pss:\\s+(\\d+) kB", [{capture, all_but_first, list}]),
+            list_to_integer(KiB) / 1024;
+        {error, _} ->
+            0.0
     end.

@@ -19,8 +19,15 @@ judge(Results) ->
             Result -> maps:get(Key, Result)
         end
     end,
-    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ arrays(Get) ++ quiet(Get) ++ callbacks(Get) ++
-        messages(Get) ++ asyncio(Get) ++ parallel(Get) ++ starts(Get).
+    latency(Get) ++ throughput(Get, Results) ++ payload(Get) ++ arrays(Get) ++ streams(Get) ++ quiet(Get) ++ callbacks(Get) ++
+        messages(Get) ++ channels(Get) ++ asyncio(Get) ++ parallel(Get) ++ starts(Get).
+
+channels(Get) ->
+    [
+        bar("item of a channel, Erlang to Python / a call", Get("item, Erlang to Python", ratio), at_most, 3.3),
+        bar("item of a byte channel, Python to Erlang / a call", Get("item, Python to Erlang", ratio), at_most, 3.3),
+        bar("1 MB through a channel / as an argument", Get("1 MB, Erlang to Python", ratio), at_most, 1.2)
+    ].
 
 starts(Get) ->
     Of = fun(What) -> Get("starts, numpy by a zygote: " ++ What, median) end,
@@ -91,6 +98,13 @@ asyncio(Get) ->
             at_least, 0.1),
         bar("a plain call beside a loop / without", Get("a plain call beside a loop", ratio), at_most,
             1.05)
+    ].
+
+%% An item each millisecond: most of the time is until the next one.
+streams(Get) ->
+    [
+        bar([What, " ends after ", After, ": us"], Get("from " ++ After ++ " to the end, " ++ What, median), at_most, 50000)
+     || After <- ["a cancel", "the owner's death"], What <- ["an item each ms", "an async generator that sleeps"]
     ].
 
 payload(Get) ->

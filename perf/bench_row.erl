@@ -12,11 +12,12 @@
 -export_type([row/0]).
 
 %% `make' runs in each caller and returns the call that it repeats. A row with
-%% `figure => ping' has the p99 of a ping-pong beside its callers instead of their calls.
+%% `figure => ping' has the p99 of a ping-pong beside its callers instead of their calls, and one
+%% with `figure => fairness' the calls of the slowest caller as a fraction of the mean.
 -type row() :: #{
     name := string(),
     text := string(),
-    figure := calls | ping,
+    figure := calls | ping | fairness,
     unit := string(),
     better := bench_ratio:better(),
     burst_ms := pos_integer(),
@@ -29,6 +30,8 @@
 -define(BURST_MS, 40).
 %% A p99 takes some hundred pings.
 -define(PING_MS, 200).
+%% The slowest caller must have had its turn some times.
+-define(FAIRNESS_MS, 500).
 -define(MANY_SLOTS, 10000).
 -define(MIB, 1048576).
 -define(INTS, 10000).
@@ -43,14 +46,15 @@ all() ->
         row("context", "one caller, py:call(Ctx, ...)", fun by_context/1),
         row("py_context", "one caller, py_context:call/4", fun by_py_context/1),
         row("eval", "one caller, eval with a local", fun eval/1),
-        row("result", "1 MiB as a result", fun result/1),
+        row("result", "1 MiB as a result", fun(_) -> result(?MIB) end),
+        row("result16", "16 MiB as a result", fun(_) -> result(16 * ?MIB) end),
         row("argument", "1 MiB as an argument", fun argument/1),
         row("list", "10000 integers there and back", fun list/1),
         row("callback", "erlang.call, ten times in a call", fun(_) -> callbacks("ask") end),
         row("nested", "the same, each with a call in it", fun(_) -> callbacks("nest") end),
         row("thread", "erlang.call of a thread, the same", fun(_) -> callbacks("ask_in_thread") end)
     ] ++ [callers(N, Contexts, Max) ||
-            Contexts <- [1, 2], Max <- [?MANY_SLOTS, default], N <- [8, 64, 1000], can_matter(N, Max)] ++ [ping()].
+            Contexts <- [1, 2], Max <- [?MANY_SLOTS, default], N <- [8, 64, 1000], can_matter(N, Max)] ++ [ping(), fairness(64), fairness(1000)].
 
 -spec find(string()) -> row() | undefined.
 find(Name) ->
@@ -96,6 +100,12 @@ ping() ->
     Row = row("ping", "p99 of a ping beside 8 callers", fun sqrt/1),
     Row#{figure := ping, unit := "us", better := low, burst_ms := ?PING_MS, callers := 8, contexts := 2}.
 
+fairness(N) ->
+    Name = "fair" ++ integer_to_list(N),
+    Text = "slowest of " ++ integer_to_list(N) ++ " callers / mean",
+    Row = row(Name, Text, fun sqrt/1),
+    Row#{figure := fairness, unit := "", burst_ms := ?FAIRNESS_MS, callers := N, contexts := 2}.
+
 %% --- the calls --------------------------------------------------------------------------
 
 %% Callers are bound to contexts by the scheduler of their first call, and those of one
@@ -119,9 +129,9 @@ by_py_context(_) ->
 eval(_) ->
     fun() -> {ok, 17} = py:eval(<<"x + 1">>, #{x => 16}) end.
 
-result(_) ->
-    ok = py:exec(io_lib:format("blob = bytes(~b)\ndef result(): return blob", [?MIB])),
-    fun() -> {ok, <<_:?MIB/binary>>} = py:call('__main__', result, []) end.
+result(Size) ->
+    ok = py:exec(io_lib:format("blob = bytes(~b)\ndef result(): return blob", [Size])),
+    fun() -> {ok, <<_:Size/binary>>} = py:call('__main__', result, []) end.
 
 argument(_) ->
     ok = py:exec("def size(x): return len(x)"),

@@ -11,7 +11,7 @@
 -define(KILLS, 30).
 -define(PATIENCE_MS, 30000).
 
-%% @doc Each row of docs/decisions/0012: modules that the workers import, and whether a zygote does it.
+%% @doc Each row of docs/decisions/0018: modules that the workers import, and whether a zygote does it.
 -spec run(map()) -> [bench_result:result()].
 run(#{rounds := N}) ->
     #{level := Level} = logger:get_primary_config(),
@@ -23,7 +23,7 @@ run(#{rounds := N}) ->
 
 %% Internal
 
-%% Without `preload' there is no zygote; `imports' makes each process import for itself.
+%% `imports' makes each process import for itself.
 kinds() ->
     [
         {"nothing imported", #{}},
@@ -43,6 +43,8 @@ rows(Name, Rounds) ->
         bench_result:new("starts", Text, Unit, [maps:get(Key, Round) || Round <- Rounds])
     end,
     [
+        Row("application with 1 context", ms, first),
+        Row("PSS of that", mib, alone),
         Row("8 contexts", ms, started),
         Row("again, median", ms, median),
         Row("again, worst", ms, worst),
@@ -52,15 +54,17 @@ rows(Name, Rounds) ->
 repetition(Options) ->
     %% Its context brings the zygote up.
     ok = bench_app:start(worker, 1, maps:merge(#{python => default, preload => default, imports => default}, Options)),
-    Before = pss(),
+    ok = application:stop(erlang_python),
+    {First, ok} = timer:tc(fun() -> application:start(erlang_python) end),
+    Before = bench_app:pss(),
     {Us, {ok, Contexts}} = timer:tc(fun() ->
         py_context_router:start_pool(?POOL, ?CONTEXTS, maps:with([python], Options))
     end),
     _ = [{ok, _} = py:call(Ctx, math, sqrt, [16]) || Ctx <- Contexts],
-    Pss = pss() - Before,
+    Pss = bench_app:pss() - Before,
     Again = [again(hd(Contexts)) || _ <- lists:seq(1, ?KILLS)],
     ok = bench_app:check(),
-    #{started => Us / 1000, median => bench_result:median(Again), worst => lists:max(Again), pss => Pss}.
+    #{first => First / 1000, alone => Before, started => Us / 1000, median => bench_result:median(Again), worst => lists:max(Again), pss => Pss}.
 
 %% Milliseconds from the kill to the next result.
 again(Ctx) ->
@@ -77,18 +81,4 @@ serves(Ctx, OsPid, Start) ->
         _ ->
             true = erlang:monotonic_time(microsecond) - Start < ?PATIENCE_MS * 1000,
             serves(Ctx, OsPid, Start)
-    end.
-
-%% Of all that this VM has started, in MiB.
-pss() ->
-    [_ | Children] = lists:reverse(bench_app:os_pids()),
-    lists:sum([pss(Pid) || Pid <- Children]) / 1024.
-
-pss(Pid) ->
-    case file:read_file("/proc/" ++ Pid ++ "/smaps_rollup") of
-        {ok, Text} ->
-            {match, [KiB]} = re:run(Text, "Pss:\\s+(\\d+) kB", [{capture, all_but_first, list}]),
-            list_to_integer(KiB);
-        {error, _} ->
-            0
     end.

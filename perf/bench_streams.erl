@@ -1,7 +1,8 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @private What an item of a stream costs, next to a plain call of the same process in the same
-%% round; and the first item of a stream, next to a call by a helper.
+%% round; the first item of a stream, next to a call by a helper; and how long Python goes on after a
+%% cancel, and after the death of the owner.
 -module(bench_streams).
 
 -export([run/1]).
@@ -10,6 +11,7 @@
 -define(CALLS, 20000).
 -define(STARTS, 1000).
 -define(CREDIT, 64).
+-define(ENDS, 50).
 
 -spec run(map()) -> [bench_result:result()].
 run(#{rounds := N}) ->
@@ -24,7 +26,7 @@ run(#{rounds := N}) ->
     Results.
 
 measure(N) ->
-    ok = py:exec("def numbers(n):\n    for i in range(n): yield i\n"),
+    ok = py:exec(code()),
     _ = round_of(),
     Rounds = [round_of() || _ <- lists:seq(1, N)],
     Floors = [maps:get(plain, R) || R <- Rounds],
@@ -39,18 +41,56 @@ measure(N) ->
                 {"an item, collected", collected, Floors},
                 {"an item, as a message", message, Floors},
                 {"an item, 64 credits, 32 acknowledged at a time", credit, Floors},
-                {"the first item of a stream", first, Helpers}
+                {"an item of an async generator, collected", asynchronous, Floors},
+                {"the first item of a stream", first, Helpers},
+                {"the first item of an async generator", first_asynchronous, Helpers}
+            ]
+        ] ++
+        [
+            bench_result:new("streams", Name, us, [maps:get(Key, R) || R <- Rounds])
+         || {Name, Key} <- [
+                {"from a cancel to the end, an item each ms", {cancel, slow}},
+                {"from the owner's death to the end, an item each ms", {death, slow}},
+                {"from a cancel to the end, an async generator that sleeps", {cancel, sleeps}},
+                {"from the owner's death to the end, an async generator that sleeps", {death, sleeps}}
             ]
         ].
 
+code() ->
+    "import asyncio, time\n"
+    "def numbers(n):\n"
+    "    for i in range(n): yield i\n"
+    "async def async_numbers(n):\n"
+    "    for i in range(n): yield i\n"
+    "ends = []\n"
+    "def slow():\n"
+    "    try:\n"
+    "        while True:\n"
+    "            yield 0\n"
+    "            time.sleep(0.001)\n"
+    "    finally:\n"
+    "        ends.append(time.monotonic_ns())\n"
+    "async def sleeps():\n"
+    "    try:\n"
+    "        yield 0\n"
+    "        await asyncio.sleep(3600)\n"
+    "    finally:\n"
+    "        ends.append(time.monotonic_ns())\n".
+
 round_of() ->
-    #{
+    Ends = [
+        {{How, Generator}, bench_result:median([ended(How, Generator) || _ <- lists:seq(1, ?ENDS)])}
+     || How <- [cancel, death], Generator <- [slow, sleeps]
+    ],
+    (maps:from_list(Ends))#{
         plain => each(?CALLS, fun() -> [{ok, 4.0} = py:call(math, sqrt, [16]) || _ <- lists:seq(1, ?CALLS)] end),
         collected => each(?ITEMS, fun() -> {ok, [0 | _]} = py:stream('__main__', numbers, [?ITEMS]) end),
         message => each(?ITEMS, fun() -> all(#{}) end),
         credit => each(?ITEMS, fun() -> all(#{credit => ?CREDIT}) end),
+        asynchronous => each(?ITEMS, fun() -> {ok, [0 | _]} = py:stream('__main__', async_numbers, [?ITEMS]) end),
         spawned => bench_result:median([each(1, fun spawned/0) || _ <- lists:seq(1, ?STARTS)]),
-        first => bench_result:median([first() || _ <- lists:seq(1, ?STARTS)])
+        first => bench_result:median([first(numbers) || _ <- lists:seq(1, ?STARTS)]),
+        first_asynchronous => bench_result:median([first(async_numbers) || _ <- lists:seq(1, ?STARTS)])
     }.
 
 each(N, Fun) ->
@@ -61,12 +101,33 @@ each(N, Fun) ->
 spawned() ->
     {ok, 4.0} = py:await(py:spawn_call(math, sqrt, [16])).
 
-first() ->
+first(Generator) ->
     Begin = erlang:monotonic_time(nanosecond),
-    {ok, Ref} = py:stream_start('__main__', numbers, [1]),
+    {ok, Ref} = py:stream_start('__main__', Generator, [1]),
     receive {py_stream, Ref, {data, 0}} -> ok end,
     Us = (erlang:monotonic_time(nanosecond) - Begin) / 1000,
     receive {py_stream, Ref, done} -> Us end.
+
+%% Until the finally block has run. Python and this VM read one clock.
+ended(How, Generator) ->
+    Self = self(),
+    Owner = spawn(fun() -> receive {py_stream, _, {data, 0}} -> Self ! began end, receive after infinity -> ok end end),
+    {ok, Ref} = py:stream_start('__main__', Generator, [], #{owner => Owner}),
+    receive began -> ok end,
+    Begin = os:perf_counter(nanosecond),
+    case How of
+        cancel -> ok = py:stream_cancel(Ref);
+        death -> true = exit(Owner, kill)
+    end,
+    End = last_end(),
+    true = exit(Owner, kill),
+    (End - Begin) / 1000.
+
+last_end() ->
+    case py:eval("ends.pop() if ends else 0") of
+        {ok, 0} -> last_end();
+        {ok, Ns} -> Ns
+    end.
 
 all(Options) ->
     {ok, Ref} = py:stream_start('__main__', numbers, [?ITEMS], Options),

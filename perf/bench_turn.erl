@@ -45,13 +45,17 @@ answer(Line) ->
     io:put_chars([Line, $\n]).
 
 burst(#{figure := calls, burst_ms := Ms}, Callers) ->
-    Wait = fun() ->
-        receive
-        after Ms -> ok
-        end
-    end,
-    {ok, Counts, Ns} = bench_callers:burst(Callers, ?LEAD_MS, Wait),
+    {ok, Counts, Ns} = bench_callers:burst(Callers, ?LEAD_MS, fun() -> pause(Ms) end),
     lists:sum(Counts) / Ns * 1.0e9;
+burst(#{figure := fairness, burst_ms := Ms} = Row, Callers) ->
+    {ok, Counts, _} = bench_callers:burst(Callers, ?LEAD_MS, fun() -> pause(Ms) end),
+    %% One at least, so that there is a ratio.
+    max(1, lists:min(Counts)) * maps:get(callers, Row) / lists:sum(Counts);
 burst(#{figure := ping, burst_ms := Ms}, Callers) ->
     {Trips, _, _} = bench_callers:burst(Callers, ?LEAD_MS, fun() -> bench_ping:trips(Ms) end),
     bench_result:nanoseconds(bench_result:percentile(Trips, 99)) / 1000.
+
+pause(Ms) ->
+    receive
+    after Ms -> ok
+    end.

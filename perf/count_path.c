@@ -72,20 +72,20 @@ static void set_up(uint32_t spin_ns)
 
 static void reply(enum ep_kind kind, uint64_t call_id, const struct ep_buf *payload)
 {
-    struct ep_slot *slot;
+    struct ep_cell *cell;
 
-    must(ep_ring_reserve(&worker.response, &slot) == 0);
-    ep_slot_begin(slot, kind, 0, 0, call_id, 0);
-    slot->length = (uint32_t)payload->length;
-    memcpy(slot->data, payload->data, payload->length);
+    must(ep_ring_reserve(&worker.response, &cell) == 0);
+    ep_cell_begin(cell, kind, 0, 0, call_id, 0);
+    cell->length = (uint32_t)payload->length;
+    memcpy(cell->data, payload->data, payload->length);
     (void)ep_ring_commit(&worker.response);
 }
 
 static void take_request(void)
 {
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
 
-    must(ep_ring_peek(&worker.call, &slot) == 0);
+    must(ep_ring_peek(&worker.call, &cell) == 0);
     ep_ring_advance(&worker.call);
     ep_ring_publish_head(&worker.call);
 }

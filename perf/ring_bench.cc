@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr uint32_t kSlots = 256;
+constexpr uint32_t kCells = 256;
 
 struct alignas(64) Word {
     ep_atomic_u64 value;
@@ -25,26 +25,26 @@ struct alignas(64) Word {
 
 // One ring with both handles, over one mapping: what the shared memory adds is nothing.
 struct Ring {
-    std::unique_ptr<ep_slot[]> slots{new ep_slot[kSlots]()};
+    std::unique_ptr<ep_cell[]> cells{new ep_cell[kCells]()};
     Word head{};
     ep_ring_tx tx{};
     ep_ring_rx rx{};
 
     Ring()
     {
-        ep_ring_tx_attach(&tx, slots.get(), &head.value, kSlots);
-        ep_ring_rx_attach(&rx, slots.get(), &head.value, kSlots);
+        ep_ring_tx_attach(&tx, cells.get(), &head.value, kCells);
+        ep_ring_rx_attach(&rx, cells.get(), &head.value, kCells);
     }
 };
 
 bool Send(Ring *ring, const uint8_t *bytes, size_t size)
 {
-    ep_slot *slot;
-    if (ep_ring_reserve(&ring->tx, &slot) < 0)
+    ep_cell *cell;
+    if (ep_ring_reserve(&ring->tx, &cell) < 0)
         return false;
-    ep_slot_begin(slot, EP_KIND_CALL, 0, 0, 1, 0);
-    slot->length = static_cast<uint32_t>(size);
-    memcpy(slot->data, bytes, size);
+    ep_cell_begin(cell, EP_KIND_CALL, 0, 0, 1, 0);
+    cell->length = static_cast<uint32_t>(size);
+    memcpy(cell->data, bytes, size);
     ep_ring_commit(&ring->tx);
     return true;
 }

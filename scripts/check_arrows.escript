@@ -14,10 +14,11 @@
     {"nif/api", ["nif/slots", "nif/process", "nif/lane", "nif/term", "transport"]},
     {"service/launcher", ["transport"]},
     {"service/python", ["transport"]},
-    {"service/worker", ["service/python", "transport"]}
+    {"service/sandbox", []},
+    {"service/worker", ["service/python", "service/sandbox", "transport"]}
 ]).
 %% What is linked together, besides transport/.
--define(PROGRAMS, [["ep_launcher"], ["ep_worker"], ["py_nif_parts", "py_nif"]]).
+-define(PROGRAMS, [["ep_launcher"], ["ep_worker", "ep_sandbox"], ["py_nif_parts", "py_nif"]]).
 
 main([Build, Ebin]) ->
     Transport = symbols(Build, "ep_transport"),

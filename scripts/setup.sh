@@ -108,6 +108,7 @@ need_program cmake cmake cmake
 need_program ninja ninja-build ninja-build
 need_program pkg-config pkg-config pkgconf-pkg-config
 need_library liburing liburing-dev liburing-devel
+need_library libseccomp libseccomp-dev libseccomp-devel
 need_erlang
 need_program rebar3 rebar3 erlang-rebar3
 need_python

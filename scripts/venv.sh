@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# venv.sh: makes .venv, where the demo and the tests find numpy, for the Python that choose_python.sh picks.
+# venv.sh: makes .venv, where the demo and the tests find numpy, and a test finds bottle, for the Python that choose_python.sh picks.
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,6 +25,7 @@ if ! "$python" -m venv "$venv" >/dev/null; then
     rm -rf "$venv"
     "$python" -m venv --without-pip "$venv"
 fi
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 2 numpy >&2 ||
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 2 --prefer-binary \
+    numpy bottle >&2 ||
     echo "erlang_python: no numpy could be installed for $python, so what uses numpy is left out;" \
         "for it, run '$venv/bin/python -m pip install numpy'" >&2

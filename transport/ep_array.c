@@ -135,8 +135,11 @@ int ep_array_next(struct ep_array_reader *reader, struct ep_array_info *ret_info
     ret_info->what = record.what;
     memcpy(ret_info->dims, reader->at, record.ndim * sizeof(uint64_t));
     reader->at += record.ndim * sizeof(uint64_t);
-    if (!ep_array_size(record.dtype, record.ndim, ret_info->dims, &nbytes)
-        || nbytes != record.nbytes)
+    bool is_object = (record.what & EP_ARRAY_OBJECT) != 0;
+    bool is_good = is_object ? record.dtype < EP_OBJECTS && record.ndim == 0 && record.nbytes == 0
+                             : ep_array_size(record.dtype, record.ndim, ret_info->dims, &nbytes)
+                                   && nbytes == record.nbytes;
+    if (!is_good)
         return -EPROTO;
     reader->left--;
     return 1;

@@ -59,7 +59,19 @@ size_t ep_dtype_size(unsigned dtype);
 #define EP_ARRAY_NAMED 1u   /* the terms may refer to it */
 #define EP_ARRAY_CLAIMED 2u /* from a worker: it holds the array from now on */
 #define EP_ARRAY_MADE 4u    /* from a worker: it has made the array, which may be new */
-#define EP_ARRAY_WHAT_ALL 7u
+#define EP_ARRAY_OBJECT                                                                            \
+    8u /* no array, but a channel or the like: dtype is enum ep_object_kind, and
+                               the rest is 0 */
+#define EP_ARRAY_WHAT_ALL 15u
+
+/* What is passed as arrays are, and has no memory that is shared. */
+enum ep_object_kind {
+    EP_OBJECT_CHANNEL,
+    EP_OBJECT_BYTE_CHANNEL,
+    EP_OBJECT_BUFFER,
+    EP_OBJECT_DICT,
+    EP_OBJECTS,
+};
 
 /* Bytes of a record and its share of the tail, at most. */
 #define EP_ARRAY_RECORD_MAX (56u + 8u * EP_ARRAY_DIMS_MAX)

@@ -14,8 +14,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-#define EP_CONTROL_VERSION 7u
+#define EP_CONTROL_VERSION 8u
 #define EP_CONTROL_STRING_MAX 4096u
 #define EP_CONTROL_TEXT_MAX (16u << 10)
 #define EP_CONTROL_SETTINGS_MAX (64u << 10)
@@ -41,8 +42,9 @@ struct ep_control_request {
     uint32_t settings_size;
     /* The message ends behind settings_size bytes of it. Strings, each with its NUL: the working
      * directory, "" for that of the launcher; how many bytes of private memory it may have, ""
-     * for any; then NAME=VALUE to set and NAME to remove a variable of the environment, in this
-     * order. Of a ZYGOTE, behind an empty string: what it prepares, see erlang._zygote. */
+     * for any; its sandbox, default or strict, "" for none; then NAME=VALUE to set and NAME to
+     * remove a variable of the environment, in this order. Of a ZYGOTE, behind an empty string:
+     * what it prepares, see erlang._zygote. */
     char settings[EP_CONTROL_SETTINGS_MAX];
 };
 
@@ -50,6 +52,19 @@ struct ep_control_request {
 static inline size_t ep_control_request_size(uint32_t settings_size)
 {
     return offsetof(struct ep_control_request, settings) + settings_size;
+}
+
+/* How many of the settings come before the variables, each of them perhaps empty. */
+#define EP_CONTROL_SETTINGS_FIRST 3u
+
+/* The setting of that number, from 0 on; "" if there is none. */
+static inline const char *ep_control_setting(const struct ep_control_request *request, unsigned n)
+{
+    const char *at = request->settings, *end = at + request->settings_size;
+
+    for (; at < end && n > 0; n--)
+        at += strlen(at) + 1;
+    return at < end ? at : "";
 }
 
 /* Launcher to VM. SPAWNED carries one fd: the pidfd of the worker. FORKED and FAILED also come
@@ -90,6 +105,13 @@ enum ep_worker_fd {
     EP_WORKER_FD_ZYGOTE = 8,   /* of a zygote: a socket to the launcher */
 };
 #define EP_WORKER_FDS 5
+
+/* The word by which a worker says in HELLO what its sandbox is: the level, 0 none, 1 default, 2
+ * strict; from bit 8 on what of it is in force, from bit 16 on what is missing, see
+ * service/sandbox/ep_sandbox.h and py_sandbox.erl. */
+#define EP_SANDBOX_WORD_LEVEL 0xff
+#define EP_SANDBOX_WORD_MAX 0xffffff
+#define EP_SANDBOX_LEVEL_MAX 2
 
 /* Exit codes of a worker. */
 enum ep_worker_exit {

@@ -18,9 +18,13 @@ extern "C" {
 
 #ifdef EP_CRASHPOINTS
 void ep_crashpoint(const char *name);
+void ep_crashpoint_peer(const char *name);
 #define EP_CRASHPOINT(name) ep_crashpoint(name)
+/* A step of the VM, at which the worker process ends. It has ended when this returns. */
+#define EP_CRASHPOINT_PEER(name) ep_crashpoint_peer(name)
 #else
 #define EP_CRASHPOINT(name) ((void)0)
+#define EP_CRASHPOINT_PEER(name) ((void)0)
 #endif
 
 #ifdef __cplusplus

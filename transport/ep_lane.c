@@ -5,17 +5,17 @@
 #include <string.h>
 
 /*
- * A: header (one page), then per lane: words, call slots, urgent slots, reclaim
+ * A: header (one page), then per lane: words, call cells, urgent cells, reclaim
  *    entries for blocks of B.
- * B: one unused page, then per lane: words, response slots, reclaim entries for
+ * B: one unused page, then per lane: words, response cells, reclaim entries for
  *    blocks of C; then one slab per lane.
  * C: one slab per lane.
  */
-#define SLOTS(n) ((uint64_t)(n) * sizeof(struct ep_slot))
+#define CELLS(n) ((uint64_t)(n) * sizeof(struct ep_cell))
 #define RECLAIM_BYTES ((uint64_t)EP_RECLAIM_SLOTS * sizeof(uint64_t))
 #define LANE_BYTES_A                                                                               \
-    (sizeof(struct ep_lane_a) + SLOTS(EP_CALL_SLOTS) + SLOTS(EP_URGENT_SLOTS) + RECLAIM_BYTES)
-#define LANE_BYTES_B (sizeof(struct ep_lane_b) + SLOTS(EP_RESPONSE_SLOTS) + RECLAIM_BYTES)
+    (sizeof(struct ep_lane_a) + CELLS(EP_CALL_CELLS) + CELLS(EP_URGENT_CELLS) + RECLAIM_BYTES)
+#define LANE_BYTES_B (sizeof(struct ep_lane_b) + CELLS(EP_RESPONSE_CELLS) + RECLAIM_BYTES)
 
 static uint64_t page_up(uint64_t n)
 {
@@ -38,9 +38,9 @@ void ep_layout_init(struct ep_layout_header *header, uint32_t lanes)
         .magic = EP_LAYOUT_MAGIC,
         .version = EP_LAYOUT_VERSION,
         .lanes = lanes,
-        .call_slots = EP_CALL_SLOTS,
-        .urgent_slots = EP_URGENT_SLOTS,
-        .response_slots = EP_RESPONSE_SLOTS,
+        .call_cells = EP_CALL_CELLS,
+        .urgent_cells = EP_URGENT_CELLS,
+        .response_cells = EP_RESPONSE_CELLS,
         .reclaim_slots = EP_RECLAIM_SLOTS,
         .slab_size = EP_SLAB_SIZE,
         .size_a = ep_layout_ring_bytes_a(lanes),
@@ -74,14 +74,14 @@ int ep_layout_check(const void *mem_a, uint64_t size_a, uint64_t size_b, uint64_
 
 struct parts_a {
     struct ep_lane_a *words;
-    struct ep_slot *call;
-    struct ep_slot *urgent;
+    struct ep_cell *call;
+    struct ep_cell *urgent;
     uint64_t *reclaim;
 };
 
 struct parts_b {
     struct ep_lane_b *words;
-    struct ep_slot *response;
+    struct ep_cell *response;
     uint64_t *reclaim;
     uint8_t *slab;
 };
@@ -90,8 +90,8 @@ static struct parts_a parts_of_a(void *mem, uint32_t index)
 {
     uint8_t *at = (uint8_t *)mem + EP_PAGE + index * LANE_BYTES_A;
     uint8_t *call = at + sizeof(struct ep_lane_a);
-    uint8_t *urgent = call + SLOTS(EP_CALL_SLOTS);
-    uint8_t *reclaim = urgent + SLOTS(EP_URGENT_SLOTS);
+    uint8_t *urgent = call + CELLS(EP_CALL_CELLS);
+    uint8_t *reclaim = urgent + CELLS(EP_URGENT_CELLS);
 
     return (struct parts_a){(void *)at, (void *)call, (void *)urgent, (void *)reclaim};
 }
@@ -100,7 +100,7 @@ static struct parts_b parts_of_b(void *mem, uint32_t lanes, uint32_t index)
 {
     uint8_t *at = (uint8_t *)mem + EP_PAGE + index * LANE_BYTES_B;
     uint8_t *response = at + sizeof(struct ep_lane_b);
-    uint8_t *reclaim = response + SLOTS(EP_RESPONSE_SLOTS);
+    uint8_t *reclaim = response + CELLS(EP_RESPONSE_CELLS);
     uint8_t *slab = (uint8_t *)mem + ep_layout_ring_bytes_b(lanes) + (uint64_t)index * EP_SLAB_SIZE;
 
     return (struct parts_b){(void *)at, (void *)response, (void *)reclaim, slab};
@@ -125,9 +125,9 @@ void ep_lane_vm_attach(struct ep_lane_vm *lane, void *mem_a, const void *mem_b, 
         .peer_slab_mem = b.slab,
         .belt_bell = &a.words->belt_bell,
     };
-    ep_ring_tx_attach(&lane->call, a.call, &b.words->call_head, EP_CALL_SLOTS);
-    ep_ring_tx_attach(&lane->urgent, a.urgent, &b.words->urgent_head, EP_URGENT_SLOTS);
-    ep_ring_rx_attach(&lane->response, b.response, &a.words->response_head, EP_RESPONSE_SLOTS);
+    ep_ring_tx_attach(&lane->call, a.call, &b.words->call_head, EP_CALL_CELLS);
+    ep_ring_tx_attach(&lane->urgent, a.urgent, &b.words->urgent_head, EP_URGENT_CELLS);
+    ep_ring_rx_attach(&lane->response, b.response, &a.words->response_head, EP_RESPONSE_CELLS);
     ep_bell_tx_attach(&lane->park, &b.words->park_bell);
     ep_bell_tx_attach(&lane->space, &b.words->space_bell);
     ep_bell_rx_attach(&lane->response_bell, &a.words->response_bell);
@@ -159,9 +159,9 @@ void ep_lane_worker_attach(struct ep_lane_worker *lane, const void *mem_a, void 
         .slab_mem = b.slab,
         .belt_bell = &a.words->belt_bell,
     };
-    ep_ring_rx_attach(&lane->call, a.call, &b.words->call_head, EP_CALL_SLOTS);
-    ep_ring_rx_attach(&lane->urgent, a.urgent, &b.words->urgent_head, EP_URGENT_SLOTS);
-    ep_ring_tx_attach(&lane->response, b.response, &a.words->response_head, EP_RESPONSE_SLOTS);
+    ep_ring_rx_attach(&lane->call, a.call, &b.words->call_head, EP_CALL_CELLS);
+    ep_ring_rx_attach(&lane->urgent, a.urgent, &b.words->urgent_head, EP_URGENT_CELLS);
+    ep_ring_tx_attach(&lane->response, b.response, &a.words->response_head, EP_RESPONSE_CELLS);
     ep_bell_rx_attach(&lane->park, &b.words->park_bell);
     ep_bell_rx_attach(&lane->space, &b.words->space_bell);
     ep_bell_tx_attach(&lane->response_bell, &a.words->response_bell);
@@ -174,9 +174,9 @@ void ep_lane_worker_finish(struct ep_lane_worker *lane)
     *lane = (struct ep_lane_worker){.slab_mem = NULL};
 }
 
-const uint8_t *ep_lane_worker_payload(const struct ep_lane_worker *lane, const struct ep_slot *slot)
+const uint8_t *ep_lane_worker_payload(const struct ep_lane_worker *lane, const struct ep_cell *cell)
 {
-    return (slot->flags & EP_FLAG_BLOCK) != 0 ? lane->peer_slab_mem + slot->block : slot->data;
+    return (cell->flags & EP_FLAG_BLOCK) != 0 ? lane->peer_slab_mem + cell->block : cell->data;
 }
 
 int ep_lane_vm_payload(const struct ep_lane_vm *lane, const struct ep_msg *msg,

@@ -84,7 +84,7 @@ void ep_lane_worker_finish(struct ep_lane_worker *lane);
 
 /* Lends the payload of a message from the VM, a trusted one. */
 const uint8_t *ep_lane_worker_payload(const struct ep_lane_worker *lane,
-                                      const struct ep_slot *slot);
+                                      const struct ep_cell *cell);
 
 /* Lends the payload of a copied message from B: inline from the copy, else from
  * the worker's slab, where it may still change: copy before you judge it.

@@ -10,21 +10,23 @@
  * lane, B lane blocks and slabs. The geometry stands in the header of A; the VM never
  * reads a size from B. The picture is in docs/wire.md; a change here bumps EP_LAYOUT_VERSION.
  *
- * Units      bytes, unless a name says otherwise; capacities are slots.
+ * Units      bytes, unless a name says otherwise; capacities are cells.
  * Ownership  one writer per segment, therefore per word and per cache line.
  * Threads    the edges, each named once, used where the name stands:
  *
- *   P1-P2  the producer stores slot.seq after the slot; the consumer loads it
- *          before it reads the slot. Orders the contents of a message.
- *   C1-C2  the consumer stores its head after it has read a slot; the producer
- *          loads it before it writes that slot again. Orders the reuse.
- *   W1-W2  both sequentially consistent: store slot.seq, then load the bell
- *          word (producer); store the bell word, then load slot.seq (consumer).
+ *   P1-P2  the producer stores cell.seq after the cell; the consumer loads it
+ *          before it reads the cell. Orders the contents of a message.
+ *   C1-C2  the consumer stores its head after it has read a cell; the producer
+ *          loads it before it writes that cell again. Orders the reuse.
+ *   W1-W2  both sequentially consistent: store cell.seq, then load the bell
+ *          word (producer); store the bell word, then load cell.seq (consumer).
  *          One of them sees the other: no wake-up is lost.
  *   S1-S2  the same between a head store and the bell of a producer that waits
  *          for room.
  *   I1-I2  the same between the tail of a belt and the word by which readers of belts say that
  *          they are about to sleep, see ep_belt.h.
+ *   L1-L2  the same between the count of items that a worker has read ahead and the word by which
+ *          the VM takes the others back, see ep_lease.h.
  *   R1-R2  the receiver stores the reclaim tail after the handle; the owner of
  *          the slab loads it before it reads the handle. Orders block reuse.
  *
@@ -49,14 +51,14 @@ typedef _Atomic uint8_t ep_atomic_u8;
 #endif
 
 #define EP_LAYOUT_MAGIC 0x3130726570797065u /* "epyper01", little-endian */
-#define EP_LAYOUT_VERSION 12u
+#define EP_LAYOUT_VERSION 14u
 #define EP_CACHE_LINE 64
 #define EP_PAGE 4096u
 
 #define EP_LANES_MAX 65u /* the control lane and 64 contexts */
-#define EP_CALL_SLOTS 256u
-#define EP_URGENT_SLOTS 128u
-#define EP_RESPONSE_SLOTS 256u
+#define EP_CALL_CELLS 256u
+#define EP_URGENT_CELLS 128u
+#define EP_RESPONSE_CELLS 256u
 /* At most this many blocks of one slab are out at a time, so a reclaim ring of
  * this size is never full. */
 #define EP_RECLAIM_SLOTS 1024u
@@ -127,12 +129,48 @@ enum ep_question {
     EP_QUESTION_DELIVER = 12,  /* a message that is no SEND: a long one, or a doubtful one */
     EP_QUESTION_BLOCKED = 13,  /* an event loop stands still: what to log */
     EP_QUESTION_GO_ON = 14,    /* a stream: whether what is on its belt was sent on; or an item */
+    EP_QUESTION_TASK = 15,     /* a stream: a task takes its items, for they are asynchronous */
+    /* What the VM answers by itself, about an object: its id, then what is said here. */
+    /* milliseconds, -1: for ever; the next item of a channel. Then perhaps a lease and its position:
+     * several items. */
+    EP_QUESTION_TAKE = 16,
+    EP_QUESTION_PUT = 17,    /* a binary for a byte channel */
+    EP_QUESTION_WAIT = 18,   /* position; until there is something to take */
+    EP_QUESTION_UNWAIT = 19, /* number of the question of a coroutine that waits no more */
+    EP_QUESTION_CLOSE = 20,
+    EP_QUESTION_READ = 21, /* position, bytes, milliseconds; a part of a buffer */
+    EP_QUESTION_DICT = 22, /* enum ep_dict_op; a key, a value */
+    EP_QUESTION_SIZE = 23, /* bytes of a buffer so far, and whether that is all */
+};
+#define EP_QUESTION_OBJECT EP_QUESTION_TAKE /* from here on */
+
+/* A channel or the like that has nothing to give says why: ANSWER of EP_ANSWER_STATUS. */
+enum ep_status {
+    EP_STATUS_OK = 0,
+    EP_STATUS_EMPTY = 1,
+    EP_STATUS_CLOSED = 2,
+    EP_STATUS_WAITER_EXISTS = 3,
+    EP_STATUS_AGAIN = 4, /* there may be something now: ask again */
+    EP_STATUS_TIMEOUT = 5,
+    EP_STATUS_BUSY = 6,
+    EP_STATUS_CANCELLED = 7, /* by EP_QUESTION_UNWAIT */
+    EP_STATUS_GONE = 8,      /* destroyed */
+    EP_STATUS_MAX = 8,
+};
+
+enum ep_dict_op {
+    EP_DICT_GET = 0,
+    EP_DICT_SET = 1, /* an encoded value, or a pickle */
+    EP_DICT_DELETE = 2,
+    EP_DICT_KEYS = 3,
+    EP_DICT_HAS = 4,
+    EP_DICT_DESTROY = 5,
 };
 
 /* One message, in either direction. What every message needs and a payload of up
  * to 32 bytes lie in the first cache line; the fields at the end are only touched
  * under their flags. A small call so moves one line each way. */
-struct ep_slot {
+struct ep_cell {
     ep_atomic_u64 seq; /* position + 1 once published (P1-P2) */
     uint64_t call_id;  /* index and generation in the VM's call table */
     uint64_t subject;  /* a request: its namespace, 0: the shared one; a callback: its number */
@@ -220,13 +258,15 @@ enum ep_error {
 };
 
 /* The numbers of questions, see docs/wire.md. */
-#define EP_QUESTION_MAX 14
+#define EP_QUESTION_MAX 23
 
 /* How a callback went. */
 enum ep_answer {
     EP_ANSWER_VALUE = 0,  /* one term */
     EP_ANSWER_FAILED = 1, /* class, reason, text, stack trace: erlang.CallbackError */
     EP_ANSWER_RAISE = 2,  /* name of a built-in exception and its message */
+    EP_ANSWER_STATUS = 3, /* enum ep_status, one byte; not in the term format */
+    EP_ANSWER_ITEMS = 4,  /* the number of a lease, then terms: each an item, in order */
 };
 
 /* Header of A, written before the worker exists and constant from then on. */
@@ -234,14 +274,14 @@ struct ep_layout_header {
     uint64_t magic;
     uint32_t version;
     uint32_t lanes; /* control lane included */
-    uint32_t call_slots;
-    uint32_t urgent_slots;
-    uint32_t response_slots;
+    uint32_t call_cells;
+    uint32_t urgent_cells;
+    uint32_t response_cells;
     uint32_t reclaim_slots;
     uint64_t slab_size;
     uint64_t size_a;
     uint64_t size_b;      /* size_c: lanes times slab_size */
-    uint32_t spin_min_ns; /* busy wait of a lane thread, see ep_spin_init() */
+    uint32_t spin_min_ns; /* busy wait of a lane thread, see ep_idle_init() */
     uint32_t spin_max_ns;
 };
 
@@ -276,12 +316,21 @@ struct ep_lane_b {
 /* Offset in A of a word that changes whenever the names of callbacks do. */
 #define EP_NAMES_EPOCH_OFFSET 128u
 
+/* Channels of which one worker may have items ahead; the words for that, in the first pages of A and
+ * B, each in a line of its own; the items, and their bytes. See ep_lease.h. */
+#define EP_LEASES_MAX 16u
+#define EP_LEASES_OFFSET_A 1024u
+#define EP_LEASES_OFFSET_B 1024u
+#define EP_LEASE_ITEMS 64u
+#define EP_LEASE_BYTES (16u << 10)
+
 #ifndef __cplusplus
-static_assert(sizeof(struct ep_slot) == 256, "a slot is four cache lines");
-static_assert(offsetof(struct ep_slot, data) == 32, "a small payload shares the first line");
+static_assert(sizeof(struct ep_cell) == 256, "a cell is four cache lines");
+static_assert(offsetof(struct ep_cell, data) == 32, "a small payload shares the first line");
 static_assert(sizeof(struct ep_layout_header) == 64, "header of A");
 static_assert(sizeof(struct ep_lane_a) == (size_t)5 * EP_CACHE_LINE, "one line per word");
 static_assert(sizeof(struct ep_lane_b) == (size_t)5 * EP_CACHE_LINE, "one line per word");
+static_assert(EP_LEASES_OFFSET_A + EP_LEASES_MAX * EP_CACHE_LINE <= EP_PAGE, "in the first page");
 static_assert(sizeof(ep_atomic_u64) == 8 && sizeof(ep_atomic_u32) == 4, "atomics without a lock");
 #endif
 

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_map.h"
 
+#include "ep_hash.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
 #define CAPACITY_MIN 32u
 
-/* Fibonacci hashing: numbers that follow each other come far apart. */
 static size_t home(const struct ep_map *map, uint64_t key)
 {
-    uint64_t hash = key * UINT64_C(0x9E3779B97F4A7C15);
-
-    return (size_t)(hash >> 32) & (map->capacity - 1);
+    return (size_t)(ep_hash_number(key) >> 32) & (map->capacity - 1);
 }
 
 static struct ep_map_entry *find(const struct ep_map *map, uint64_t key)

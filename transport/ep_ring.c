@@ -7,24 +7,24 @@
 #include <stdatomic.h>
 #include <string.h>
 
-void ep_ring_tx_attach(struct ep_ring_tx *tx, struct ep_slot *slots, const ep_atomic_u64 *peer_head,
+void ep_ring_tx_attach(struct ep_ring_tx *tx, struct ep_cell *cells, const ep_atomic_u64 *peer_head,
                        uint32_t capacity)
 {
-    *tx = (struct ep_ring_tx){.slots = slots, .peer_head = peer_head, .mask = capacity - 1};
+    *tx = (struct ep_ring_tx){.cells = cells, .peer_head = peer_head, .mask = capacity - 1};
 }
 
-void ep_ring_rx_attach(struct ep_ring_rx *rx, const struct ep_slot *slots,
+void ep_ring_rx_attach(struct ep_ring_rx *rx, const struct ep_cell *cells,
                        ep_atomic_u64 *shared_head, uint32_t capacity)
 {
-    *rx = (struct ep_ring_rx){.slots = slots, .shared_head = shared_head, .mask = capacity - 1};
+    *rx = (struct ep_ring_rx){.cells = cells, .shared_head = shared_head, .mask = capacity - 1};
 }
 
-int ep_ring_reserve(struct ep_ring_tx *tx, struct ep_slot **ret_slot)
+int ep_ring_reserve(struct ep_ring_tx *tx, struct ep_cell **ret_cell)
 {
     uint64_t capacity = tx->mask + 1;
 
     if (tx->tail - tx->head_seen == capacity) {
-        /* C2. A slot that this load counts as free has been read to its end.
+        /* C2. A cell that this load counts as free has been read to its end.
          * Sequentially consistent for S2: a producer that announced that it
          * waits for room looks here again before it sleeps. */
         uint64_t head = atomic_load_explicit(tx->peer_head, memory_order_seq_cst);
@@ -35,19 +35,19 @@ int ep_ring_reserve(struct ep_ring_tx *tx, struct ep_slot **ret_slot)
         tx->head_seen = head;
     }
 
-    struct ep_slot *slot = &tx->slots[tx->tail & tx->mask];
+    struct ep_cell *cell = &tx->cells[tx->tail & tx->mask];
     /* Relaxed: the consumer cannot look at it before P1 orders it. */
-    atomic_store_explicit(&slot->cancelled, 0, memory_order_relaxed);
-    *ret_slot = slot;
+    atomic_store_explicit(&cell->cancelled, 0, memory_order_relaxed);
+    *ret_cell = cell;
     return 0;
 }
 
 uint64_t ep_ring_commit(struct ep_ring_tx *tx)
 {
-    struct ep_slot *slot = &tx->slots[tx->tail & tx->mask];
+    struct ep_cell *cell = &tx->cells[tx->tail & tx->mask];
 
-    /* P1 and W1. Up to here the slot is invisible, from here on it is whole. */
-    atomic_store_explicit(&slot->seq, tx->tail + 1, memory_order_seq_cst);
+    /* P1 and W1. Up to here the cell is invisible, from here on it is whole. */
+    atomic_store_explicit(&cell->seq, tx->tail + 1, memory_order_seq_cst);
     return tx->tail++;
 }
 
@@ -62,58 +62,58 @@ uint64_t ep_ring_taken(const struct ep_ring_tx *tx)
 
 bool ep_ring_cancel(struct ep_ring_tx *tx, uint64_t position, uint64_t call_id)
 {
-    struct ep_slot *slot = &tx->slots[position & tx->mask];
+    struct ep_cell *cell = &tx->cells[position & tx->mask];
 
     uint64_t waiting = tx->tail - ep_ring_taken(tx);
-    if (tx->tail - position - 1 >= waiting || slot->call_id != call_id)
+    if (tx->tail - position - 1 >= waiting || cell->call_id != call_id)
         return false;
 
     /* Relaxed: a hint. The consumer that misses it runs the call, and the
      * interrupt that follows every cancel reaches it there. */
-    atomic_store_explicit(&slot->cancelled, 1, memory_order_relaxed);
+    atomic_store_explicit(&cell->cancelled, 1, memory_order_relaxed);
     return true;
 }
 
-bool ep_slot_is_cancelled(const struct ep_slot *slot)
+bool ep_cell_is_cancelled(const struct ep_cell *cell)
 {
-    return atomic_load_explicit(&slot->cancelled, memory_order_relaxed) != 0;
+    return atomic_load_explicit(&cell->cancelled, memory_order_relaxed) != 0;
 }
 
-int ep_ring_peek(const struct ep_ring_rx *rx, const struct ep_slot **ret_slot)
+int ep_ring_peek(const struct ep_ring_rx *rx, const struct ep_cell **ret_cell)
 {
-    const struct ep_slot *slot = &rx->slots[rx->head & rx->mask];
+    const struct ep_cell *cell = &rx->cells[rx->head & rx->mask];
 
     /* P2 and W2. */
-    uint64_t seq = atomic_load_explicit(&slot->seq, memory_order_seq_cst);
+    uint64_t seq = atomic_load_explicit(&cell->seq, memory_order_seq_cst);
     if (seq != rx->head + 1) {
-        /* An unpublished slot shows the message of the lap before, or zero. */
+        /* An unpublished cell shows the message of the lap before, or zero. */
         uint64_t before = rx->head > rx->mask ? rx->head - rx->mask : 0;
         return seq == before ? -EAGAIN : -EPROTO;
     }
 
-    *ret_slot = slot;
+    *ret_cell = cell;
     return 0;
 }
 
 int ep_ring_copy(const struct ep_ring_rx *rx, struct ep_msg *ret_msg)
 {
-    const struct ep_slot *slot;
-    int rc = ep_ring_peek(rx, &slot);
+    const struct ep_cell *cell;
+    int rc = ep_ring_peek(rx, &cell);
 
     if (rc < 0)
         return rc;
 
-    ret_msg->call_id = slot->call_id;
-    ret_msg->subject = slot->subject;
-    ret_msg->aux = slot->aux;
-    ret_msg->length = slot->length;
-    ret_msg->kind = slot->kind;
-    ret_msg->flags = slot->flags;
-    /* The last line of the slot only under its flags: it is another transfer. */
-    ret_msg->stamp = (ret_msg->flags & EP_FLAG_TIMED) != 0 ? slot->stamp : 0;
-    ret_msg->block = (ret_msg->flags & EP_FLAG_BLOCK) != 0 ? slot->block : 0;
+    ret_msg->call_id = cell->call_id;
+    ret_msg->subject = cell->subject;
+    ret_msg->aux = cell->aux;
+    ret_msg->length = cell->length;
+    ret_msg->kind = cell->kind;
+    ret_msg->flags = cell->flags;
+    /* The last line of the cell only under its flags: it is another transfer. */
+    ret_msg->stamp = (ret_msg->flags & EP_FLAG_TIMED) != 0 ? cell->stamp : 0;
+    ret_msg->block = (ret_msg->flags & EP_FLAG_BLOCK) != 0 ? cell->block : 0;
     /* SUBTLE: without this barrier the compiler may read a field again from the
-     * slot, after the checks below have judged the first reading. */
+     * cell, after the checks below have judged the first reading. */
     __asm__ volatile("" ::: "memory");
 
     if ((ret_msg->flags & ~EP_FLAG_ALL) != 0)
@@ -121,7 +121,7 @@ int ep_ring_copy(const struct ep_ring_rx *rx, struct ep_msg *ret_msg)
     if ((ret_msg->flags & EP_FLAG_BLOCK) == 0) {
         if (ret_msg->length > EP_INLINE_MAX)
             return -EPROTO;
-        ep_copy(ret_msg->data, slot->data, ret_msg->length);
+        ep_copy(ret_msg->data, cell->data, ret_msg->length);
     }
     return 0;
 }

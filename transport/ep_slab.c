@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
 #include "ep_slab.h"
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stddef.h>
+#include <sys/mman.h>
 
 enum page_state { PAGE_INSIDE = 0, PAGE_FREE, PAGE_OUT };
 
@@ -14,6 +15,7 @@ struct ep_slab_page {
     uint32_t prev;
     uint8_t state; /* enum page_state; PAGE_INSIDE if no block starts here */
     uint8_t order; /* the block has EP_PAGE << order bytes */
+    uint8_t warm;  /* largest order + 1 of a block that was written here; 0: none */
 };
 
 void ep_slab_init(struct ep_slab *slab, uint64_t size)
@@ -26,9 +28,15 @@ void ep_slab_init_many(struct ep_slab *slab, uint64_t size)
     *slab = (struct ep_slab){.size = size, .most = UINT32_MAX};
 }
 
+static size_t pages_bytes(const struct ep_slab *slab)
+{
+    return slab->size / EP_PAGE * sizeof(struct ep_slab_page);
+}
+
 void ep_slab_finish(struct ep_slab *slab)
 {
-    free(slab->pages);
+    if (slab->pages != NULL)
+        (void)munmap(slab->pages, pages_bytes(slab));
     *slab = (struct ep_slab){.size = 0};
 }
 
@@ -44,7 +52,8 @@ static void put_free(struct ep_slab *slab, uint32_t page, uint8_t order)
 {
     uint32_t next = slab->heads[order];
 
-    slab->pages[page] = (struct ep_slab_page){.next = next, .state = PAGE_FREE, .order = order};
+    slab->pages[page] = (struct ep_slab_page){
+        .next = next, .state = PAGE_FREE, .order = order, .warm = slab->pages[page].warm};
     if (next != 0)
         slab->pages[next - 1].prev = page + 1;
     slab->heads[order] = page + 1;
@@ -63,33 +72,66 @@ static void remove_free(struct ep_slab *slab, uint32_t page)
     p->state = PAGE_INSIDE;
 }
 
-static int prepare(struct ep_slab *slab)
+/* Makes the bookkeeping, with one free block of that order. */
+static int prepare(struct ep_slab *slab, uint8_t order)
 {
     if (slab->pages != NULL)
         return 0;
-    slab->pages = calloc(slab->size / EP_PAGE, sizeof(*slab->pages));
-    if (slab->pages == NULL)
+    void *mem = mmap(NULL, pages_bytes(slab), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mem == MAP_FAILED)
         return -ENOMEM;
-    put_free(slab, 0, order_of(slab->size));
+    /* A slab uses little of it at first: no huge pages, of 2 MiB for each slab. */
+    (void)madvise(mem, pages_bytes(slab), MADV_NOHUGEPAGE);
+    slab->pages = mem;
+    slab->top = order;
+    put_free(slab, 0, order);
     return 0;
+}
+
+/*
+ * Doubles what blocks are made of. Split from the whole at once, a slab of 4 GiB would touch
+ * a page of its bookkeeping for each order, in the first call that it serves.
+ */
+static bool grow(struct ep_slab *slab)
+{
+    if ((uint64_t)EP_PAGE << slab->top >= slab->size)
+        return false;
+    uint8_t order = slab->top++;
+    uint32_t page = 1u << order;
+    uint32_t half = 0;
+    if (slab->pages[half].state == PAGE_FREE && slab->pages[half].order == order) {
+        remove_free(slab, half);
+        put_free(slab, half, slab->top);
+    } else {
+        put_free(slab, page, order);
+    }
+    return true;
+}
+
+/* The order of the smallest free block that has at least that order; above top: none. */
+static uint8_t find_free(const struct ep_slab *slab, uint8_t order)
+{
+    while (order <= slab->top && slab->heads[order] == 0)
+        order++;
+    return order;
 }
 
 int ep_slab_alloc(struct ep_slab *slab, uint64_t size, uint64_t *ret_offset)
 {
     if (size > slab->size)
         return -EMSGSIZE;
-    int rc = prepare(slab);
+    uint8_t wanted = order_of(size);
+    int rc = prepare(slab, wanted);
     if (rc < 0)
         return rc;
     if (slab->out == slab->most)
         return -EAGAIN;
 
-    uint8_t wanted = order_of(size);
-    uint8_t top = order_of(slab->size);
-    uint8_t order = wanted;
-    while (order <= top && slab->heads[order] == 0)
-        order++;
-    if (order > top)
+    uint8_t order = find_free(slab, wanted);
+    while (order > slab->top && grow(slab))
+        order = find_free(slab, wanted);
+    if (order > slab->top)
         return -EAGAIN;
 
     uint32_t page = slab->heads[order] - 1;
@@ -98,7 +140,8 @@ int ep_slab_alloc(struct ep_slab *slab, uint64_t size, uint64_t *ret_offset)
         order--;
         put_free(slab, page + (1u << order), order);
     }
-    slab->pages[page] = (struct ep_slab_page){.state = PAGE_OUT, .order = order};
+    slab->pages[page].state = PAGE_OUT;
+    slab->pages[page].order = order;
     slab->out++;
     slab->used += (uint64_t)EP_PAGE << order;
     *ret_offset = (uint64_t)page * EP_PAGE;
@@ -106,6 +149,20 @@ int ep_slab_alloc(struct ep_slab *slab, uint64_t size, uint64_t *ret_offset)
     if (end > slab->touched)
         slab->touched = end;
     return 0;
+}
+
+/* What begins at this page or later is new memory from now on, as is what reaches there. */
+static void forget_warm(struct ep_slab *slab, uint32_t from, uint32_t to)
+{
+    /* Only where it says something: most of the bookkeeping was never touched. */
+    for (uint32_t page = from; page < to; page++)
+        if (slab->pages[page].warm != 0)
+            slab->pages[page].warm = 0;
+    for (uint8_t order = 1; order <= slab->top; order++) {
+        uint32_t start = from & ~((1u << order) - 1);
+        if (start != from && slab->pages[start].warm > order)
+            slab->pages[start].warm = order;
+    }
 }
 
 uint64_t ep_slab_shrink(struct ep_slab *slab, uint64_t most, uint64_t *ret_offset)
@@ -116,6 +173,8 @@ uint64_t ep_slab_shrink(struct ep_slab *slab, uint64_t most, uint64_t *ret_offse
     if (size > most)
         size = most;
     slab->touched -= size;
+    forget_warm(slab, (uint32_t)(slab->touched / EP_PAGE),
+                (uint32_t)((slab->touched + size) / EP_PAGE));
     *ret_offset = slab->touched;
     return size;
 }
@@ -123,6 +182,21 @@ uint64_t ep_slab_shrink(struct ep_slab *slab, uint64_t most, uint64_t *ret_offse
 uint64_t ep_slab_block_size(const struct ep_slab *slab, uint64_t offset)
 {
     return (uint64_t)EP_PAGE << slab->pages[offset / EP_PAGE].order;
+}
+
+void ep_slab_wrote(struct ep_slab *slab, uint64_t offset)
+{
+    struct ep_slab_page *page = &slab->pages[offset / EP_PAGE];
+
+    if (page->warm <= page->order)
+        page->warm = page->order + 1;
+}
+
+bool ep_slab_is_warm(const struct ep_slab *slab, uint64_t offset)
+{
+    const struct ep_slab_page *page = &slab->pages[offset / EP_PAGE];
+
+    return page->warm > page->order;
 }
 
 int ep_slab_free(struct ep_slab *slab, uint64_t offset)
@@ -134,11 +208,10 @@ int ep_slab_free(struct ep_slab *slab, uint64_t offset)
         return -EPROTO;
 
     uint8_t order = slab->pages[page].order;
-    uint8_t top = order_of(slab->size);
     slab->pages[page].state = PAGE_INSIDE;
     slab->out--;
     slab->used -= (uint64_t)EP_PAGE << order;
-    while (order < top) {
+    while (order < slab->top) {
         uint32_t buddy = page ^ (1u << order);
         if (slab->pages[buddy].state != PAGE_FREE || slab->pages[buddy].order != order)
             break;

@@ -37,6 +37,7 @@ struct ep_slab {
     uint32_t most;    /* that may be out at a time */
     uint64_t used;    /* bytes of them */
     uint64_t touched; /* nothing behind this has been in use since it was given back */
+    uint8_t top;      /* order of what blocks are made of so far */
     uint32_t heads[EP_SLAB_ORDERS]; /* free lists, by order; page numbers + 1 */
     struct ep_slab_page *pages;     /* NULL until the first allocation */
 };
@@ -71,6 +72,12 @@ uint64_t ep_slab_shrink(struct ep_slab *slab, uint64_t most, uint64_t *ret_offse
 
 /* How much a block that is out holds: what was asked for, or more. */
 uint64_t ep_slab_block_size(const struct ep_slab *slab, uint64_t offset);
+
+/* The writer has filled a block that is out, and so its memory is no longer new. */
+void ep_slab_wrote(struct ep_slab *slab, uint64_t offset);
+
+/* Whether a block that is out lies where one as large or larger was filled before. */
+bool ep_slab_is_warm(const struct ep_slab *slab, uint64_t offset);
 
 /* Takes a block back. -EPROTO: it is not out. */
 int ep_slab_free(struct ep_slab *slab, uint64_t offset);

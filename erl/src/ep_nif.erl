@@ -60,6 +60,22 @@
     array_info/1,
     arrays/0,
     set_max_shared_bytes/1,
+    object_new/2,
+    object_close/1,
+    object_info/1,
+    objects/0,
+    channel_send/2,
+    channel_put/2,
+    channel_take/1,
+    channel_take_back/1,
+    channel_wait/2,
+    channel_unwait/2,
+    buffer_write/2,
+    dict_set/4,
+    dict_get/2,
+    dict_remove/2,
+    dict_keys/1,
+    dict_destroy/1,
     slot_acquire/2,
     slot_claim/2,
     slot_release/1,
@@ -372,6 +388,78 @@ arrays() ->
 
 -spec set_max_shared_bytes(non_neg_integer()) -> ok.
 set_max_shared_bytes(_Bytes) ->
+    ?NOT_LOADED.
+
+%% Kind: 0 channel, 1 byte channel, 2 buffer, 3 dict. MaxSize 0: no limit.
+-spec object_new(0..3, non_neg_integer()) -> reference() | {error, atom()}.
+object_new(_Kind, _MaxSize) ->
+    ?NOT_LOADED.
+
+-spec object_close(reference()) -> ok.
+object_close(_Object) ->
+    ?NOT_LOADED.
+
+%% How many there are of each kind, and the bytes of what they hold.
+-spec objects() -> {Channels :: Figures, ByteChannels :: Figures, Buffers :: Figures, Dicts :: Figures} when
+    Figures :: {Count :: non_neg_integer(), Bytes :: non_neg_integer()}.
+objects() ->
+    ?NOT_LOADED.
+
+-spec object_info(term()) ->
+    {Kind :: 0..3, Bytes :: non_neg_integer(), MaxSize :: non_neg_integer(), IsClosed :: boolean(), IsShown :: boolean()}
+    | false.
+object_info(_Object) ->
+    ?NOT_LOADED.
+
+-spec channel_send(reference(), term()) -> ok | busy | {error, term()}.
+channel_send(_Channel, _Term) ->
+    ?NOT_LOADED.
+
+-spec channel_put(reference(), binary()) -> ok | busy | {error, term()}.
+channel_put(_Channel, _Bin) ->
+    ?NOT_LOADED.
+
+-spec channel_take(reference()) -> {ok, binary()} | {error, empty | closed}.
+channel_take(_Channel) ->
+    ?NOT_LOADED.
+
+%% What Erlang itself has sent, as long as Python was not given the channel.
+-spec channel_take_back(reference()) -> {ok, binary()} | {error, empty | closed}.
+channel_take_back(_Channel) ->
+    ?NOT_LOADED.
+
+%% After `waiting' the message `{py_object, Tag}' comes once, unless channel_unwait/2 returns true.
+-spec channel_wait(reference(), reference()) -> {waiting, IsShown :: boolean()} | again | waiter_exists.
+channel_wait(_Channel, _Tag) ->
+    ?NOT_LOADED.
+
+-spec channel_unwait(reference(), reference()) -> boolean().
+channel_unwait(_Channel, _Tag) ->
+    ?NOT_LOADED.
+
+-spec buffer_write(term(), binary()) -> ok | {error, closed | write_failed | invalid_buffer}.
+buffer_write(_Buffer, _Bin) ->
+    ?NOT_LOADED.
+
+%% Returned: the value as Python would return it.
+-spec dict_set(reference(), binary(), term(), term()) -> ok | {error, pickle_failed}.
+dict_set(_Dict, _Key, _Value, _Returned) ->
+    ?NOT_LOADED.
+
+-spec dict_get(reference(), binary()) -> {ok, term()} | error.
+dict_get(_Dict, _Key) ->
+    ?NOT_LOADED.
+
+-spec dict_remove(reference(), binary()) -> ok.
+dict_remove(_Dict, _Key) ->
+    ?NOT_LOADED.
+
+-spec dict_keys(reference()) -> [binary()].
+dict_keys(_Dict) ->
+    ?NOT_LOADED.
+
+-spec dict_destroy(reference()) -> ok.
+dict_destroy(_Dict) ->
     ?NOT_LOADED.
 
 %% Waiting: {py_slot, Tag} comes when the slot is held, or, to run a request, when it is

@@ -51,6 +51,9 @@
 -define(QUESTION_DELIVER, 12).
 -define(QUESTION_BLOCKED, 13).
 -define(QUESTION_GO_ON, 14).
+-define(QUESTION_TASK, 15).
+%% From here on about objects: what the NIF answers by itself.
+-define(QUESTION_OBJECT, 16).
 
 -define(SHARED_NUMBERS, [
     {flag_traceback, ?FLAG_TRACEBACK},
@@ -82,5 +85,7 @@
     {question_receiver, ?QUESTION_RECEIVER},
     {question_deliver, ?QUESTION_DELIVER},
     {question_blocked, ?QUESTION_BLOCKED},
-    {question_go_on, ?QUESTION_GO_ON}
+    {question_go_on, ?QUESTION_GO_ON},
+    {question_task, ?QUESTION_TASK},
+    {question_object, ?QUESTION_OBJECT}
 ]).

@@ -13,6 +13,7 @@
 
 -include("py_limits.hrl").
 -include("py_misuse.hrl").
+-include("py_objects.hrl").
 
 -export([call/3, call/4, call/5, call/6, eval/1, eval/2, eval/3, eval/4, exec/1, exec/2, exec/3]).
 -export([parallel/1, cast/3, cast/4, cast/5, spawn_call/3, spawn_call/4, spawn_call/5]).
@@ -25,6 +26,8 @@
 -export([register_function/2, register_function/3, unregister_function/1, interrupt/1]).
 -export([state_fetch/1, state_store/2, state_incr/1, state_incr/2, state_decr/1, state_decr/2]).
 -export([state_remove/1, state_keys/0, state_clear/0, get_local_env/1]).
+-export([shared_dict_new/0, shared_dict_get/2, shared_dict_get/3, shared_dict_set/3]).
+-export([shared_dict_del/2, shared_dict_keys/1, shared_dict_destroy/1]).
 -export([stats/0, memory_stats/0, memory_stats/1, gc/0, gc/1, gc/2]).
 -export([tracemalloc_start/0, tracemalloc_start/1, tracemalloc_stop/0, reload/1]).
 -export([ensure_venv/2, ensure_venv/3, activate_venv/1, deactivate_venv/0, venv_info/0]).
@@ -47,6 +50,10 @@
     error_text => list | binary
 }.
 
+%% Arguments of functions, for what is said of a bad one.
+-define(MFA, {module, Module}, {function, Function}, {args, Args}).
+-define(TARGET_MFA, {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}).
+
 %% --- requests -------------------------------------------------------------------------
 
 %% @doc Calls `Module.Function(*Args)' in the context of the calling process.
@@ -64,7 +71,7 @@ call(Module, Function, Args) ->
                 py_arguments:implicit_call(Module, Function, Args, #{}),
                 Route,
                 py_request:call(Route, Module, Function, Args, #{}, ?PLAIN(?DEFAULT_MS)),
-                [{module, Module}, {function, Function}, {args, Args}]
+                [?MFA]
             )
     end.
 
@@ -81,16 +88,15 @@ call(Target, Module, Function, Args) when is_list(Args) ->
         Route when is_tuple(Route) ->
             py_request:plain_call(Route, Module, Function, Args, infinity);
         _ ->
-            ?RUN_CHECKED(py_arguments:call_on(Target, Module, Function, Args, #{}, py_arguments:defaults(Target)), [
-                {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
-            ])
+            Defaults = py_arguments:defaults(Target),
+            ?RUN_CHECKED(py_arguments:call_on(Target, Module, Function, Args, #{}, Defaults), [?TARGET_MFA])
     end;
 call(Module, Function, Args, Kwargs) ->
     ?CHECKED_THEN(
         py_arguments:implicit_call(Module, Function, Args, Kwargs),
         Route,
         py_request:call(Route, Module, Function, Args, Kwargs, ?PLAIN(?DEFAULT_MS)),
-        [{module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}]
+        [?MFA, {kwargs, Kwargs}]
     ).
 
 %% @doc With a timeout in milliseconds or options; on a given context with options; on
@@ -101,7 +107,7 @@ call(Module, Function, Args, Kwargs) ->
     (pool_name(), text(), text(), list(), map()) -> result().
 call(Ctx, Module, Function, Args, Options) when is_pid(Ctx) ->
     ?RUN_CHECKED(py_arguments:call_with(Ctx, Module, Function, Args, Options), [
-        {ctx, Ctx}, {module, Module}, {function, Function}, {args, Args}, {timeout_or_options, Options}
+        {ctx, Ctx}, ?MFA, {timeout_or_options, Options}
     ]);
 call(Pool, Module, Function, Args, Kwargs) when
     is_list(Args), not is_integer(Kwargs), Kwargs =/= infinity
@@ -118,10 +124,7 @@ call(Module, Function, Args, Kwargs, Options) ->
         },
         {Checked, Route},
         py_request:call(Route, Module, Function, Args, Kwargs, Checked),
-        [
-            {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs},
-            {timeout_or_options, Options}
-        ]
+        [?MFA, {kwargs, Kwargs}, {timeout_or_options, Options}]
     ).
 
 %% @doc On a given context or pool, with keyword arguments and a timeout or options.
@@ -132,10 +135,7 @@ call(Target, Module, Function, Args, Kwargs, Options) ->
             Target, Module, Function, Args, Kwargs,
             py_options:call(Options, py_arguments:default_timeout(Target))
         ),
-        [
-            {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs},
-            {timeout_or_options, Options}
-        ]
+        [{target, Target}, ?MFA, {kwargs, Kwargs}, {timeout_or_options, Options}]
     ).
 
 %% @doc Evaluates one Python expression in the namespace of the calling process.
@@ -145,12 +145,7 @@ eval(Code) ->
         Cached when is_tuple(Cached) ->
             py_request:plain_eval(Cached, Code, ?DEFAULT_MS);
         _ ->
-            ?CHECKED_THEN(
-                py_arguments:implicit_eval(Code, #{}, ?DEFAULT_MS),
-                {Route, Checked},
-                py_request:eval(Route, Code, #{}, Checked),
-                [{code, Code}]
-            )
+            ?RUN_CHECKED(py_arguments:to_eval(Code, #{}, ?DEFAULT_MS), [{code, Code}])
     end.
 
 %% @doc With local variables; or on a given context or pool.
@@ -165,12 +160,7 @@ eval(Ctx, Code) when is_pid(Ctx) ->
 eval(Pool, Code) when ?IS_POOL(Pool, Code) ->
     ?RUN_CHECKED(py_arguments:eval_on(Pool, Code, #{}, ?DEFAULT_MS), [{target, Pool}, {code, Code}]);
 eval(Code, Locals) ->
-    ?CHECKED_THEN(
-        py_arguments:implicit_eval(Code, Locals, ?DEFAULT_MS),
-        {Route, Checked},
-        py_request:eval(Route, Code, Locals, Checked),
-        [{code, Code}, {locals_or_code, Locals}]
-    ).
+    ?RUN_CHECKED(py_arguments:to_eval(Code, Locals, ?DEFAULT_MS), [{code, Code}, {locals_or_code, Locals}]).
 
 %% @doc With a timeout or options; or on a given context or pool with local variables.
 -spec eval
@@ -181,12 +171,9 @@ eval(Target, Code, Locals) when is_pid(Target); ?IS_POOL(Target, Code) ->
         {role(Target), Target}, {code, Code}, {locals, Locals}
     ]);
 eval(Code, Locals, Options) ->
-    ?CHECKED_THEN(
-        py_arguments:implicit_eval(Code, Locals, Options),
-        {Route, Checked},
-        py_request:eval(Route, Code, Locals, Checked),
-        [{code, Code}, {locals_or_code, Locals}, {timeout_or_options, Options}]
-    ).
+    ?RUN_CHECKED(py_arguments:to_eval(Code, Locals, Options), [
+        {code, Code}, {locals_or_code, Locals}, {timeout_or_options, Options}
+    ]).
 
 %% @doc On a given context or pool, with local variables and a timeout or options.
 -spec eval(target(), text(), map(), timeout() | opts()) -> result().
@@ -198,12 +185,7 @@ eval(Target, Code, Locals, Options) ->
 %% @doc Executes Python statements in the namespace of the calling process.
 -spec exec(text()) -> ok | {error, term()}.
 exec(Code) ->
-    ?CHECKED_THEN(
-        py_arguments:implicit_exec(Code, #{}),
-        {Route, Checked},
-        py_request:exec(Route, Code, Checked),
-        [{code, Code}]
-    ).
+    ?RUN_CHECKED(py_arguments:to_exec(Code, #{}), [{code, Code}]).
 
 %% @doc With options; or on a given context or pool.
 -spec exec
@@ -212,17 +194,14 @@ exec(Code) ->
 exec(Target, Code) when is_pid(Target); ?IS_POOL(Target, Code) ->
     ?RUN_CHECKED(py_arguments:exec_on(Target, Code, #{}), [{role(Target), Target}, {code, Code}]);
 exec(Code, Options) ->
-    ?CHECKED_THEN(
-        py_arguments:implicit_exec(Code, Options),
-        {Route, Checked},
-        py_request:exec(Route, Code, Checked),
-        [{code, Code}, {options_or_code, Options}]
-    ).
+    ?RUN_CHECKED(py_arguments:to_exec(Code, Options), [{code, Code}, {options_or_code, Options}]).
 
 %% @doc On a given context or pool, with options.
 -spec exec(target(), text(), opts()) -> ok | {error, term()}.
 exec(Target, Code, Options) ->
-    ?RUN_CHECKED(py_arguments:exec_on(Target, Code, Options), [{role(Target), Target}, {code, Code}, {options, Options}]).
+    ?RUN_CHECKED(py_arguments:exec_on(Target, Code, Options), [
+        {role(Target), Target}, {code, Code}, {options, Options}
+    ]).
 
 %% @doc Runs several calls at once, item i on context `((i - 1) rem N) + 1', with 30
 %% seconds for each. The results are in the order of the items.
@@ -235,26 +214,24 @@ parallel(Calls) ->
 %% Errors are logged at level debug.
 -spec cast(text(), text(), list()) -> ok.
 cast(Module, Function, Args) ->
-    ?CHECKED(py_arguments:async(fun py_async:cast/6, implicit, Module, Function, Args, #{}), [
-        {module, Module}, {function, Function}, {args, Args}
-    ]).
+    ?CHECKED(py_arguments:async(fun py_async:cast/6, implicit, Module, Function, Args, #{}), [?MFA]).
 
 -spec cast
     (text(), text(), list(), map()) -> ok;
     (target(), text(), text(), list()) -> ok.
 cast(Target, Module, Function, Args) when is_list(Args) ->
     ?CHECKED(py_arguments:async(fun py_async:cast/6, {on, Target}, Module, Function, Args, #{}), [
-        {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
+        ?TARGET_MFA
     ]);
 cast(Module, Function, Args, Kwargs) ->
     ?CHECKED(py_arguments:async(fun py_async:cast/6, implicit, Module, Function, Args, Kwargs), [
-        {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+        ?MFA, {kwargs, Kwargs}
     ]).
 
 -spec cast(target(), text(), text(), list(), map()) -> ok.
 cast(Target, Module, Function, Args, Kwargs) ->
     ?CHECKED(py_arguments:async(fun py_async:cast/6, {on, Target}, Module, Function, Args, Kwargs), [
-        {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+        {target, Target}, ?MFA, {kwargs, Kwargs}
     ]).
 
 %% @doc Starts a call; its result comes to the calling process as the message
@@ -262,26 +239,24 @@ cast(Target, Module, Function, Args, Kwargs) ->
 %% calling process cancels it.
 -spec spawn_call(text(), text(), list()) -> reference().
 spawn_call(Module, Function, Args) ->
-    ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, implicit, Module, Function, Args, #{}), [
-        {module, Module}, {function, Function}, {args, Args}
-    ]).
+    ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, implicit, Module, Function, Args, #{}), [?MFA]).
 
 -spec spawn_call
     (text(), text(), list(), map()) -> reference();
     (target(), text(), text(), list()) -> reference().
 spawn_call(Target, Module, Function, Args) when is_list(Args) ->
     ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, #{}), [
-        {target, Target}, {module, Module}, {function, Function}, {args_of_target, Args}
+        ?TARGET_MFA
     ]);
 spawn_call(Module, Function, Args, Kwargs) ->
     ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, implicit, Module, Function, Args, Kwargs), [
-        {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+        ?MFA, {kwargs, Kwargs}
     ]).
 
 -spec spawn_call(target(), text(), text(), list(), map()) -> reference().
 spawn_call(Target, Module, Function, Args, Kwargs) ->
     ?CHECKED(py_arguments:async(fun py_async:spawn_call/6, {on, Target}, Module, Function, Args, Kwargs), [
-        {target, Target}, {module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}
+        {target, Target}, ?MFA, {kwargs, Kwargs}
     ]).
 
 %% @doc The result of {@link spawn_call/3}.
@@ -319,23 +294,13 @@ async_await(Ref, Timeout) ->
 -spec async_gather([{text(), text(), list()}]) ->
     {ok, [term()]} | {error, {gather_failed, [{pos_integer(), term()}]}}.
 async_gather(Calls) ->
-    ?CHECKED_THEN(
-        py_event_loop:gather(Calls, ?DEFAULT_MS),
-        {Tasks, Timeout},
-        py_task:gather(Tasks, Timeout),
-        [{calls, Calls}]
-    ).
+    ?RUN_CHECKED(py_event_loop:to_gather(Calls, ?DEFAULT_MS), [{calls, Calls}]).
 
 %% @doc A task that has not ended at its timeout is cancelled.
 -spec async_gather([{text(), text(), list()}], timeout()) ->
     {ok, [term()]} | {error, {gather_failed, [{pos_integer(), term()}]}}.
 async_gather(Calls, Timeout) ->
-    ?CHECKED_THEN(
-        py_event_loop:gather(Calls, Timeout),
-        {Tasks, Checked},
-        py_task:gather(Tasks, Checked),
-        [{calls, Calls}, {timeout, Timeout}]
-    ).
+    ?RUN_CHECKED(py_event_loop:to_gather(Calls, Timeout), [{calls, Calls}, {timeout, Timeout}]).
 
 %% --- streams --------------------------------------------------------------------------
 
@@ -343,54 +308,32 @@ async_gather(Calls, Timeout) ->
 %% file. Between two items pass at most 30 seconds.
 -spec stream(text(), text(), list()) -> {ok, [term()]} | {error, term()}.
 stream(Module, Function, Args) ->
-    ?CHECKED_THEN(
-        py_arguments:implicit_call(Module, Function, Args, #{}),
-        Route,
-        py_stream:collect(Route, {call, Module, Function, Args, #{}}),
-        [{module, Module}, {function, Function}, {args, Args}]
-    ).
+    ?RUN_CHECKED(py_arguments:to_stream({call, Module, Function, Args, #{}}), [?MFA]).
 
 -spec stream(text(), text(), list(), map()) -> {ok, [term()]} | {error, term()}.
 stream(Module, Function, Args, Kwargs) ->
-    ?CHECKED_THEN(
-        py_arguments:implicit_call(Module, Function, Args, Kwargs),
-        Route,
-        py_stream:collect(Route, {call, Module, Function, Args, Kwargs}),
-        [{module, Module}, {function, Function}, {args, Args}, {kwargs, Kwargs}]
-    ).
+    ?RUN_CHECKED(py_arguments:to_stream({call, Module, Function, Args, Kwargs}), [?MFA, {kwargs, Kwargs}]).
 
 %% @doc The same for the value of an expression.
 -spec stream_eval(text()) -> {ok, [term()]} | {error, term()}.
 stream_eval(Code) ->
-    ?CHECKED_THEN(
-        py_arguments:implicit_eval(Code, #{}, ?DEFAULT_MS),
-        {Route, _},
-        py_stream:collect(Route, {eval, Code, #{}}),
-        [{code, Code}]
-    ).
+    ?RUN_CHECKED(py_arguments:to_stream({eval, Code, #{}}), [{code, Code}]).
 
 -spec stream_eval(text(), map()) -> {ok, [term()]} | {error, term()}.
 stream_eval(Code, Locals) ->
-    ?CHECKED_THEN(
-        py_arguments:implicit_eval(Code, Locals, ?DEFAULT_MS),
-        {Route, _},
-        py_stream:collect(Route, {eval, Code, Locals}),
-        [{code, Code}, {locals, Locals}]
-    ).
+    ?RUN_CHECKED(py_arguments:to_stream({eval, Code, Locals}), [{code, Code}, {locals, Locals}]).
 
 %% @doc Has the items sent to the calling process: `{py_stream, Ref, {data, Item}}' for each, then
 %% one of `{py_stream, Ref, done}' and `{py_stream, Ref, {error, Reason}}'.
 -spec stream_start(text(), text(), list()) -> {ok, reference()}.
 stream_start(Module, Function, Args) ->
-    ?CHECKED(py_arguments:start_stream(Module, Function, Args, #{}), [{module, Module}, {function, Function}, {args, Args}]).
+    ?CHECKED(py_arguments:start_stream(Module, Function, Args, #{}), [?MFA]).
 
 %% @doc Options: `owner', the process that gets the items; `credit', how many of them it may leave
 %% unacknowledged ({@link stream_ack/2}); `kwargs'.
 -spec stream_start(text(), text(), list(), map()) -> {ok, reference()}.
 stream_start(Module, Function, Args, Options) ->
-    ?CHECKED(py_arguments:start_stream(Module, Function, Args, Options), [
-        {module, Module}, {function, Function}, {args, Args}, {options, Options}
-    ]).
+    ?CHECKED(py_arguments:start_stream(Module, Function, Args, Options), [?MFA, {options, Options}]).
 
 %% @doc Gives one credit back.
 -spec stream_ack(reference()) -> ok.
@@ -548,14 +491,12 @@ execution_mode() ->
 subinterp_supported() ->
     maps:get(owngil, py_python:info()).
 
-%% @doc Calls, errors, restarts, queues and latencies of all contexts; the limit; shared
-%% memory. Never waits for Python.
+%% @doc Figures of all contexts, of the limit and of shared memory. Never waits for Python.
 -spec stats() -> map().
 stats() ->
     ?CHECKED(py_stats:get(), []).
 
-%% @doc Python's garbage collector and traced memory, over all interpreters and for each
-%% context.
+%% @doc Python's garbage collector and traced memory, over all interpreters and for each context.
 -spec memory_stats() -> {ok, map()}.
 memory_stats() ->
     ?CHECKED(py_maintenance:memory_stats(), []).
@@ -611,7 +552,9 @@ ensure_venv(Path, File) ->
 
 -spec ensure_venv(text(), text(), [py_venv:option()]) -> ok | {error, py_venv:error()}.
 ensure_venv(Path, File, Options) ->
-    ?CHECKED(py_venv:ensure(Path, File, Options), [{venv, Path}, {requirements, File}, {venv_options, Options}]).
+    ?CHECKED(py_venv:ensure(Path, File, Options), [
+        {venv, Path}, {requirements, File}, {venv_options, Options}
+    ]).
 
 %% @doc Puts the packages of a virtual environment before all others, in every interpreter.
 -spec activate_venv(text()) -> ok | {error, py_venv:error()}.
@@ -625,6 +568,25 @@ deactivate_venv() ->
 -spec venv_info() -> {ok, #{binary() => boolean() | binary() | [binary()]}}.
 venv_info() ->
     ?CHECKED(py_venv:info(), []).
+
+%% @doc Makes a shared dict: a table in the VM for Erlang and all worker processes.
+-spec shared_dict_new() -> {ok, py_shared_dict:dict()}.
+shared_dict_new() -> py_shared_dict:new().
+-spec shared_dict_get(py_shared_dict:dict(), binary()) -> term() | undefined.
+shared_dict_get(Dict, Key) -> ?ON_OBJECT(py_shared_dict:get(Dict, Key, undefined), [{dict, Dict}, {dict_key, Key}]).
+-spec shared_dict_get(py_shared_dict:dict(), binary(), Default) -> term() | Default.
+shared_dict_get(Dict, Key, Default) ->
+    ?ON_OBJECT(py_shared_dict:get(Dict, Key, Default), [{dict, Dict}, {dict_key, Key}, {any, Default}]).
+%% @doc Sets a key. The value comes back as if it had been to Python and returned.
+-spec shared_dict_set(py_shared_dict:dict(), binary(), term()) -> ok | {error, pickle_failed}.
+shared_dict_set(Dict, Key, Value) ->
+    ?ON_OBJECT(py_shared_dict:set(Dict, Key, Value), [{dict, Dict}, {dict_key, Key}, {any, Value}]).
+-spec shared_dict_del(py_shared_dict:dict(), binary()) -> ok.
+shared_dict_del(Dict, Key) -> ?ON_OBJECT(py_shared_dict:del(Dict, Key), [{dict, Dict}, {dict_key, Key}]).
+-spec shared_dict_keys(py_shared_dict:dict()) -> [binary()].
+shared_dict_keys(Dict) -> ?ON_OBJECT(py_shared_dict:keys(Dict), [{dict, Dict}]).
+-spec shared_dict_destroy(py_shared_dict:dict()) -> ok.
+shared_dict_destroy(Dict) -> ?ON_OBJECT(py_shared_dict:destroy(Dict), [{dict, Dict}]).
 
 %% --- internal -------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@
 
 -include("py_limits.hrl").
 
--export([implicit_call/4, call_with/5, call_on/6, implicit_eval/3, start_stream/4, eval_on/4, implicit_exec/2, exec_on/3]).
--export([to_await/2, async/6, defaults/1, default_timeout/1]).
+-export([implicit_call/4, call_with/5, call_on/6, to_eval/3, eval_on/4, to_exec/2, exec_on/3]).
+-export([to_stream/1, start_stream/4, to_await/2, async/6, defaults/1, default_timeout/1]).
 
 -type run() :: fun(() -> py:result()).
 
@@ -44,13 +44,26 @@ call_on(Target, Module, Function, Args, Kwargs, Options) when is_list(Args), is_
 call_on(_, _, _, _, _, _) ->
     py_error_info:refuse(arguments).
 
--spec implicit_eval(py:text(), map(), timeout() | map()) -> {py_context_router:route(), py_options:options()}.
+%% In the context of the calling process, as all that name no target.
+-spec to_eval(py:text(), map(), timeout() | map()) -> run().
+to_eval(Code, Locals, Options) ->
+    {Route, Checked} = implicit_eval(Code, Locals, Options),
+    fun() -> py_request:eval(Route, Code, Locals, Checked) end.
+
 implicit_eval(Code, Locals, Options) when is_map(Locals) ->
     Checked = py_options:call(Options, ?DEFAULT_MS),
     ok = py_text:check(Code),
     {py_context_router:bound(), Checked};
 implicit_eval(_, _, _) ->
     py_error_info:refuse(arguments).
+
+-spec to_stream(py_request:subject()) -> fun(() -> {ok, [term()]} | {error, term()}).
+to_stream(Subject = {call, Module, Function, Args, Kwargs}) ->
+    Route = implicit_call(Module, Function, Args, Kwargs),
+    fun() -> py_stream:collect(Route, Subject) end;
+to_stream(Subject = {eval, Code, Locals}) ->
+    {Route, _} = implicit_eval(Code, Locals, ?DEFAULT_MS),
+    fun() -> py_stream:collect(Route, Subject) end.
 
 -spec start_stream(py:text(), py:text(), list(), map()) -> {ok, reference()}.
 start_stream(Module, Function, Args, Options) ->
@@ -69,12 +82,13 @@ eval_on(Target, Code, Locals, Options) when is_map(Locals) ->
 eval_on(_, _, _, _) ->
     py_error_info:refuse(arguments).
 
--spec implicit_exec(py:text(), map()) -> {py_context_router:route(), py_options:options()}.
-implicit_exec(Code, Options) when is_map(Options) ->
+-spec to_exec(py:text(), map()) -> fun(() -> ok | {error, term()}).
+to_exec(Code, Options) when is_map(Options) ->
     Checked = py_options:exec(Options),
     ok = py_text:check(Code),
-    {py_context_router:bound(), Checked};
-implicit_exec(_, _) ->
+    Route = py_context_router:bound(),
+    fun() -> py_request:exec(Route, Code, Checked) end;
+to_exec(_, _) ->
     py_error_info:refuse(arguments).
 
 -spec exec_on(py:target(), py:text(), map()) -> fun(() -> ok | {error, term()}).

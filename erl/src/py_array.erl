@@ -7,6 +7,8 @@
 %% memory. Data lie in C order and native byte order. See `docs/arrays.md'.
 -module(py_array).
 
+-include("py_misuse.hrl").
+
 -export([
     from_binary/3,
     new/2,
@@ -46,50 +48,79 @@
 -type shape() :: tuple().
 -type no_memory() :: {'MemoryError', string()}.
 
+-define(DTYPES, [
+    bool,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    float16,
+    float32,
+    float64,
+    complex64,
+    complex128
+]).
+
+%% See EP_ARRAY_DIMS_MAX.
+-define(DIMS_MAX, 32).
+
+%% What is checked below says badarg; what users see says which of the arguments it is.
+-define(ON_ARRAY(Expression, Named),
+    try
+        Expression
+    catch
+        error:badarg -> ?BADARG(fault(Named), Named)
+    end
+).
+
 %% @doc Copies a binary into a new array, which is sealed. `badarg' if the size is not that of the
 %% shape.
 -spec from_binary(binary(), dtype(), shape()) -> {ok, py_array()} | {error, no_memory()}.
 from_binary(Bin, Dtype, Shape) ->
-    ep_nif:array_from_binary(Bin, Dtype, Shape).
+    ?ON_ARRAY(ep_nif:array_from_binary(Bin, Dtype, Shape), [{bin, Bin}, {dtype, Dtype}, {shape, Shape}]).
 
 %% @doc Makes an array of zeros that only the calling process may write, until it seals it.
 -spec new(dtype(), shape()) -> {ok, py_array()} | {error, no_memory()}.
 new(Dtype, Shape) ->
-    ep_nif:array_new(Dtype, Shape).
+    ?ON_ARRAY(ep_nif:array_new(Dtype, Shape), [{dtype, Dtype}, {shape, Shape}]).
 
 %% @doc Writes into an array that the calling process has made and not sealed.
 -spec write(py_array(), non_neg_integer(), binary()) -> ok | {error, sealed | not_owner | lost}.
 write(Array, ByteOffset, Bin) ->
-    ep_nif:array_write(Array, ByteOffset, Bin).
+    ?ON_ARRAY(ep_nif:array_write(Array, ByteOffset, Bin), [{array, Array}, {byte_offset, ByteOffset}, {bin, Bin}]).
 
 %% @doc From now on everybody may read the array, and nobody may write it.
 -spec seal(py_array()) -> ok | {error, not_owner | lost}.
 seal(Array) ->
-    ep_nif:array_seal(Array).
+    ?ON_ARRAY(ep_nif:array_seal(Array), [{array, Array}]).
 
 %% @doc The bytes of an array. From 64 KiB up the binary refers to the shared memory if no worker
 %% process can write it, which holds for arrays made by Erlang; else it is a copy.
 -spec to_binary(py_array()) -> {ok, binary()} | {error, not_sealed | lost | no_memory()}.
 to_binary(Array) ->
-    ep_nif:array_to_binary(Array).
+    ?ON_ARRAY(ep_nif:array_to_binary(Array), [{array, Array}]).
 
 %% @doc A part of an array: rows of its leading axis, counted from 0, in the same memory.
 -spec slice(py_array(), non_neg_integer(), non_neg_integer()) ->
     {ok, py_array()} | {error, not_sealed | lost | no_memory()}.
 slice(Array, Start, Length) ->
-    ep_nif:array_slice(Array, Start, Length).
+    ?ON_ARRAY(ep_nif:array_slice(Array, Start, Length), [{array, Array}, {start, Start}, {rows, Length}]).
 
 -spec shape(py_array()) -> shape().
 shape(Array) ->
-    element(2, known(Array)).
+    ?ON_ARRAY(element(2, known(Array)), [{array, Array}]).
 
 -spec dtype(py_array()) -> dtype().
 dtype(Array) ->
-    element(1, known(Array)).
+    ?ON_ARRAY(element(1, known(Array)), [{array, Array}]).
 
 -spec nbytes(py_array()) -> non_neg_integer().
 nbytes(Array) ->
-    element(3, known(Array)).
+    ?ON_ARRAY(element(3, known(Array)), [{array, Array}]).
 
 -spec is_array(term()) -> boolean().
 is_array(Term) ->
@@ -107,7 +138,7 @@ is_array(Term) ->
         holders := #{vm := pos_integer(), workers := non_neg_integer()}
     }.
 info(Array) ->
-    {Dtype, Shape, Bytes, State, Owner, Workers} = known(Array),
+    {Dtype, Shape, Bytes, State, Owner, Workers} = ?ON_ARRAY(known(Array), [{array, Array}]),
     #{
         shape => Shape,
         dtype => Dtype,
@@ -119,7 +150,7 @@ info(Array) ->
 
 known(Array) ->
     case ep_nif:array_info(Array) of
-        false -> error(badarg, [Array]);
+        false -> error(badarg);
         Info -> Info
     end.
 
@@ -127,10 +158,13 @@ known(Array) ->
 %% level have different lengths, or a number does not fit.
 -spec from_list(number() | boolean() | list(), dtype()) -> {ok, py_array()} | {error, no_memory()}.
 from_list(Nested, Dtype) ->
-    Shape = shape_of(Nested),
+    ?ON_ARRAY(of_list(Nested, Dtype), [{nested, Nested}, {dtype, Dtype}]).
+
+of_list(Nested, Dtype) ->
     Encode = encoder(Dtype),
+    Shape = shape_of(Nested),
     Bin = iolist_to_binary(encode(Nested, Shape, Encode)),
-    from_binary(Bin, Dtype, list_to_tuple(Shape)).
+    ep_nif:array_from_binary(Bin, Dtype, list_to_tuple(Shape)).
 
 shape_of([First | _] = List) -> [length(List) | shape_of(First)];
 shape_of([]) -> [0];
@@ -183,7 +217,7 @@ complex_bytes(Re, Bits) -> [float_bytes(Re, Bits), float_bytes(0, Bits)].
 %% number is `{Re, Im}'.
 -spec to_list(py_array()) -> {ok, term()} | {error, not_sealed | lost | no_memory()}.
 to_list(Array) ->
-    case to_binary(Array) of
+    case ?ON_ARRAY(ep_nif:array_to_binary(Array), [{array, Array}]) of
         {ok, Bin} ->
             {Dtype, Shape, Bytes, _, _, _} = known(Array),
             {ok, decode(Bin, tuple_to_list(Shape), Bytes, decoder(Dtype))};
@@ -256,3 +290,64 @@ kind(float64) -> {float, 64};
 kind(complex64) -> {complex, 64};
 kind(complex128) -> {complex, 128};
 kind(_Unknown) -> error(badarg).
+
+%% Misuse
+
+%% What was wrong with the arguments of a function that has failed.
+fault(Named) ->
+    case [{Role, must(Role), Value} || {Role, Value} <- Named, not is_good(Role, Value)] of
+        [{Role, Must, Value} | _] -> {Role, [Must, ", and is ", {value, Value}]};
+        [] -> together(Named)
+    end.
+
+is_good(array, Array) -> is_array(Array);
+is_good(bin, Bin) -> is_binary(Bin);
+is_good(dtype, Dtype) -> lists:member(Dtype, ?DTYPES);
+is_good(shape, Shape) -> is_tuple(Shape) andalso tuple_size(Shape) =< ?DIMS_MAX andalso are_sizes(Shape);
+is_good(nested, _Nested) -> true;
+is_good(_Size, Size) -> is_integer(Size) andalso Size >= 0.
+
+are_sizes(Shape) ->
+    lists:all(fun(Size) -> is_integer(Size) andalso Size >= 0 andalso Size < 1 bsl 64 end, tuple_to_list(Shape)).
+
+must(array) -> "must be an array, such as py_array:from_binary/3 makes";
+must(bin) -> "must be a binary";
+must(dtype) -> ["must be one of ", lists:join(", ", [atom_to_list(Dtype) || Dtype <- ?DTYPES])];
+must(shape) -> ["must be a tuple of at most ", integer_to_list(?DIMS_MAX), " sizes, such as {2, 3}"];
+must(nested) -> "must be a number that fits the type, or nested lists of such numbers, as long as each other at each level";
+must(_Size) -> "must be an integer from 0".
+
+%% Each is good alone.
+together([{bin, Bin}, {dtype, Dtype}, {shape, Shape}]) ->
+    Needed = lists:foldl(fun(Size, Product) -> Size * Product end, size_of(Dtype), tuple_to_list(Shape)),
+    {bin, [
+        "must have as many bytes as the shape and the type, ", integer_to_list(Needed), ", and has ",
+        integer_to_list(byte_size(Bin))
+    ]};
+together([{array, Array}, {byte_offset, Offset}, {bin, Bin}]) ->
+    case element(3, known(Array)) - Offset of
+        Rest when Rest < 0 ->
+            {byte_offset, ["must be at most ", integer_to_list(Offset + Rest), ", the bytes of the array, and is ", {value, Offset}]};
+        Rest ->
+            {bin, ["must have at most ", integer_to_list(Rest), " bytes, what there is from ByteOffset on, and has ", integer_to_list(byte_size(Bin))]}
+    end;
+together([{array, Array}, {start, Start}, {rows, Length}]) ->
+    case element(2, known(Array)) of
+        {} ->
+            {array, ["has no dimension that it could be sliced along"]};
+        Shape when Start > element(1, Shape) ->
+            {start, ["must be at most ", integer_to_list(element(1, Shape)), ", and is ", {value, Start}]};
+        Shape ->
+            Most = integer_to_list(element(1, Shape) - Start),
+            {rows, ["must be at most ", Most, " from there, and is ", {value, Length}]}
+    end;
+together([{nested, Nested}, {dtype, _}]) ->
+    {nested, [must(nested), ", and is ", {value, Nested}]};
+together(_Named) ->
+    arguments.
+
+size_of(bool) ->
+    1;
+size_of(Dtype) ->
+    {_, Bits} = kind(Dtype),
+    Bits div 8.

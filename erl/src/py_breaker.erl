@@ -6,7 +6,8 @@
 %% | event                                   | circuit closed           | circuit open     |
 %% |-----------------------------------------|--------------------------|------------------|
 %% | died after it was of use                | again at once            | closed; at once  |
-%% | died young: soon, and of no use         | again later; the third   | again later      |
+%% | died young: soon, and of no use         | again at once; the       | again later      |
+%% |                                         | second later; the third  |                  |
 %% |                                         | in a row opens           |                  |
 %% | did not start                           | opened; again later      | again later      |
 %% | is up for a while                       | -                        | closed           |
@@ -42,6 +43,8 @@ new() ->
 died(useful, Breaker) ->
     {Changed, Closed} = healthy(Breaker),
     {{queue, 0, Changed}, Closed};
+died(young, Breaker = #breaker{is_open = false, young = 0}) ->
+    {{queue, 0, unchanged}, Breaker#breaker{young = 1}};
 died(young, Breaker = #breaker{is_open = false, young = Young}) when Young + 1 < ?YOUNG_DEATHS ->
     {Ms, Later} = later(Breaker#breaker{young = Young + 1}),
     {{queue, Ms, unchanged}, Later};

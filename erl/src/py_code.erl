@@ -12,7 +12,7 @@
 
 -export([create_table/0, add_paths/1, paths/0, is_path/1, clear_paths/0]).
 -export([import/1, imports/0, is_import/1, clear_imports/0, import_into/4]).
--export([prologue/1, whole/0, generation/0, change/0, catch_up/2, mark/0, catch_up_since/2]).
+-export([prologue/1, whole/0, generation/0, reloads/0, change/0, catch_up/2, mark/0, catch_up_since/2]).
 -export([set_venv/1, venv/0, where/0]).
 -export([reload/1]).
 
@@ -224,7 +224,12 @@ tell() ->
 %% @doc What a Python that has been started before has not seen when this has changed.
 -spec generation() -> term().
 generation() ->
-    {change(), ets:lookup_element(?TABLE, reloaded, 2)}.
+    {change(), reloads()}.
+
+%% @doc The number of the last reload.
+-spec reloads() -> non_neg_integer().
+reloads() ->
+    ets:lookup_element(?TABLE, reloaded, 2).
 
 %% @doc What is registered for all. The number first: what is read after it is not older.
 -spec whole() -> [term()].

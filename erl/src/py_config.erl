@@ -33,6 +33,7 @@
     env := [py_surroundings:variable()],
     cwd := binary(),
     memory_limit := pos_integer() | infinity,
+    sandbox := py_sandbox:level(),
     threads := default | pos_integer(),
     max_requests := pos_integer() | infinity,
     max_rss := pos_integer() | infinity,
@@ -58,6 +59,7 @@
     env := [py_surroundings:variable()],
     cwd := binary(),
     memory_limit := pos_integer() | infinity,
+    sandbox := py_sandbox:level(),
     threads := default | pos_integer(),
     max_requests := pos_integer() | infinity,
     max_rss := pos_integer() | infinity,
@@ -68,7 +70,7 @@
 
 %% Of pools and of single contexts.
 -define(SHARED_OPTIONS, [
-    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd, memory_limit, threads,
+    kill_after, python, spin_us, max_result_bytes, none, error_text, paths, imports, preload, env, cwd, memory_limit, sandbox, threads,
     max_requests, max_rss, event_loop
 ]).
 -define(KEYS, [
@@ -89,6 +91,7 @@
     env,
     cwd,
     memory_limit,
+    sandbox,
     threads,
     max_requests,
     max_rss,
@@ -100,7 +103,6 @@
 %% Keys of the application environment, and options, that this version does not have: to
 %% ignore them would leave a program without what it relies on.
 -define(LACKING_OPTIONS, [
-    sandbox,
     output
 ]).
 -define(LACKING, [event_loop_pool_size, event_loop_pool_owngil | ?LACKING_OPTIONS]).
@@ -235,6 +237,7 @@ shared_options(Workers, Options) ->
         env => environment_of(Options),
         cwd => option(cwd, cwd, Options),
         memory_limit => option(memory_limit, memory_limit, Options),
+        sandbox => option(sandbox, sandbox, Options),
         threads => threads(option(threads, threads, Options), Workers),
         max_requests => option(max_requests, max_requests, Options),
         max_rss => option(max_rss, max_rss, Options),
@@ -299,6 +302,7 @@ default(event_loop) -> asyncio;
 default(pools) -> [];
 default(cwd) -> <<>>;
 default(memory_limit) -> infinity;
+default(sandbox) -> default;
 default(threads) -> default;
 default(max_requests) -> infinity;
 default(max_rss) -> infinity;
@@ -381,6 +385,9 @@ check(memory_limit, N) ->
     is_integer(N) andalso N >= ?MIN_MEMORY andalso N < 1 bsl 63 orelse
         bad(memory_limit, N, "must be infinity or an integer of bytes, from 1048576"),
     N;
+check(sandbox, Level) ->
+    py_sandbox:is_level(Level) orelse bad(sandbox, Level, "must be none, default or strict"),
+    Level;
 check(Key, infinity) when Key =:= max_requests; Key =:= max_rss ->
     infinity;
 check(Key, N) when Key =:= max_requests; Key =:= max_rss ->

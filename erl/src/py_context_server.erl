@@ -314,16 +314,18 @@ member(#state{home = {group, _, _, _}, id = PoolAndNumber}) -> PoolAndNumber;
 member(_State) -> undefined.
 
 find_worker(#state{home = own, settings = Settings}, _Refused) ->
-    case py_worker_sup:start_worker(Settings#{places => 1, zygote => preloaded_modules(Settings)}) of
+    case py_worker_sup:start_worker(Settings#{places => 1, zygote => zygote(false, Settings)}) of
         {ok, Worker} -> {ok, Worker, any};
         {error, Reason} -> {error, Reason}
     end;
 find_worker(#state{home = shared, settings = Settings = #{mode := Mode}}, Refused) ->
     Kind = process_options(Settings),
-    shared_worker({shared, Mode, Kind}, Kind#{places => ?CONTEXTS_MAX}, any, Refused);
+    %% Each may preload something else.
+    Options = Kind#{places => ?CONTEXTS_MAX, zygote => zygote(false, #{})},
+    shared_worker({shared, Mode, Kind}, Options, any, Refused);
 find_worker(#state{home = {group, Key, Places, Place}, settings = Settings}, Refused) ->
     Options = (process_options(Settings))#{
-        places => Places, zygote => preloaded_modules(Settings), paths => maps:get(paths, Settings, [])
+        places => Places, zygote => zygote(true, Settings), paths => maps:get(paths, Settings, [])
     },
     shared_worker(Key, Options, Place, Refused).
 
@@ -333,15 +335,14 @@ shared_worker(Key, Options, Place, Refused) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% What a zygote imports for the process; the context finds it there. Those without a pool that share
-%% a process may each have others.
-preloaded_modules(Settings) ->
-    [Module || {load, Module} <- maps:get(preload, Settings, [])].
+%% What a zygote imports for the process; the context finds it there.
+zygote(IsEager, Settings) ->
+    #{modules => [Module || {load, Module} <- maps:get(preload, Settings, [])], is_eager => IsEager}.
 
 %% What contexts of one process have in common. Those of mode worker share its interpreter.
 process_options(Settings = #{mode := Mode}) ->
     Interpreter = case Mode of worker -> [paths, event_loop]; owngil -> [] end,
-    maps:with([python, spin_us, kill_after, env, cwd, memory_limit, threads, max_requests, max_rss, none | Interpreter], Settings).
+    maps:with([python, spin_us, kill_after, env, cwd, memory_limit, sandbox, threads, max_requests, max_rss, none | Interpreter], Settings).
 
 start_failure(owngil, Type, Text) ->
     case py_python:info() of

@@ -14,7 +14,7 @@
 -export([create_task/3, create_task/4, await/1, await/2, run/3, run/4]).
 -export([spawn_task/3, spawn_task/4, exec/1, eval/1]).
 %% Internal
--export([job/4, gather/2]).
+-export([job/4, to_gather/2]).
 
 %% The budget of await/1 and run/3.
 -define(TASK_MS, 5000).
@@ -96,12 +96,14 @@ job(_, _, _, _) ->
     py_error_info:refuse(arguments).
 
 %% @private
--spec gather([{py:text(), py:text(), list()}], timeout()) ->
-    {[{py_task:route(), py_task:job()}], timeout()}.
+-spec to_gather([{py:text(), py:text(), list()}], timeout()) ->
+    fun(() -> {ok, [term()]} | {error, {gather_failed, [{pos_integer(), term()}]}}).
 %% The guard fails for an improper list, too.
-gather(Calls, Timeout) when length(Calls) >= 0, not is_map(Timeout) ->
-    {[gather_job(Call) || Call <- Calls], py_options:timeout(Timeout)};
-gather(_, _) ->
+to_gather(Calls, Timeout) when length(Calls) >= 0, not is_map(Timeout) ->
+    Tasks = [gather_job(Call) || Call <- Calls],
+    Checked = py_options:timeout(Timeout),
+    fun() -> py_task:gather(Tasks, Checked) end;
+to_gather(_, _) ->
     py_error_info:refuse(arguments).
 
 gather_job({Module, Function, Args}) -> job(Module, Function, Args, #{});

@@ -15,7 +15,8 @@
 
 -spec start_link() -> {ok, pid()} | ignore | {error, term()}.
 start_link() ->
-    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+    %% What users have sent, arrays and large binaries among it, does not stay here as garbage.
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], [{hibernate_after, 1000}]).
 
 -spec create_table() -> ok.
 create_table() ->

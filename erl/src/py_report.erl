@@ -18,6 +18,7 @@
 %% | runs_otherwise   | warning        | for each start of a pool that runs with other options   |
 %% | not_followed     | warning        | once a minute for a pool                                |
 %% | no_zygote        | warning        | once a minute for a list of modules                     |
+%% | sandbox_lacks    | warning        | once for what is missing at a level                     |
 %% | unknown_key      | warning        | for each key of the application environment             |
 %%
 %% The one other event is logged by py_async, which users give the level `debug' to see it: what
@@ -29,7 +30,7 @@
 
 -export([create_table/0, died/1, stuck/4, start_failed/3, started_again/1, launcher_ended/1]).
 -export([context_ended/3, preload_failed/3, import_failed/4, import_slow/1, unknown_key/2]).
--export([runs_otherwise/2, not_followed/2, no_zygote/2, loop_blocked/3]).
+-export([runs_otherwise/2, not_followed/2, no_zygote/2, sandbox_lacks/2, loop_blocked/3]).
 
 -export_type([death/0, member/0, ran/0]).
 
@@ -175,9 +176,27 @@ not_followed(Reason, Contexts) ->
 no_zygote(Modules, Wrote) ->
     Lines = py_stderr:last_lines(py_stderr:text(Wrote), ?LINES, ?CHARS),
     is_due({no_zygote, Modules}) andalso
-        ?LOG_WARNING("each Python worker process imports ~ts by itself, and shares no memory for it: ~ts",
-                     [lists:join(", ", Modules), lists:join(" / ", [string:trim(L) || L <- Lines])], meta(#{stderr => Wrote})),
+        ?LOG_WARNING("each Python worker process ~ts by itself, and shares no memory for it: ~ts",
+                     [without_zygote(Modules), lists:join(" / ", [string:trim(L) || L <- Lines])], meta(#{stderr => Wrote})),
     ok.
+
+without_zygote([]) -> "starts Python";
+without_zygote(Modules) -> ["imports ", lists:join(", ", Modules)].
+
+%% @doc What the kernel does not enforce.
+-spec sandbox_lacks(py_sandbox:level(), [py_sandbox:feature()]) -> ok.
+sandbox_lacks(Level, Missing) ->
+    ets:insert_new(?TABLE, {{sandbox, Level, Missing}, told}) andalso
+        ?LOG_WARNING(
+            "the sandbox of Python worker processes (~p) is not complete: ~ts not in force here; use a newer kernel, "
+            "let the container use it, or set sandbox to none if that is meant; see docs/security.md",
+            [Level, are(Missing)],
+            meta(#{reason => {sandbox, Missing}})
+        ),
+    ok.
+
+are([Feature]) -> [atom_to_list(Feature), " is"];
+are(Features) -> [lists:join(", ", [atom_to_list(F) || F <- Features]), " are"].
 
 %% @doc Nothing reads a key of the application environment.
 -spec unknown_key(atom(), Hint :: string()) -> ok.

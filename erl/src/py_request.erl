@@ -7,7 +7,7 @@
 
 -include("ep_nif.hrl").
 
--export([plain_call/5, plain_eval/3, call/6, eval/4, exec/3, stream/4, callback/5, check/2]).
+-export([plain_call/5, plain_eval/3, call/6, eval/4, exec/3, stream/4, stream/5, callback/5, answer/3, check/2]).
 
 -export_type([route/0, run/0, subject/0]).
 
@@ -32,7 +32,9 @@
 -opaque run() :: #run{}.
 %% What a stream is of.
 -type subject() :: {call, py:text(), py:text(), list(), map()} | {eval, py:text(), map()}.
--type reader() :: fun((ep_nif:call(), run()) -> py:result() | ok).
+%% asynchronous: the request has ended, and a task makes the items.
+-type streamed() :: py:result() | ok | {asynchronous, term()}.
+-type reader() :: fun((ep_nif:call(), run()) -> streamed()).
 
 %% @doc A call without options, by a process that runs no callback: the commonest
 %% form, and the one whose cost is measured.
@@ -89,13 +91,20 @@ exec(Route = {_Ctx, _Lane, Env}, Code, Options) ->
 
 %% @doc A request whose items Reader takes, with {@link ep_nif:stream_next/2}. Options: the timeout is
 %% for the slot, not for what comes after.
--spec stream(route(), subject(), py_options:options(), reader()) -> py:result() | ok.
-stream(Route = {Ctx, Lane, Env}, Subject, Options = #{timeout := Timeout, flags := Set}, Reader) ->
+-spec stream(route(), subject(), py_options:options(), reader()) -> streamed().
+stream(Route, Subject, Options, Reader) ->
+    stream(Route, Subject, Options, fun() -> ok end, Reader).
+
+%% @doc The same; Begun is called when the request was sent, or is to wait for its slot.
+-spec stream(route(), subject(), py_options:options(), fun(() -> ok), reader()) -> streamed().
+stream(Route = {Ctx, Lane, Env}, Subject, Options = #{timeout := Timeout, flags := Set}, Begun, Reader) ->
     %% A Python thread that asks serves plain requests only; its context serves this one.
     {_, Flags} = py_nesting:via(Ctx, Lane, slot_flag(Options, Set bor ?FLAG_STREAM)),
     Submit = fun(More) -> submit_stream(Lane, Env, Subject, Flags bor More) end,
     Run = run(Route, Timeout, maps:get(guard, Options, undefined)),
-    go_on(Submit(0), Submit, Run#run{reader = Reader}).
+    Outcome = Submit(0),
+    ok = Begun(),
+    go_on(Outcome, Submit, Run#run{reader = Reader}).
 
 submit_stream(Lane, Env, {call, Module, Function, Args, Kwargs}, Flags) ->
     ep_nif:call(Lane, Env, py_text:text(Module), py_text:text(Function), Args, Kwargs, Flags);
@@ -287,7 +296,8 @@ ask(Question, Arguments, #run{route = {_, Lane, _}}) when Question =/= ?QUESTION
 ask(Question, Arguments, #run{route = Route = {_, Lane, _}, timeout = Timeout, deadline = Deadline}) ->
     py_nesting:within(Route, Timeout, Deadline, fun() -> py_callback:run(Lane, Question, Arguments) end).
 
-%% If the deadline has passed meanwhile, that says so.
+%% @private If the deadline has passed meanwhile, that says so. Of a stream, ok: it goes on.
+-spec answer(ep_nif:call(), non_neg_integer(), {value | failed | raise, term()}) -> ep_nif:outcome() | ok.
 answer(Call, Number, {How, Term}) ->
     try
         ep_nif:answer(Call, Number, How, Term)

@@ -13,6 +13,8 @@
     {prepare, Posix :: atom()}
     %% the process ended before it was up, or could not be made at all
     | {exited, Reason :: non_neg_integer() | atom()}
+    %% with that much private memory
+    | {exited, Reason :: non_neg_integer() | atom(), Bytes :: pos_integer() | infinity}
     | {too_slow, Seconds :: pos_integer()}
     %% it ends soon after each start
     | {dies_young, Reason :: non_neg_integer() | atom()}
@@ -25,6 +27,13 @@
 
 %% @doc With what the process wrote to its standard error, as {@link py_stderr:text/1} has it.
 -spec sentence(cause(), binary()) -> binary().
+sentence({exited, Reason, infinity}, Wrote) ->
+    sentence({exited, Reason}, Wrote);
+sentence({exited, Reason, _Bytes} = Cause, Wrote) ->
+    case own_line({exited, Reason}, Wrote) =:= none andalso is_crash(Reason) of
+        true -> unicode:characters_to_binary([why(Cause, Wrote), wrote(none, Wrote)]);
+        false -> sentence({exited, Reason}, Wrote)
+    end;
 sentence(Cause, Wrote) ->
     Said = own_line(Cause, Wrote),
     Text =
@@ -34,6 +43,10 @@ sentence(Cause, Wrote) ->
             _ -> ["the worker process does not start: ", Said]
         end,
     unicode:characters_to_binary([Text, wrote(Said, Wrote)]).
+
+%% Python without a GIL does not say that it got no memory, but aborts or crashes.
+is_crash(Reason) ->
+    lists:member(Reason, ['SIGABRT', 'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGTRAP']).
 
 %% A process of ours says itself why it does not start.
 own_line({exited, _}, Wrote) ->
@@ -94,6 +107,10 @@ why({exited, 'SIGKILL'}, _) ->
 why({exited, Reason}, _) ->
     ["the worker process ended before Python was up (", how(Reason), "); look for what ends or crashes it in what ",
      "Python runs when it starts: sitecustomize, usercustomize, .pth files"];
+why({exited, Reason, Bytes}, _) ->
+    ["the worker process ended before Python was up (", how(Reason), "); see whether it starts with more than the ",
+     integer_to_list(Bytes), " bytes that memory_limit allows, or look for what crashes it in what Python runs when ",
+     "it starts: sitecustomize, usercustomize, .pth files"];
 why({too_slow, Seconds}, _) ->
     io_lib:format("the worker process was not up after ~b s and was killed; look for what takes so long in what "
                   "Python runs when it starts: sitecustomize, usercustomize, .pth files", [Seconds]);

@@ -18,6 +18,7 @@ get() ->
         semaphore => #{current => Current, max => Max, waiting => Waiting},
         shared_bytes => ArrayBytes + lists:sum([Bytes || #{shared_bytes := Bytes} <- Contexts]),
         arrays => Arrays,
+        objects => objects(ep_nif:objects()),
         atoms => #{used => Used, max => MaxAtoms},
         wait_backend => maps:get(wait_backend, Counters),
         lost_wake => maps:get(lost_wake, Counters)
@@ -25,10 +26,17 @@ get() ->
 
 %% Internal
 
+%% What the VM keeps for both sides.
+objects({Channels, ByteChannels, Buffers, Dicts}) ->
+    maps:map(fun(_Kind, {Count, Bytes}) -> #{count => Count, bytes => Bytes} end, #{
+        channels => Channels, byte_channels => ByteChannels, buffers => Buffers, shared_dicts => Dicts
+    }).
+
 context(Ctx, Lane) ->
     #{queue := Queue, run := Run, reply := Reply} = Stats = ep_nif:lane_stats(Lane),
     {Pool, Index, Mode} = member(py_context_table:info(Ctx)),
-    (maps:without([queue, run, reply, interrupted], Stats))#{
+    (maps:without([queue, run, reply, interrupted, sandbox], Stats))#{
+        sandbox => py_sandbox:report(maps:get(sandbox, Stats)),
         context => Ctx,
         pool => Pool,
         index => Index,

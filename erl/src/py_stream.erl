@@ -21,6 +21,8 @@
     {items, [term()]}
     %% Python goes on when these, and all before them, were sent on: ep_nif:stream_go_on/2.
     | {go_on, Number :: non_neg_integer(), [term()]}
+    %% They are asynchronous: a task is to take them, py_async_stream:open/5.
+    | {asynchronous, Number :: non_neg_integer(), Key :: non_neg_integer()}
     %% These were the last ones.
     | {last, [term()], py:result() | ok}
     %% {py_done, Tag} comes when there is something.
@@ -31,6 +33,9 @@
 -record(collect, {
     call :: ep_nif:call(),
     run :: py_request:run(),
+    route :: py_request:route(),
+    %% whose items a task makes
+    stream :: py_async_stream:stream() | undefined,
     tag = make_ref() :: reference(),
     %% between two items, ms
     between :: timeout(),
@@ -46,9 +51,13 @@ collect(Route, Subject) ->
 
 -spec collect(py_request:route(), py_request:subject(), timeout()) -> {ok, [term()]} | {error, term()}.
 collect(Route, Subject, Between) ->
-    py_request:stream(Route, Subject, ?PLAIN(?DEFAULT_MS), fun(Call, Run) ->
-        gather(#collect{call = Call, run = Run, between = Between})
-    end).
+    Result = py_request:stream(Route, Subject, ?PLAIN(?DEFAULT_MS), fun(Call, Run) ->
+        gather(#collect{call = Call, run = Run, route = Route, between = Between})
+    end),
+    case Result of
+        {asynchronous, Stream} -> py_async_stream:collect(Stream, Between);
+        _ -> Result
+    end.
 
 %% @doc What comes next. Runs what Python asks meanwhile.
 -spec event(ep_nif:call(), py_request:run(), reference()) -> event().
@@ -57,6 +66,7 @@ event(Call, Run, Tag) ->
         {items, _} = Items -> Items;
         waiting -> waiting;
         {callback, Call, Number, ?QUESTION_GO_ON, Items} -> {go_on, Number, Items};
+        {callback, Call, Number, ?QUESTION_TASK, [Key]} when is_integer(Key), Key >= 0 -> {asynchronous, Number, Key};
         {callback, Call, Number, Question, Arguments} ->
             case py_request:callback(Call, Number, Question, Arguments, Run) of
                 ok -> none;
@@ -91,8 +101,13 @@ gather(State = #collect{call = Call, run = Run, tag = Tag}) ->
                 ok -> gather(add(Items, State));
                 {error, _} = Error -> Error
             end;
+        {asynchronous, Number, Key} ->
+            open(Number, Key, State);
         {last, _, {error, _} = Error} ->
+            ok = close(State),
             Error;
+        {last, [], {ok, _}} when State#collect.stream =/= undefined ->
+            {asynchronous, State#collect.stream};
         {last, Items, {ok, _}} ->
             #collect{batches = Batches} = add(Items, State),
             {ok, lists:append(lists:reverse(Batches))};
@@ -101,6 +116,16 @@ gather(State = #collect{call = Call, run = Run, tag = Tag}) ->
         none ->
             gather_in_time(with_deadline(State))
     end.
+
+open(Number, Key, State = #collect{call = Call, route = Route, stream = Before}) ->
+    case py_async_stream:open(Before, Route, Key, {Call, Number}, 0) of
+        {opened, Stream} -> gather(State#collect{stream = Stream});
+        ok -> gather(State);
+        Result -> Result
+    end.
+
+close(#collect{stream = undefined}) -> ok;
+close(#collect{stream = Stream}) -> py_async_stream:close(Stream).
 
 add([], State) -> State;
 add(Items, State = #collect{batches = Batches}) -> State#collect{batches = [Items | Batches], deadline = undefined}.
@@ -133,7 +158,8 @@ gather_in_time(State = #collect{deadline = Deadline}) ->
         _ -> gather(State)
     end.
 
-timed_out(#collect{call = Call, tag = Tag}) ->
+timed_out(State = #collect{call = Call, tag = Tag}) ->
+    ok = close(State),
     ok = give_up(Call, Tag),
     {error, timeout}.
 

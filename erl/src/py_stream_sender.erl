@@ -33,10 +33,14 @@
     %% credits left and credits at first; infinity: the mailbox counts
     credit :: non_neg_integer() | infinity,
     most :: pos_integer() | infinity,
-    %% items that may be sent before the mailbox is looked at again
-    unseen = 0 :: non_neg_integer(),
+    %% items that may be sent before the mailbox is looked at again. The first is: a look waits for a
+    %% turn of the owner, which has one to come anyway
+    unseen = 1 :: non_neg_integer(),
     call :: ep_nif:call() | undefined,
     run :: py_request:run() | undefined,
+    flags :: non_neg_integer(),
+    %% whose items a task makes
+    stream :: py_async_stream:stream() | undefined,
     tag = make_ref() :: reference(),
     %% what the call waits for: nothing, this process, or an answer to a question
     rest = none :: none | message | {go_on, non_neg_integer()}
@@ -75,11 +79,15 @@ cancel(Ref) ->
 
 init(Starter, Frame, Route, Subject, #{owner := Owner, credit := Credit, flags := Flags}) ->
     Ref = monitor(process, Owner, [{alias, explicit_unalias}]),
-    _ = Starter ! {py_stream_started, self(), Ref},
-    Sender = #sender{ref = Ref, owner = Owner, credit = Credit, most = Credit, route = Route},
+    %% Not before the request is on its way: so Python begins while this is told.
+    Begun = fun() ->
+        _ = Starter ! {py_stream_started, self(), Ref},
+        ok
+    end,
+    Sender = #sender{ref = Ref, owner = Owner, credit = Credit, most = Credit, route = Route, flags = Flags},
     Options = #{timeout => ?DEFAULT_MS, kwargs => #{}, guard => Ref, flags => Flags},
     Result = py_nesting:inherit(Frame, fun() ->
-        py_request:stream(Route, Subject, Options, fun(Call, Run) ->
+        py_request:stream(Route, Subject, Options, Begun, fun(Call, Run) ->
             run(Sender#sender{call = Call, run = Run})
         end)
     end),
@@ -87,6 +95,7 @@ init(Starter, Frame, Route, Subject, #{owner := Owner, credit := Credit, flags :
 
 %% ok: the owner knows, or is dead.
 ended(_Sender, ok) -> ok;
+ended(_Sender, {asynchronous, Sender}) -> ended(Sender, run_asynchronous(Sender));
 ended(#sender{owner = Owner, ref = Ref}, {ok, _}) -> tell(Owner, Ref, done);
 ended(#sender{owner = Owner, ref = Ref}, {error, Reason}) -> tell(Owner, Ref, {error, reason(Reason)}).
 
@@ -120,13 +129,84 @@ loop(Sender = #sender{call = Call, run = Run, tag = Tag}) ->
                 ok -> loop(Sent#sender{rest = none});
                 Error -> Error
             end;
+        {asynchronous, Number, Key} ->
+            open(Number, Key, Sender);
+        {last, [], {ok, _}} when Sender#sender.stream =/= undefined ->
+            {asynchronous, Sender};
         {last, Items, Result} ->
             _ = send(Items, Sender),
+            ok = close(Sender),
             Result;
         waiting ->
             loop(wait(Sender#sender{rest = message}));
         none ->
             loop(look(Sender))
+    end.
+
+%% --- a task makes the items -------------------------------------------------------------
+
+open(Number, Key, Sender = #sender{call = Call, route = Route, flags = Flags, stream = Before}) ->
+    case py_async_stream:open(Before, Route, Key, {Call, Number}, Flags) of
+        {opened, Stream} -> loop(Sender#sender{stream = Stream});
+        ok -> loop(Sender);
+        Result -> Result
+    end.
+
+close(#sender{stream = undefined}) -> ok;
+close(#sender{stream = Stream}) -> py_async_stream:close(Stream).
+
+%% The task ends with this process at the latest.
+run_asynchronous(Sender) ->
+    try
+        fetch(Sender)
+    catch
+        throw:{?MODULE, cancelled, #sender{owner = Owner, ref = Ref}} ->
+            ok = tell(Owner, Ref, {error, <<"cancelled">>}),
+            close(Sender);
+        throw:{?MODULE, owner_died, _} ->
+            close(Sender)
+    end.
+
+fetch(Sender = #sender{stream = Stream}) ->
+    case py_async_stream:fetch(Stream) of
+        {pending, Call} ->
+            {Result, Next} = await(Call, Sender),
+            fetched(Result, Next);
+        again ->
+            fetch(receive_any(Sender, ?PAUSE_MS));
+        Result ->
+            fetched(Result, Sender)
+    end.
+
+fetched(Result, Sender = #sender{stream = Stream}) ->
+    case py_async_stream:fetched(Result, Stream) of
+        {items, Items, Next} ->
+            fetch(send(Items, look(Sender#sender{stream = Next})));
+        {again, Next} ->
+            fetch(Sender#sender{stream = Next});
+        over ->
+            {End, _} = await(py_async_stream:maker(Stream), Sender),
+            End;
+        Error ->
+            ok = close(Sender),
+            Error
+    end.
+
+await(Call, Sender = #sender{tag = Tag}) ->
+    case ep_nif:await(Call, Tag) of
+        waiting ->
+            Next = wait_for_task(Sender),
+            {ep_nif:collect(Call), Next};
+        Result ->
+            {Result, Sender}
+    end.
+
+wait_for_task(Sender = #sender{ref = Ref, tag = Tag}) ->
+    receive
+        {py_done, Tag} -> Sender;
+        {py_stream_ack, Ref, N} -> wait_for_task(acked(N, Sender));
+        {py_stream_cancel, Ref} -> throw({?MODULE, cancelled, Sender});
+        {'DOWN', Ref, process, _, _} -> throw({?MODULE, owner_died, Sender})
     end.
 
 %% --- sending ----------------------------------------------------------------------------
@@ -190,6 +270,7 @@ patience(_) -> ?CANCEL_MS.
 
 %% Python ends the stream at its next item; if it comes to none, it is interrupted.
 finish(Sender = #sender{call = Call, tag = Tag, rest = Rest}, Ms) ->
+    ok = close(Sender),
     try ep_nif:stream_finish(Call) of
         true -> rest(Rest, Sender, erlang:monotonic_time(millisecond) + Ms);
         false -> py_stream:give_up(Call, Tag)
@@ -212,8 +293,15 @@ drain(Sender = #sender{call = Call, run = Run, tag = Tag}, Deadline) ->
     case py_stream:event(Call, Run, Tag) of
         {last, _, _} -> ok;
         {go_on, Number, _} -> rest({go_on, Number}, Sender, Deadline);
+        {asynchronous, Number, _} -> refuse(Number, Sender, Deadline);
         waiting -> drain_later(Sender, Deadline);
         _ItemsOrNone -> drain(Sender, Deadline)
+    end.
+
+refuse(Number, Sender = #sender{call = Call}, Deadline) ->
+    case py_async_stream:refuse(Call, Number) of
+        ok -> drain(Sender, Deadline);
+        _ -> ok
     end.
 
 drain_later(Sender = #sender{call = Call, tag = Tag, ref = Ref}, Deadline) ->

@@ -47,10 +47,7 @@
 %% @doc Asks for a zygote, then for a turn to start.
 -spec new(py_worker:options()) -> next().
 new(Options) ->
-    case py_zygote:want(Options) of
-        none -> ask(#next{});
-        Wish -> #next{wish = Wish}
-    end.
+    #next{wish = py_zygote:want(Options)}.
 
 ask(Next) ->
     Next#next{phase = asking, wish = undefined, turn = py_launcher:want_turn()}.

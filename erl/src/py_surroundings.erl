@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @private What a worker process gets from its launcher before it is executed: the keys `env',
-%% `cwd', `memory_limit' and `threads'.
+%% `cwd', `memory_limit', `sandbox' and `threads'.
 -module(py_surroundings).
 
 -export([env/1, cwd/1, encode/1, encode_all/1]).
@@ -14,6 +14,7 @@
     env => [variable()],
     cwd => binary(),
     memory_limit => pos_integer() | infinity,
+    sandbox => py_sandbox:level(),
     threads => default | pos_integer(),
     _ => _
 }.
@@ -83,7 +84,7 @@ cwd(Value) ->
 -spec encode(options()) -> binary().
 encode(Options) ->
     case encode_all(Options) of
-        <<0, 0>> -> <<>>;
+        <<0, 0, 0>> -> <<>>;
         Settings -> Settings
     end.
 
@@ -92,7 +93,11 @@ encode(Options) ->
 encode_all(Options) ->
     Env = threads(maps:get(threads, Options, default)) ++ maps:get(env, Options, []),
     Limit = limit(maps:get(memory_limit, Options, infinity)),
-    iolist_to_binary([maps:get(cwd, Options, <<>>), 0, Limit, 0 | [variable(Variable) || Variable <- Env]]).
+    Sandbox = sandbox(maps:get(sandbox, Options, none)),
+    iolist_to_binary([maps:get(cwd, Options, <<>>), 0, Limit, 0, Sandbox, 0 | [variable(Variable) || Variable <- Env]]).
+
+sandbox(none) -> <<>>;
+sandbox(Level) -> atom_to_binary(Level).
 
 limit(infinity) -> <<>>;
 limit(Bytes) -> integer_to_binary(Bytes).

@@ -13,6 +13,8 @@
 -include("py_dictionary.hrl").
 
 -export([create/2, await/2, run/3, forget/2, gather/2]).
+%% For streams.
+-export([start/3, run/4, wait/2]).
 
 -export_type([job/0, route/0]).
 
@@ -26,6 +28,7 @@
 %% How soon a task is sent again for which there was no worker process, or no room.
 -define(AGAIN_MS, 1).
 -define(AGAIN_MAX_MS, 32).
+-define(QUIET_MS, 100).
 
 %% @doc The result comes to the creator as `{async_result, Ref, Result}'.
 -spec create(route(), job()) -> reference().
@@ -59,6 +62,25 @@ await(Ref, Timeout) ->
 -spec run(route(), job(), timeout()) -> ep_nif:result().
 run(Route, Job, Timeout) ->
     finish(send(Route, Job), Route, Job, deadline(Timeout)).
+
+%% @doc The same until a time of the monotonic clock, with these flags of a request.
+-spec run(route(), job(), non_neg_integer(), integer() | infinity) -> ep_nif:result().
+run(Route, Job, Flags, Deadline) ->
+    case start(Route, Job, Flags) of
+        again ->
+            receive after ?AGAIN_MS -> ok end,
+            case left(Deadline) of
+                0 -> {error, timeout};
+                _ -> run(Route, Job, Flags, Deadline)
+            end;
+        Begun ->
+            finish(Begun, Route, Job, Deadline)
+    end.
+
+%% @doc Sends it once, with these flags of a request.
+-spec start(route(), job(), non_neg_integer()) -> begun().
+start({_Ctx, Lane, Env}, {call, Module, Function, Args, Kwargs}, Flags) ->
+    ep_nif:call(Lane, Env, Module, Function, Args, Kwargs, Flags bor ?FLAG_TASK).
 
 %% @doc Nobody hears of the result; an error is logged at level debug. Outlives the caller.
 -spec forget(route(), job()) -> ok.
@@ -98,29 +120,33 @@ helper() ->
             Helper;
         false ->
             Creator = self(),
-            New = spawn(fun() -> help(Creator, monitor(process, Creator), #{}) end),
+            New = spawn(fun() -> help(Creator, monitor(process, Creator), #{}, infinity) end),
             _ = put(?TASK_HELPER, New),
             New
     end.
 
-%% A call that nobody holds any more is cancelled.
-help(Creator, Guard, Calls) ->
+%% A call that nobody holds any more is cancelled. Quiet: how long to wait before what the results
+%% have left behind, arrays and large binaries among it, is collected.
+help(Creator, Guard, Calls, Quiet) ->
     receive
         {task, Ref, Call} ->
             case ep_nif:await(Call, Ref) of
                 waiting ->
-                    help(Creator, Guard, Calls#{Ref => Call});
+                    help(Creator, Guard, Calls#{Ref => Call}, Quiet);
                 Result ->
                     Creator ! {async_result, Ref, Result},
-                    help(Creator, Guard, Calls)
+                    help(Creator, Guard, Calls, ?QUIET_MS)
             end;
         {py_done, Ref} ->
             {Call, Left} = maps:take(Ref, Calls),
             Creator ! {async_result, Ref, ep_nif:collect(Call)},
-            help(Creator, Guard, Left);
+            help(Creator, Guard, Left, ?QUIET_MS);
         {'DOWN', Guard, process, _, _} ->
             _ = [ep_nif:cancel(Call) || Call <- maps:values(Calls)],
             ok
+    after Quiet ->
+        _ = erlang:garbage_collect(),
+        help(Creator, Guard, Calls, infinity)
     end.
 
 finish({pending, Call}, _Route, _Job, Deadline) -> wait(Call, Deadline, undefined);
@@ -143,6 +169,11 @@ send_again(Route, Job, Deadline, Guard, Ms) ->
             {_, Result} -> Result
         end
     end.
+
+%% @doc Waits for one that runs; it is cancelled at the deadline.
+-spec wait(ep_nif:call(), integer() | infinity) -> ep_nif:result().
+wait(Call, Deadline) ->
+    wait(Call, Deadline, undefined).
 
 wait(Call, Deadline, Guard) ->
     Tag = make_ref(),

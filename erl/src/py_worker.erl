@@ -26,8 +26,8 @@
     python := binary(),
     spin_us := auto | 0..1000,
     kill_after := timeout(),
-    %% modules of a zygote that forks the process
-    zygote => [binary()],
+    %% of the zygote that forks the process
+    zygote := py_zygote:plan(),
     _ => _
 }.
 %% id: of the context. place: the number in the process that is wanted, if it is free. preloads: how many
@@ -51,7 +51,7 @@
 -define(ATTACH_TIMEOUT_MS, 5000).
 -define(START_TIMEOUT_S, 60).
 %% A zygote that takes so long to fork is stuck.
--define(FORK_TIMEOUT_MS, 2000).
+-define(FORK_TIMEOUT_MS, 1000).
 -define(STOP_TIMEOUT_MS, 5000).
 -define(KILL_TIMEOUT_MS, 1000).
 %% One that is up for so long does not die young.
@@ -240,10 +240,7 @@ terminate(_Reason, #state{host = Host}) ->
 ask(State = #state{is_cold = true}) ->
     ask_turn(State#state{is_cold = false});
 ask(State = #state{options = Options}) ->
-    case py_zygote:want(Options) of
-        none -> ask_turn(State);
-        Wish -> State#state{phase = asking, wish = Wish, origin = none}
-    end.
+    State#state{phase = asking, wish = py_zygote:want(Options), origin = none}.
 
 ask_turn(State) ->
     State#state{phase = asking, wish = undefined, turn = py_launcher:want_turn(), is_orphan = false}.
@@ -334,16 +331,20 @@ exited(Reason, Known, State, Former = #state{phase = Phase, is_orphan = IsOrphan
     Next = case IsOrphan of true -> launcher; false -> again end,
     Phase =/= ready orelse log_death(Reason, Known, Next, Former),
     ask_again(?AGAIN_MS, State);
-%% Perhaps the zygote has died. Without one the start says what is wrong.
-exited(Reason, _Known, State, #state{phase = starting, origin = Origin}) when Origin =/= none ->
-    Reason =:= esrch orelse py_zygote:failed(Origin),
+exited(esrch, _Known, State, #state{phase = starting, origin = Origin}) when Origin =/= none ->
+    ok = py_zygote:lost(Origin),
+    ask_again(0, State#state{origin = none});
+%% Without a zygote the start says what is wrong.
+exited(_Reason, _Known, State, #state{phase = starting, origin = Origin}) when Origin =/= none ->
+    ok = py_zygote:failed(Origin),
     ask_again(0, State#state{is_cold = true, origin = none});
 exited(Reason, Known, State, Former = #state{phase = ready}) ->
     died(how(Reason, Former), Reason, Known, State, Former);
 exited(_Reason, #{stderr := Wrote}, State, #state{is_too_slow = true}) ->
     not_started({too_slow, ?START_TIMEOUT_S}, Wrote, State);
 exited(Reason, #{stderr := Wrote}, State, _Former) ->
-    not_started({exited, Reason}, Wrote, State).
+    Limit = maps:get(memory_limit, State#state.options, infinity),
+    not_started({exited, Reason, Limit}, Wrote, State).
 
 died(How, Reason, Known, State = #state{breaker = Breaker}, Former) ->
     {Verdict, Next} = py_breaker:died(How, Breaker),
@@ -523,6 +524,7 @@ attach_lane(Place, State = #state{phase = ready, host = Host, tenants = Tenants,
     case ep_nif:lane_attach(Lane, Host, Place, Mode, py_maintenance:prologue(Place, Id, Paths)) of
         ok ->
             ok = py_code:catch_up(Lane, Change),
+            ok = py_sandbox:attached(Lane),
             Attached = Tenant#tenant{used = came_to_something(Lane)},
             State#state{tenants = Tenants#{Place := Attached}, used = [Place | Used]};
         %% The process has just ended, or the context: a message says so.

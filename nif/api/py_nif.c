@@ -16,18 +16,23 @@
 #include "ep_host.h"
 #include "ep_lanes.h"
 #include "ep_launcher.h"
+#include "ep_object.h"
 #include "ep_peer.h"
 #include "ep_reaper.h"
 #include "ep_slots.h"
+#include "ep_term_encode.h"
+#include "py_nif_answers.h"
 #include "py_nif_arrays.h"
 #include "py_nif_askers.h"
 #include "py_nif_calls.h"
 #include "py_nif_check.h"
+#include "py_nif_dicts.h"
 #include "py_nif_envs.h"
 #include "py_nif_hosts.h"
 #include "py_nif_lanes.h"
 #include "py_nif_letters.h"
 #include "py_nif_numbers.h"
+#include "py_nif_objects.h"
 #include "py_nif_slots.h"
 #include "py_nif_streams.h"
 #include "py_nif_vm.h"
@@ -58,10 +63,12 @@ static bool open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
         {&ep_call_type, "ep_call", {.dtor = py_nif_call_ref_destroy}},
         {&ep_asker_type, "ep_asker", {.dtor = ep_asker_destroy}},
         {&ep_array_type, "ep_array", {.dtor = ep_array_destroy, .down = ep_array_down}},
+        {&ep_object_type, "ep_object", {.dtor = ep_object_destroy}},
         {&ep_slot_type, "ep_slot", {.dtor = ep_slot_ref_destroy, .down = ep_slot_ref_down}},
     };
 
     ep_arrays_open();
+    ep_asker_open();
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         *types[i].type = enif_open_resource_type_x(env, types[i].name, &types[i].init, flags, NULL);
         if (*types[i].type == NULL)
@@ -93,14 +100,16 @@ static struct ep_vm *create_vm(void)
     pthread_mutex_init(&vm->runner_lock, NULL);
     pthread_mutex_init(&vm->wake_lock, NULL);
     if (getrandom(vm->seal_key, sizeof(vm->seal_key), 0) != sizeof(vm->seal_key)
-        || ep_arrays_init(vm) < 0 || ep_reaper_start(vm) < 0) {
+        || ep_arrays_init(vm) < 0 || ep_objects_init(vm) < 0 || ep_reaper_start(vm) < 0) {
         pthread_mutex_destroy(&vm->lock);
         pthread_mutex_destroy(&vm->runner_lock);
         pthread_mutex_destroy(&vm->wake_lock);
+        ep_objects_forget(vm);
         ep_arrays_forget(vm);
         enif_free(vm);
         return NULL;
     }
+    ep_term_encode_open(vm);
     return vm;
 }
 
@@ -142,6 +151,7 @@ static void unload(ErlNifEnv *env, void *priv_data)
     if (atomic_fetch_sub(&vm->refs, 1) != 1)
         return;
     ep_reaper_stop(vm);
+    ep_waiter_threads.release(vm);
     /* Whoever is left keeps a reference of the reaper's; processes that still run
      * are killed, for nobody would notice their end. */
     while (vm->hosts != NULL) {
@@ -160,6 +170,7 @@ static void unload(ErlNifEnv *env, void *priv_data)
         vm->launchers = launcher->next;
         enif_release_resource(launcher);
     }
+    ep_term_encode_close(vm);
     /* SUBTLE: vm is not freed. Resources whose terms are still alive point to it,
      * and may be collected at any later time; this is 200 bytes per unload. */
 }
@@ -219,6 +230,22 @@ static ErlNifFunc functions[] = {
     {"array_info", 1, array_info_nif, 0},
     {"arrays", 0, arrays_nif, 0},
     {"set_max_shared_bytes", 1, set_max_shared_bytes_nif, 0},
+    {"object_new", 2, object_new_nif, 0},
+    {"object_close", 1, object_close_nif, 0},
+    {"object_info", 1, object_info_nif, 0},
+    {"objects", 0, objects_nif, 0},
+    {"channel_send", 2, channel_send_nif, 0},
+    {"channel_put", 2, channel_put_nif, 0},
+    {"channel_take", 1, channel_take_nif, 0},
+    {"channel_take_back", 1, channel_take_back_nif, 0},
+    {"channel_wait", 2, channel_wait_nif, 0},
+    {"channel_unwait", 2, channel_unwait_nif, 0},
+    {"buffer_write", 2, buffer_write_nif, 0},
+    {"dict_set", 4, dict_set_nif, 0},
+    {"dict_get", 2, dict_get_nif, 0},
+    {"dict_remove", 2, dict_remove_nif, 0},
+    {"dict_keys", 1, dict_keys_nif, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"dict_destroy", 1, dict_destroy_nif, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"slot_acquire", 2, slot_acquire_nif, 0},
     {"slot_claim", 2, slot_claim_nif, 0},
     {"slot_release", 1, slot_release_nif, 0},

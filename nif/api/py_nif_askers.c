@@ -40,7 +40,18 @@ PY_NIF(asker_nif)
                             asker->is_nested ? am_true : am_false);
 }
 
-/* question(Asker) -> {Question, Arguments} | gone. Once. */
+/* A question that needs no process. */
+static ERL_NIF_TERM serve(ErlNifEnv *env, struct ep_asker *asker)
+{
+    uint8_t *payload = ep_asker_copy(asker);
+
+    if (payload != NULL)
+        ep_asker_serve(asker, env, payload);
+    enif_free(payload); /* without memory the end of the asker answers */
+    return am_gone;
+}
+
+/* question(Asker) -> {Question, Arguments} | gone. Once. gone: also if there is nothing to do. */
 PY_NIF(question_nif)
 {
     struct ep_asker *asker;
@@ -50,12 +61,14 @@ PY_NIF(question_nif)
         return enif_make_badarg(env);
     if (!ep_asker_is_open(asker))
         return am_gone;
+    if (ep_asker_is_own(asker))
+        return serve(env, asker);
     return ep_answer_question(env, asker);
 }
 
 static ERL_NIF_TERM inquire(ErlNifEnv *env, const ERL_NIF_TERM argv[], bool is_first)
 {
-    struct ep_encoder encoder = {.terms_left = SIZE_MAX, .bytes_left = SIZE_MAX};
+    struct ep_encoder encoder = {.terms_left = SIZE_MAX, .bytes_max = SIZE_MAX};
     struct ep_fault fault;
     struct ep_lane *lane;
     struct ep_buf buf;

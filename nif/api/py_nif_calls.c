@@ -18,8 +18,10 @@
 #include "ep_stats.h"
 #include "ep_stream.h"
 #include "ep_task.h"
+#include "ep_turn.h"
 #include "py_nif_envs.h"
 #include "py_nif_numbers.h"
+#include "py_nif_questions.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,12 +34,15 @@ ErlNifResourceType *ep_call_type;
     (EP_FLAG_TRACEBACK | PY_NIF_FLAG_NESTED | PY_NIF_FLAG_HAS_SLOT | PY_NIF_FLAG_SHARED            \
      | PY_NIF_FLAG_TASK | PY_NIF_FLAG_STREAM | FLAGS_STYLE)
 
-/* Charging a caller for its turn takes time, so one call in a few pays for all of them. */
-#define CHARGE_EVERY 8
+/* Questions that a caller serves before other processes have their turns, and for how long: each
+ * may copy a hundred kilobytes. */
+#define SERVE_MAX 64
+#define SERVE_NS 200000
 
 /* What the call held besides its reply. */
 static void end_call(struct ep_call_ref *ref, ErlNifEnv *env)
 {
+    py_nif_drop_question(ref);
     if (ref->reader != NULL)
         enif_free(ref->reader);
     ref->reader = NULL;
@@ -99,37 +104,22 @@ static ERL_NIF_TERM collect_dirty(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_c
     return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1, &term);
 }
 
-/* Whether this is the one that pays. Evenly spread and yet without a period, by the golden
- * ratio: callers take turns in the same order for long, and each eighth position of the
- * ring would be the same few callers' for as long. */
-static bool is_charged(const struct ep_call *call)
-{
-    uint64_t spread = ep_call_position(call) * UINT64_C(0x9E3779B97F4A7C15);
-
-    return spread < UINT64_MAX / CHARGE_EVERY;
-}
-
-/* Pays for the calls since the last time. */
-static void charge(ErlNifEnv *env)
-{
-    /* A scheduler whose callers are all answered at once never sleeps. */
-    static _Thread_local struct ep_yield yield;
-
-    (void)enif_consume_timeslice(env, ep_wait_price(CHARGE_EVERY));
-    ep_yield_if_due(&yield, ep_clock_ns());
-}
+static ERL_NIF_TERM serve(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_reply *reply);
 
 /* The answer to a call whose caller found the reply at once. */
 static ERL_NIF_TERM answer_own(ErlNifEnv *env, struct ep_lane *lane, struct ep_call *call,
                                struct ep_reply *reply, bool has_slot)
 {
-    if (reply->msg.kind == EP_KIND_CALLBACK)
-        return ep_answer(env, lane, call->op, reply, make_call_ref(env, lane, call, has_slot));
+    if (reply->msg.kind == EP_KIND_CALLBACK) {
+        ERL_NIF_TERM term = make_call_ref(env, lane, call, has_slot);
+        return py_nif_is_question(reply) ? serve(env, term, reply)
+                                         : ep_answer(env, lane, call->op, reply, term);
+    }
     if (ep_answer_is_long(reply) && !ep_encoding_is_dirty())
         return collect_dirty(env, make_call_ref(env, lane, call, has_slot), call, reply);
     count(lane, call, reply);
-    if (is_charged(call))
-        charge(env);
+    if (ep_turn_is_charged(ep_call_position(call)))
+        ep_turn_charge(env);
     ERL_NIF_TERM answer = ep_answer(env, lane, call->op, reply, 0);
     ep_call_free(lane, call);
     if (has_slot)
@@ -142,7 +132,7 @@ static PY_NIF(poll_nif);
 /* Everybody else on this scheduler goes first. */
 static ERL_NIF_TERM poll_again(ErlNifEnv *env, ERL_NIF_TERM call)
 {
-    (void)enif_consume_timeslice(env, 100);
+    ep_turn_end(env);
     return enif_schedule_nif(env, "poll", 0, poll_nif, 1, &call);
 }
 
@@ -282,6 +272,7 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     if (asker == NULL && !is_task) {
         encoding.encoder.make_room = ep_outbox_stage;
         encoding.encoder.stage = req.stage = &stage;
+        stage.new_max = encoding.encoder.bytes_max;
     }
     switch (op) {
     case EP_OP_CALL: rc = ep_encoding_put_arguments(&encoding, argv, &req.flags); break;
@@ -303,11 +294,6 @@ static ERL_NIF_TERM request(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
     if (wants_slot && !ep_slots_try(&lane->vm->slots, env)) {
         finish_encoding(&encoding, &stage);
         return am_overloaded;
-    }
-    if (is_task && (encoding.encoder.cargo != NULL || (flags & PY_NIF_FLAG_SHARED) != 0)) {
-        finish_encoding(&encoding, &stage);
-        return ep_result_exception(env, req.op, am_TypeError,
-                                   "args: a task of asyncio takes no py_array");
     }
     if ((encoding.encoder.cargo != NULL || (flags & PY_NIF_FLAG_SHARED) != 0)
         && ep_encoding_put_cargo(&encoding, (flags & PY_NIF_FLAG_SHARED) != 0)) {
@@ -383,6 +369,11 @@ ERL_NIF_TERM py_nif_collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_re
     struct ep_reply reply;
 
     ep_call_settle(ref->lane, call);
+    if (py_nif_is_question(&call->reply)) {
+        reply = call->reply;
+        return ep_call_move(call, EP_CALL_DONE, EP_CALL_BUSY) ? serve(env, term, &reply)
+                                                              : py_nif_collect(env, term, ref);
+    }
     if (ep_answer_is_long(&call->reply) && !ep_encoding_is_dirty())
         return enif_schedule_nif(env, "collect", ERL_NIF_DIRTY_JOB_CPU_BOUND, collect_nif, 1,
                                  &term);
@@ -399,6 +390,8 @@ ERL_NIF_TERM py_nif_collect(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_re
 static ERL_NIF_TERM taken(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref,
                           struct ep_reply *reply)
 {
+    if (py_nif_is_question(reply))
+        return serve(env, term, reply);
     if (reply->msg.kind == EP_KIND_CALLBACK)
         return ep_answer(env, ref->lane, ref->call->op, reply, term);
     if (ep_answer_is_long(reply) && !ep_encoding_is_dirty())
@@ -406,7 +399,7 @@ static ERL_NIF_TERM taken(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref 
     return finish(env, ref, reply);
 }
 
-static ERL_NIF_TERM waited(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref,
+ERL_NIF_TERM py_nif_waited(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref,
                            struct ep_reply *reply, enum ep_wait_result result)
 {
     switch (result) {
@@ -419,6 +412,63 @@ static ERL_NIF_TERM waited(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref
     return enif_make_tuple2(env, am_pending, term);
 }
 
+static PY_NIF(serve_on_nif);
+
+/* What follows a question that was served. */
+static ERL_NIF_TERM served(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_call_ref *ref,
+                           enum py_nif_served how)
+{
+    switch (how) {
+    case PY_NIF_SERVED_DONE: return py_nif_collect(env, term, ref);
+    case PY_NIF_SERVED_LONG:
+        return enif_schedule_nif(env, "serve_on", ERL_NIF_DIRTY_JOB_CPU_BOUND, serve_on_nif, 1,
+                                 &term);
+    default: break;
+    }
+    /* A stream looks at its belt before it waits. */
+    if (ref->reader != NULL)
+        return enif_make_tuple2(env, am_items, enif_make_list(env, 0));
+    ep_begin_polls(ref->lane, ref->call);
+    return poll_again(env, term);
+}
+
+/* Serves questions about objects that come one after the other. Whoever waits for what the first
+ * one puts is woken at once. For the next ones he is woken when no more come: a wake-up costs
+ * more than a few puts, and then he finds several items. */
+static ERL_NIF_TERM serve(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_reply *reply)
+{
+    struct ep_waiter late = {.kind = EP_WAITER_NONE};
+    struct ep_call_ref *ref;
+    uint64_t end = ep_clock_ns() + SERVE_NS;
+
+    (void)enif_get_resource(env, term, ep_call_type, (void **)&ref);
+    for (unsigned n = 1;; n++) {
+        enum py_nif_served how = py_nif_serve(env, ref, reply, n == 1 ? NULL : &late);
+        if (how != PY_NIF_SERVED || ref->reader != NULL || n == SERVE_MAX || ep_clock_ns() > end) {
+            ep_waiter_wake(&late, env, EP_STATUS_AGAIN);
+            return served(env, term, ref, how);
+        }
+        if (n % EP_TURN_CALLS == 1)
+            ep_turn_charge(env);
+        enum ep_wait_result result = ep_spin_for_reply(ref->lane, env, ref->call, reply);
+        if (result != EP_WAIT_TAKEN || !py_nif_is_question(reply)) {
+            ep_waiter_wake(&late, env, EP_STATUS_AGAIN);
+            return py_nif_waited(env, term, ref, reply, result);
+        }
+    }
+}
+
+/* serve_on(Call) -> as call/7. Only ever scheduled from here. */
+static PY_NIF(serve_on_nif)
+{
+    struct ep_call_ref *ref;
+
+    (void)argc;
+    if (!py_nif_get_call_ref(env, argv[0], &ref) || ref->question == NULL)
+        return enif_make_badarg(env);
+    return served(env, argv[0], ref, py_nif_serve_on(env, ref));
+}
+
 /* poll(Call) -> as call/7. Only ever scheduled from here. */
 static PY_NIF(poll_nif)
 {
@@ -428,7 +478,8 @@ static PY_NIF(poll_nif)
     (void)argc;
     if (!py_nif_get_call_ref(env, argv[0], &ref))
         return enif_make_badarg(env);
-    return waited(env, argv[0], ref, &reply, ep_poll_for_reply(ref->lane, env, ref->call, &reply));
+    return py_nif_waited(env, argv[0], ref, &reply,
+                         ep_poll_for_reply(ref->lane, env, ref->call, &reply));
 }
 
 /* await(Call, Tag) -> waiting | Answer. After waiting the message {py_done, Tag}
@@ -469,83 +520,6 @@ PY_NIF(collect_nif)
     if (!py_nif_get_call_ref(env, argv[0], &ref) || !ep_call_is_done(ref->call))
         return enif_make_badarg(env);
     return py_nif_collect(env, argv[0], ref);
-}
-
-/* class, reason, text, stack trace of {Class, Reason, Printed, Text, Stack}. */
-static int send_answer(struct ep_call_ref *ref, uint64_t number, enum ep_answer how,
-                       struct ep_encoding *encoding)
-{
-    (void)ep_encoding_put_cargo(encoding, false);
-    int rc = ep_outbox_answer(ref->lane, ref->call, number, how, &encoding->buf,
-                              &encoding->encoder.cargo);
-    if (rc >= 0)
-        return rc;
-    /* It is SPINNING now, and Python waits: interrupted is better than for ever. */
-    (void)ep_interrupt(ref->lane, ep_call_id(ref->call));
-    return 1;
-}
-
-static ERL_NIF_TERM answer_asker(ErlNifEnv *env, struct ep_asker *asker, int argc,
-                                 const ERL_NIF_TERM argv[])
-{
-    struct ep_encoding encoding;
-    enum ep_answer how;
-
-    ep_encoding_init(&encoding, env, asker->lane->vm, ep_encoding_is_dirty());
-    int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
-    if (rc == 0) {
-        (void)ep_encoding_put_cargo(&encoding, false);
-        rc = ep_asker_answer(asker, how, &encoding.buf, &encoding.encoder.cargo);
-    }
-    ep_encoding_finish(&encoding);
-    switch (rc) {
-    case -E2BIG:
-        return enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND, answer_nif, argc,
-                                 argv);
-    case -EBADMSG: return enif_make_badarg(env);
-    case 0:
-    case -ESTALE: return am_ok; /* nobody waits any more */
-    default: return py_nif_posix_error(env, rc);
-    }
-}
-
-/* answer(Call, Number, value | failed | raise, Term) -> as call/7. Answers the callback
- * that the call waits for. */
-PY_NIF(answer_nif)
-{
-    struct ep_call_ref *ref;
-    struct ep_asker *asker;
-    struct ep_encoding encoding;
-    struct ep_reply reply;
-    ErlNifUInt64 number;
-    enum ep_answer how;
-
-    if (enif_get_resource(env, argv[0], ep_asker_type, (void **)&asker))
-        return answer_asker(env, asker, argc, argv);
-    if (!py_nif_get_call_ref(env, argv[0], &ref) || !enif_get_uint64(env, argv[1], &number))
-        return enif_make_badarg(env);
-    if (atomic_load_explicit(&ref->call->is_overdue, memory_order_relaxed)) {
-        /* The budget ended in the callback; so does the request, with it. */
-        py_nif_abandon(ref, env);
-        ep_stats_timed_out(&ref->lane->stats);
-        return enif_make_tuple2(env, am_error, am_timeout);
-    }
-    ep_encoding_init(&encoding, env, ref->lane->vm, ep_encoding_is_dirty());
-    int rc = ep_encoding_put_answer(&encoding, argv[2], argv[3], &how);
-    if (rc < 0) {
-        ep_encoding_finish(&encoding);
-        return rc == -E2BIG ? enif_schedule_nif(env, "answer", ERL_NIF_DIRTY_JOB_CPU_BOUND,
-                                                answer_nif, argc, argv)
-                            : enif_make_badarg(env);
-    }
-    rc = send_answer(ref, number, how, &encoding);
-    ep_encoding_finish(&encoding);
-    if (ref->reader != NULL)
-        return am_ok; /* a stream: stream_next/2 goes on */
-    if (rc == 0)
-        return py_nif_collect(env, argv[0], ref);
-
-    return waited(env, argv[0], ref, &reply, ep_spin_for_reply(ref->lane, env, ref->call, &reply));
 }
 
 /* call_id(Call) -> integer(). For lane_interrupt/2 and lane_progress/2. */

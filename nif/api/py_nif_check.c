@@ -24,9 +24,9 @@ PY_NIF(check_nif)
     struct ep_lane *lane = ref->lane;
     if (!ep_inbox_try(lane))
         return am_ok;
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
     bool is_neglected = ep_progress_is_neglected(lane, ref->call);
-    if (lane->host != NULL && ep_ring_peek(&lane->shm.response, &slot) == 0) {
+    if (lane->host != NULL && ep_ring_peek(&lane->shm.response, &cell) == 0) {
         uint64_t now = ep_clock_ns();
         if (lane->inbox.unread_at != lane->shm.response.head || lane->inbox.unread_since_ns == 0) {
             lane->inbox.unread_at = lane->shm.response.head;

@@ -22,7 +22,7 @@ ERL_NIF_TERM py_nif_posix_error(ErlNifEnv *env, int rc);
 /* A term for an object of a resource type. Takes the caller's reference. */
 ERL_NIF_TERM py_nif_take_resource(ErlNifEnv *env, void *object);
 
-/* {MinNs, MaxNs}, as for ep_spin_init(). */
+/* {MinNs, MaxNs}, as for ep_idle_init(). */
 bool py_nif_get_spin(ErlNifEnv *env, ERL_NIF_TERM term, uint32_t *ret_min_ns, uint32_t *ret_max_ns);
 
 #endif

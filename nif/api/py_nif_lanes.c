@@ -47,7 +47,7 @@ static int put_prologue(ErlNifEnv *env, ERL_NIF_TERM list, struct ep_buf *buf)
                                  .env = env,
                                  .buf = buf,
                                  .terms_left = SIZE_MAX,
-                                 .bytes_left = SIZE_MAX};
+                                 .bytes_max = SIZE_MAX};
     struct ep_fault fault;
     const ERL_NIF_TERM *pair;
     ERL_NIF_TERM head;

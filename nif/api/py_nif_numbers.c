@@ -39,6 +39,8 @@ ERL_NIF_TERM py_nif_shared_numbers(ErlNifEnv *env)
         {"question_deliver", EP_QUESTION_DELIVER},
         {"question_blocked", EP_QUESTION_BLOCKED},
         {"question_go_on", EP_QUESTION_GO_ON},
+        {"question_task", EP_QUESTION_TASK},
+        {"question_object", EP_QUESTION_OBJECT},
     };
     ERL_NIF_TERM pairs[sizeof(shared) / sizeof(shared[0])];
 

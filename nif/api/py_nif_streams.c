@@ -8,6 +8,7 @@
 #include "ep_stats.h"
 #include "ep_stream_wait.h"
 #include "ep_term_decode.h"
+#include "py_nif_answers.h"
 #include "py_nif_calls.h"
 
 #include <errno.h>

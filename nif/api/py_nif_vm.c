@@ -3,6 +3,7 @@
 
 #include "ep_atoms.h"
 #include "ep_host.h"
+#include "ep_object.h"
 
 /* names_changed() -> ok. Every worker looks names of callbacks up again. */
 PY_NIF(names_changed_nif)
@@ -39,6 +40,7 @@ PY_NIF(counters_nif)
 {
     struct ep_vm *vm = py_nif_vm(env);
     unsigned hosts = 0, launchers = 0;
+    uint64_t objects = 0;
     ERL_NIF_TERM map;
 
     (void)argc;
@@ -49,10 +51,12 @@ PY_NIF(counters_nif)
     for (struct ep_launcher *l = vm->launchers; l != NULL; l = l->next)
         launchers++;
     pthread_mutex_unlock(&vm->lock);
+    for (unsigned kind = 0; kind < EP_OBJECTS; kind++)
+        objects += atomic_load(&vm->objects->count[kind]);
 
     ERL_NIF_TERM keys[] = {am_lost_wake, am_violations, am_late_replies, am_kicks,
                            am_doorbells, am_hosts,      am_launchers,    am_wait_backend,
-                           am_cpus,      am_atoms_made, am_max_atoms};
+                           am_cpus,      am_atoms_made, am_max_atoms,    am_objects};
     ERL_NIF_TERM values[] = {
         enif_make_uint64(env, atomic_load(&vm->lost_wake)),
         enif_make_uint64(env, atomic_load(&vm->violations)),
@@ -65,6 +69,7 @@ PY_NIF(counters_nif)
         enif_make_uint(env, vm->cpus),
         enif_make_uint(env, atomic_load(&vm->atoms_made)),
         enif_make_uint(env, atomic_load(&vm->max_atoms)),
+        enif_make_uint64(env, objects),
     };
     (void)enif_make_map_from_arrays(env, keys, values, sizeof(keys) / sizeof(keys[0]), &map);
     return map;

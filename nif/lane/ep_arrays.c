@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_arrays.h"
 
+#include "ep_crashpoint.h"
 #include "ep_wake.h"
 
 #include <errno.h>
@@ -49,6 +50,7 @@ static struct ep_array *alloc_array(struct ep_vm *vm, const struct ep_array_info
     array->info.what = EP_ARRAY_NAMED;
     array->is_monitored = false;
     atomic_init(&array->state, EP_ARRAY_SEALED);
+    atomic_init(&array->is_shown, false);
     return array;
 }
 
@@ -300,7 +302,7 @@ int ep_arrays_lend(struct ep_host *host, struct ep_cargo *cargo)
     uint32_t n = 0;
     for (; n < cargo->n && rc == 0; n++) {
         struct ep_array *array = cargo->arrays[n];
-        rc = ep_array_pool_show(h, array->segment);
+        rc = array->segment == NULL ? 0 : ep_array_pool_show(h, array->segment);
         if (rc < 0)
             break;
         struct ep_hold *hold = hold_of(h, array);
@@ -325,6 +327,7 @@ int ep_arrays_lend(struct ep_host *host, struct ep_cargo *cargo)
         return rc;
     enif_keep_resource(host);
     cargo->host = host;
+    EP_CRASHPOINT_PEER("vm.arrays_lent");
     return 0;
 }
 
@@ -342,8 +345,8 @@ static int take_made(struct ep_host_arrays *h, const struct ep_array_info *info,
     struct ep_arrays *all = h->all;
     struct ep_segment *segment = ep_array_pool_find(all, info->segment);
 
-    if (segment == NULL || segment->writer != h || info->offset > segment->seg.size
-        || info->nbytes > segment->seg.size - info->offset
+    if ((info->what & EP_ARRAY_OBJECT) != 0 || segment == NULL || segment->writer != h
+        || info->offset > segment->seg.size || info->nbytes > segment->seg.size - info->offset
         || info->id >> EP_ARRAY_MAKER_SHIFT << EP_ARRAY_MAKER_SHIFT != ep_array_prefix(h->host->id)
         || info->id == ep_array_prefix(h->host->id) || ep_map_get(&all->made, info->id) != NULL)
         return -EPROTO;
@@ -421,6 +424,7 @@ int ep_arrays_take(struct ep_host *host, const uint8_t *payload, struct ep_msg *
         rc = take_one(h, &info, ret_cargo);
     let_go_of_given(h, *ret_cargo);
     pthread_mutex_unlock(&h->all->lock);
+    EP_CRASHPOINT_PEER("vm.arrays_taken");
     msg->length = (uint32_t)length;
     msg->flags &= (uint16_t)~EP_FLAG_ARRAYS;
     if (rc == 0)
@@ -478,6 +482,7 @@ int ep_arrays_drop(struct ep_host *host, const struct ep_drops *drops)
 
     for (size_t i = 0; i < drops->n && rc == 0; i++) {
         struct ep_array *array = NULL;
+        EP_CRASHPOINT_PEER("vm.arrays_dropped");
         pthread_mutex_lock(&h->all->lock);
         struct ep_hold *hold = ep_map_get(&h->holds, drops->items[i].id);
         if (h->dead) {

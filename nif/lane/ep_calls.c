@@ -65,6 +65,7 @@ struct ep_call *ep_call_begin(struct ep_lane *lane, ErlNifEnv *env, bool is_nest
     atomic_store_explicit(&call->is_overdue, false, memory_order_relaxed);
     atomic_store_explicit(&call->interrupts, 0, memory_order_relaxed);
     call->questions_ended = 0;
+    call->asks = 0;
     /* Relaxed: drops a late mark that belongs to the entry's last call. */
     if (atomic_load_explicit(&call->is_refused, memory_order_relaxed)
         && atomic_exchange_explicit(&call->is_refused, false, memory_order_relaxed))

@@ -25,7 +25,8 @@
  *   PARKED -> WAITING             the caller has named the message it waits for
  *   PARKED, WAITING -> DONE       reply or failure stored; WAITING gets its message
  *   DONE -> BUSY                  the caller collected, and it is a callback
- *   BUSY -> SPINNING              the caller has answered the callback
+ *   BUSY -> SPINNING              the caller has answered the callback, or leaves that to the
+ *                                 VM, see ep_outbox_question.h
  *   BUSY -> DONE                  an end that did not wait for the answer; or the caller
  *                                 has answered, and the call is doomed
  *   PARKED, WAITING -> ABANDONED  timeout, or the caller died
@@ -108,6 +109,7 @@ struct ep_call {
     /* Each interrupt may end one question before its answer, and another may follow. */
     _Atomic uint32_t interrupts; /* sent for it */
     uint32_t questions_ended;    /* by an interrupt; under the consumer lock */
+    uint64_t asks;               /* a question that the VM answers, 0: none; producer lock */
     uint64_t serial;             /* of nested requests, in the order of their making; else 0 */
     /* Position in the ring << 2 | enum ep_place. One word, for others than its writer, who
      * holds the producer lock, read it at any time. */

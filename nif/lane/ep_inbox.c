@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <sched.h>
 
-#define PUBLISH_BATCH (EP_RESPONSE_SLOTS / 8)
+#define PUBLISH_BATCH (EP_RESPONSE_CELLS / 8)
 /* Batches that are taken while the bell is armed again and again. */
 #define ARM_TRIES 2u
 
@@ -300,9 +300,9 @@ int ep_inbox_drain(struct ep_lane *lane, ErlNifEnv *caller_env, struct ep_call *
 
 static bool has_message(struct ep_lane *lane)
 {
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
 
-    return lane->host != NULL && ep_ring_peek(&lane->shm.response, &slot) == 0;
+    return lane->host != NULL && ep_ring_peek(&lane->shm.response, &cell) == 0;
 }
 
 /* Arms the bell, and takes what came before that. What remains after a batch is the

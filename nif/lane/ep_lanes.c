@@ -27,7 +27,7 @@ struct ep_lane *ep_lane_create(struct ep_vm *vm, const ErlNifPid *owner, uint32_
     ep_queue_init(&lane->outbox.calls);
     ep_queue_init(&lane->outbox.urgent);
     atomic_init(&lane->common.next_env_id, 1);
-    ep_spin_init(&lane->inbox.spin, spin_min_ns, spin_max_ns);
+    ep_idle_init(&lane->inbox.idle, spin_min_ns, spin_max_ns);
     pthread_mutex_init(&lane->outbox.lock, NULL);
     pthread_mutex_init(&lane->returns.lock, NULL);
     if (enif_monitor_process(NULL, lane, owner, &lane->owner_monitor) != 0) {

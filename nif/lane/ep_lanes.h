@@ -51,7 +51,7 @@ struct ep_call_table {
 /* Replies on their way to the callers, see ep_inbox.h. By the consumer. */
 struct ep_inbox {
     _Atomic uint32_t consumer; /* its lock: 0 or 1 */
-    struct ep_spin spin;       /* of callers; races are harmless */
+    struct ep_idle idle;       /* of callers; races are harmless */
     uint64_t published;        /* response position that the worker knows of */
     uint32_t notices;          /* STARTED still to come */
     bool closed;               /* what still comes is late */

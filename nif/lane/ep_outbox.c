@@ -5,6 +5,7 @@
 #include "ep_calls.h"
 #include "ep_lanes.h"
 #include "ep_peer.h"
+#include "ep_queue.h"
 #include "ep_ran.h"
 #include "ep_stats.h"
 #include "ep_wake.h"
@@ -18,10 +19,6 @@
  * worker. */
 #define DROPS_MAX 65536u
 #define DROPS_KICK 64u
-
-/* A caller's budget, in wake-ups of the worker. Waking the worker takes the caller about as
- * long as the wake-up lasts; falling asleep before the reply costs as much again. */
-#define WAKES_OF_A_WORKER 4u
 
 /* Whether fewer than so many messages wait in the ring. Reads the line of the worker's head
  * only if that can change the result. */
@@ -40,21 +37,21 @@ static bool has_urgent_room(struct ep_ring_tx *ring, uint16_t kind)
     case EP_KIND_ANSWER:
     case EP_KIND_FINISH:
     case EP_KIND_CANCEL: return true;
-    case EP_KIND_ENV_DROP: return has_fewer(ring, EP_URGENT_SLOTS / 4);
-    default: return has_fewer(ring, EP_URGENT_SLOTS / 2); /* requests */
+    case EP_KIND_ENV_DROP: return has_fewer(ring, EP_URGENT_CELLS / 4);
+    default: return has_fewer(ring, EP_URGENT_CELLS / 2); /* requests */
     }
 }
 
 /* Puts the payload into the cell, or into a block. Under the producer lock. */
-static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8_t *bytes,
+static int place_payload(struct ep_lane *lane, struct ep_cell *cell, const uint8_t *bytes,
                          size_t length, struct ep_stage *stage)
 {
     struct ep_lane_vm *shm = &lane->shm;
     uint64_t block = 0;
 
-    slot->length = (uint32_t)length;
+    cell->length = (uint32_t)length;
     if (length <= EP_INLINE_MAX) {
-        ep_copy(slot->data, bytes, length);
+        ep_copy(cell->data, bytes, length);
         return 0;
     }
     if (!ep_stage_send(stage, bytes, &block)) {
@@ -67,8 +64,8 @@ static int place_payload(struct ep_lane *lane, struct ep_slot *slot, const uint8
         memcpy(shm->slab_mem + block, bytes, length);
     }
     /* The reaper reads here what a dead worker ran; the block may be gone by then. */
-    memcpy(slot->data, bytes, EP_RAN_SIZE);
-    ep_slot_set_block(slot, block);
+    memcpy(cell->data, bytes, EP_RAN_SIZE);
+    ep_cell_set_block(cell, block);
     return 0;
 }
 
@@ -101,23 +98,23 @@ static int publish(struct ep_lane *lane, bool urgent, struct ep_call *call,
                    struct ep_stage *stage)
 {
     struct ep_ring_tx *ring = urgent ? &lane->shm.urgent : &lane->shm.call;
-    struct ep_slot *slot;
+    struct ep_cell *cell;
 
     if (urgent && !has_urgent_room(ring, head->kind))
         return -EAGAIN;
-    int rc = ep_ring_reserve(ring, &slot);
+    int rc = ep_ring_reserve(ring, &cell);
     if (rc < 0)
         return rc;
-    ep_slot_begin(slot, (enum ep_kind)head->kind, (uint8_t)head->flags, (uint8_t)head->aux,
+    ep_cell_begin(cell, (enum ep_kind)head->kind, (uint8_t)head->flags, (uint8_t)head->aux,
                   head->call_id, head->subject);
     if ((head->flags & EP_FLAG_TIMED) != 0)
-        slot->stamp = head->stamp;
+        cell->stamp = head->stamp;
     if (__builtin_expect((head->flags & EP_FLAG_ARRAYS) != 0, 0)) {
         rc = lend(lane, call, head);
         if (rc < 0)
             return rc;
     }
-    rc = place_payload(lane, slot, bytes, length, stage);
+    rc = place_payload(lane, cell, bytes, length, stage);
     if (rc < 0)
         return rc;
     /* Before the commit: a consumer that finds the reply reads where the request is. */
@@ -189,23 +186,16 @@ static int enqueue(struct ep_lane *lane, bool urgent, struct ep_call *call,
         (void)ep_peer_kill(lane->host, EP_KILL_VIOLATION);
         return 0;
     }
-    struct ep_queued *queued = malloc(sizeof(*queued) + length);
+    struct ep_queued *queued = ep_queue_message(call, head, bytes, length);
     if (queued == NULL)
         return -ENOMEM;
     if (head->kind == EP_KIND_ANSWER) {
         lane->outbox.answers++;
         lane->outbox.answer_bytes += length;
     }
-    queued->next = NULL;
-    queued->call = call;
-    memcpy(&queued->head, head, offsetof(struct ep_msg, data));
-    queued->length = length;
-    if (length > 0)
-        memcpy(queued->bytes, bytes, length);
     if (call != NULL)
         ep_call_put(call, EP_PLACE_QUEUE, 0);
-    *queue->last = queued;
-    queue->last = &queued->next;
+    ep_queue_put(queue, queued);
     atomic_fetch_add_explicit(&lane->common.n_queued, 1, memory_order_relaxed);
     return 0;
 }
@@ -227,8 +217,8 @@ static bool kick(struct ep_lane *lane)
     if (!ep_bell_must_ring(&lane->shm.park))
         return false;
     /* Relaxed: it only feeds a guess. Not trusted: the budget has limits. */
-    ep_spin_learn(&lane->inbox.spin,
-                  (uint64_t)WAKES_OF_A_WORKER
+    ep_idle_learn(&lane->inbox.idle,
+                  (uint64_t)EP_IDLE_WAKES_OF_A_CALLER
                       * atomic_load_explicit(lane->shm.wake_ns, memory_order_relaxed));
     atomic_store_explicit(lane->shm.kicked_ns, ep_clock_ns(), memory_order_relaxed);
     ep_futex_wake(lane->shm.futex);
@@ -334,15 +324,15 @@ bool ep_outbox_remove(struct ep_lane *lane, struct ep_call *call)
 }
 
 /* Sends on the urgent ring, or queues. Under the producer lock, attached. */
-static int send_urgent(struct ep_lane *lane, struct ep_call *call, const struct ep_msg *head,
-                       const uint8_t *bytes, size_t length, bool *ret_kicked)
+static int send_urgent(struct ep_lane *lane, const struct ep_msg *head, const uint8_t *bytes,
+                       size_t length, struct ep_stage *stage, bool *ret_kicked)
 {
     /* An outcome overtakes the queue: the lane cannot go on without it. */
     int rc = lane->outbox.urgent.first == NULL || head->kind == EP_KIND_ANSWER
-                 ? publish(lane, true, call, head, bytes, length, NULL)
+                 ? publish(lane, true, NULL, head, bytes, length, stage)
                  : -EAGAIN;
     if (is_full(lane, rc))
-        rc = enqueue(lane, true, call, head, bytes, length);
+        rc = enqueue(lane, true, NULL, head, bytes, length);
     *ret_kicked = rc == 0 && kick(lane);
     return rc;
 }
@@ -356,12 +346,13 @@ uint64_t ep_outbox_cancel(struct ep_lane *lane, uint64_t call_id)
     head.subject = ++lane->outbox.interrupts;
     if (lane->state != EP_LANE_ATTACHED || call == NULL)
         return head.subject;
+    call->asks = 0; /* no answer comes behind the CANCEL */
     /* Relaxed: the question that the worker asks because of it orders it (P1, P2). */
     atomic_fetch_add_explicit(&call->interrupts, 1, memory_order_relaxed);
     /* One queued CANCEL serves for all interrupts of the call. */
     if (!call->is_cancel_queued) {
         uint32_t before = atomic_load_explicit(&lane->common.n_queued, memory_order_relaxed);
-        (void)send_urgent(lane, NULL, &head, NULL, 0, &kicked);
+        (void)send_urgent(lane, &head, NULL, 0, NULL, &kicked);
         call->is_cancel_queued =
             atomic_load_explicit(&lane->common.n_queued, memory_order_relaxed) > before;
     }
@@ -383,7 +374,7 @@ bool ep_outbox_finish(struct ep_lane *lane, struct ep_call *call)
         soon.call++;
         soon.urgent++;
         if (ep_call_has_started(call, &soon))
-            (void)send_urgent(lane, NULL, &head, NULL, 0, &kicked);
+            (void)send_urgent(lane, &head, NULL, 0, NULL, &kicked);
     }
     pthread_mutex_unlock(&lane->outbox.lock);
     return has_left;
@@ -426,11 +417,19 @@ int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number
         if (*cargo != NULL)
             ep_call_set_next_answer(call, *cargo);
         *cargo = NULL;
-        rc = send_urgent(lane, NULL, &head, payload->data, payload->length, &kicked);
+        rc = send_urgent(lane, &head, payload->data, payload->length, NULL, &kicked);
         call->shares_cpu = rc == 0 && !kicked && ep_outbox_shares_cpu(lane);
     }
     pthread_mutex_unlock(&lane->outbox.lock);
     return rc < 0 ? rc : is_busy;
+}
+
+int ep_outbox_put_answer(struct ep_lane *lane, const struct ep_msg *head,
+                         const struct ep_buf *payload, struct ep_stage *stage)
+{
+    bool kicked;
+
+    return send_urgent(lane, head, payload->data, payload->length, stage, &kicked);
 }
 
 void ep_outbox_refuse(struct ep_lane *lane)
@@ -514,17 +513,20 @@ static int submit_locked(struct ep_lane *lane, ErlNifEnv *env, const struct ep_r
     return 0;
 }
 
-void ep_outbox_stage(struct ep_stage *stage, struct ep_buf *buf, size_t n)
+bool ep_outbox_stage(struct ep_stage *stage, struct ep_buf *buf, size_t n)
 {
     if (ep_stage_move(stage, buf, n))
         ep_outbox_flush(stage->lane);
+    return ep_stage_is_warm(stage, buf);
 }
 
 int ep_outbox_submit(struct ep_lane *lane, ErlNifEnv *env, const struct ep_request *request,
                      struct ep_call **ret_call)
 {
-    if (request->stage != NULL && request->payload->length >= EP_STAGE_MIN)
-        ep_outbox_stage(request->stage, request->payload, 0);
+    if (request->stage != NULL && request->payload->length >= EP_STAGE_MIN) {
+        request->stage->new_max = SIZE_MAX;
+        (void)ep_outbox_stage(request->stage, request->payload, 0);
+    }
 
     pthread_mutex_lock(&lane->outbox.lock);
     int rc = submit_locked(lane, env, request, ret_call);

@@ -53,8 +53,9 @@ bool ep_outbox_is_held(const struct ep_lane *lane);
 /* Holds no longer; the caller flushes. Under the producer lock. */
 void ep_outbox_release(struct ep_lane *lane);
 
-/* Moves the request into a block of shared memory that has room for n more bytes. */
-void ep_outbox_stage(struct ep_stage *stage, struct ep_buf *buf, size_t n);
+/* Moves the request into a block of shared memory that has room for n more bytes. True: its
+ * memory has been in use before. */
+bool ep_outbox_stage(struct ep_stage *stage, struct ep_buf *buf, size_t n);
 
 /* Gives up the block of a stage, unless it was sent; ep_outbox_submit() has done so. */
 static inline void ep_outbox_unstage(struct ep_stage *stage)
@@ -79,6 +80,11 @@ bool ep_outbox_shares_cpu(const struct ep_lane *lane);
  * negative errno: the call is SPINNING all the same. */
 int ep_outbox_answer(struct ep_lane *lane, struct ep_call *call, uint64_t number,
                      enum ep_answer how, const struct ep_buf *payload, struct ep_cargo **cargo);
+
+/* The same for one that need not be BUSY, see ep_outbox_question.h. Under the producer lock,
+ * attached. */
+int ep_outbox_put_answer(struct ep_lane *lane, const struct ep_msg *head,
+                         const struct ep_buf *payload, struct ep_stage *stage);
 
 /* An honest worker leaves at most one outcome unread for each frame of its stack. Large
  * outcomes wait late, because the VM's slab holds 4 GiB of them. */

@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-/* The slot of the request on top, or NULL. Under the producer lock, attached. */
-static const struct ep_slot *find(struct ep_lane *lane)
+/* The cell of the request on top, or NULL. Under the producer lock, attached. */
+static const struct ep_cell *find(struct ep_lane *lane)
 {
     uint64_t running = atomic_load_explicit(lane->shm.running, memory_order_acquire);
     struct ep_call *call = ep_call_find(lane, running & ~EP_RUNNING_FLAGS);
@@ -20,8 +20,8 @@ static const struct ep_slot *find(struct ep_lane *lane)
     if (place != EP_PLACE_CALL && place != EP_PLACE_URGENT)
         return NULL;
     const struct ep_ring_tx *ring = place == EP_PLACE_CALL ? &lane->shm.call : &lane->shm.urgent;
-    const struct ep_slot *slot = &ring->slots[ep_call_position(call) & ring->mask];
-    return slot->call_id == ep_call_id(call) ? slot : NULL;
+    const struct ep_cell *cell = &ring->cells[ep_call_position(call) & ring->mask];
+    return cell->call_id == ep_call_id(call) ? cell : NULL;
 }
 
 static ERL_NIF_TERM next_name(ErlNifEnv *env, struct ep_etf_cursor *cursor)
@@ -35,16 +35,16 @@ static ERL_NIF_TERM next_name(ErlNifEnv *env, struct ep_etf_cursor *cursor)
     return name;
 }
 
-static ERL_NIF_TERM make(ErlNifEnv *env, uint32_t index, const struct ep_slot *slot)
+static ERL_NIF_TERM make(ErlNifEnv *env, uint32_t index, const struct ep_cell *cell)
 {
-    bool in_block = (slot->flags & EP_FLAG_BLOCK) != 0;
+    bool in_block = (cell->flags & EP_FLAG_BLOCK) != 0;
     ERL_NIF_TERM number = enif_make_uint(env, index);
     struct ep_etf_cursor cursor;
 
-    if (slot->kind != EP_KIND_CALL)
-        return enif_make_tuple4(env, number, slot->kind == EP_KIND_EVAL ? am_eval : am_exec,
+    if (cell->kind != EP_KIND_CALL)
+        return enif_make_tuple4(env, number, cell->kind == EP_KIND_EVAL ? am_eval : am_exec,
                                 am_undefined, am_undefined);
-    ep_etf_cursor_init(&cursor, slot->data, in_block ? EP_RAN_SIZE : slot->length);
+    ep_etf_cursor_init(&cursor, cell->data, in_block ? EP_RAN_SIZE : cell->length);
     ERL_NIF_TERM module = next_name(env, &cursor);
     ERL_NIF_TERM function = module == am_undefined ? am_undefined : next_name(env, &cursor);
     return enif_make_tuple4(env, number, am_call, module, function);
@@ -53,11 +53,11 @@ static ERL_NIF_TERM make(ErlNifEnv *env, uint32_t index, const struct ep_slot *s
 bool ep_ran_make(ErlNifEnv *env, struct ep_lane *lane, const struct ep_host *host,
                  ERL_NIF_TERM *ret_term)
 {
-    const struct ep_slot *slot = NULL;
+    const struct ep_cell *cell = NULL;
 
     pthread_mutex_lock(&lane->outbox.lock);
-    if (lane->host == host && (slot = find(lane)) != NULL)
-        *ret_term = make(env, lane->index, slot);
+    if (lane->host == host && (cell = find(lane)) != NULL)
+        *ret_term = make(env, lane->index, cell);
     pthread_mutex_unlock(&lane->outbox.lock);
-    return slot != NULL;
+    return cell != NULL;
 }

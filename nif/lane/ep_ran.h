@@ -5,8 +5,8 @@
 /*
  * ep_ran - what a lane ran when its worker process died.
  *
- * The request still lies in its slot of segment A, which only the VM writes, unless the ring
- * has gone round since. A payload in a block leaves its first bytes in the slot, too. So a
+ * The request still lies in its cell of segment A, which only the VM writes, unless the ring
+ * has gone round since. A payload in a block leaves its first bytes in the cell, too. So a
  * call pays nothing for this.
  *
  * Threads  the reaper, before the lane is detached.

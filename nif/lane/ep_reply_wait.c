@@ -5,6 +5,8 @@
 #include "ep_inbox.h"
 #include "ep_lanes.h"
 #include "ep_outbox.h"
+#include "ep_placer.h"
+#include "ep_turn.h"
 
 #include <sched.h>
 
@@ -40,31 +42,6 @@ static bool become_spinner(struct ep_vm *vm)
     return false;
 }
 
-/* Polls between two looks at the clock: a look costs as much as some polls. */
-#define POLLS_PER_LOOK 16
-/* Polls after the first one before a caller counts as a spinner. A reply that comes within
- * them saves two operations on a word that all callers share. */
-#define FREE_POLLS 48
-/* The same where no reply can come before other processes have had their turn. */
-#define FUTILE_POLLS 1
-/* How long a caller spins in one go. */
-#define STRETCH_NS 3000
-/* A caller whose turn comes back within this has its scheduler for itself. */
-#define ALONE_NS 2500
-/* If no reply has come to the ring for this long, its worker has no CPU or a long request. */
-#define STILL_NS 3000
-/* The price of a call that is answered at once, in percent of the caller's turn. The
- * scheduler counts steps, and a wait takes few of them: without a price a process would
- * make hundreds of calls before the next process has its turn. */
-#define ANSWER_PERCENT 5
-/* The price while other callers of the scheduler make one call a turn, because their worker
- * lacks a CPU. It holds for so many answers after such a caller was seen. */
-#define MIXED_PERCENT 13
-#define MIXED_ANSWERS 128
-/* A scheduler with other callers to run gives its CPU up this seldom. A thread that yields
- * more often than the others on its CPU hardly gets it. */
-#define GIVE_WAY_NS 25000
-
 /* Looks once. Returns true if the wait is over, with *ret_mine. */
 static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                  struct ep_reply *ret_reply, bool *consumer, bool *ret_mine)
@@ -85,7 +62,7 @@ static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
     return ep_call_is_done(call);
 }
 
-/* Looks for STRETCH_NS, as one of the spinners. */
+/* Looks for EP_IDLE_MOMENT_NS, as one of the spinners. */
 static bool spin_stretch(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                          struct ep_reply *ret_reply, bool *consumer, bool *ret_mine)
 {
@@ -95,11 +72,11 @@ static bool spin_stretch(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *c
     uint64_t start = ep_clock_ns();
     bool over = false;
     do {
-        for (unsigned polls = 0; polls < POLLS_PER_LOOK && !over; polls++) {
+        for (unsigned polls = 0; polls < EP_IDLE_LOOKS && !over; polls++) {
             over = look(lane, env, call, ret_reply, consumer, ret_mine);
             ep_cpu_relax();
         }
-    } while (!over && ep_clock_ns() - start < STRETCH_NS);
+    } while (!over && ep_clock_ns() - start < EP_IDLE_MOMENT_NS);
     atomic_fetch_sub_explicit(&lane->vm->spinners, 1, memory_order_relaxed);
     return over;
 }
@@ -130,9 +107,6 @@ static enum ep_wait_result end_wait(struct ep_lane *lane, ErlNifEnv *env, struct
     return mine ? EP_WAIT_TAKEN : EP_WAIT_PARKED;
 }
 
-/* Answers since a caller of this scheduler made a futile wait. */
-static _Thread_local int answers_since_wait = MIXED_ANSWERS;
-
 /* Moves this scheduler away from its worker's CPU. */
 static _Thread_local struct ep_placer placer;
 
@@ -161,7 +135,8 @@ static bool look_on(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
     bool futile = is_futile(lane, call), over = false;
     uint64_t head = *consumer ? lane->shm.response.head : 0;
 
-    for (unsigned polls = futile ? FUTILE_POLLS : FREE_POLLS; polls > 0 && !over; polls--) {
+    for (unsigned polls = futile ? EP_IDLE_FUTILE_LOOKS : EP_IDLE_CALLER_LOOKS; polls > 0 && !over;
+         polls--) {
         ep_cpu_relax();
         over = look(lane, env, call, ret_reply, consumer, ret_mine);
     }
@@ -170,7 +145,7 @@ static bool look_on(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
     if (over)
         return true;
     if (futile)
-        answers_since_wait = 0;
+        ep_turn_note_futile();
     if (call->shares_cpu)
         ep_placer_shared(&placer, EP_LOWER_HALF);
     if (*consumer && lane->shm.response.head == head)
@@ -178,56 +153,44 @@ static bool look_on(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
     return false;
 }
 
+static void begin_polls(struct ep_call *call, uint32_t budget)
+{
+    call->began_ns = call->looked_ns = ep_clock_ns();
+    call->spin_until_ns = call->began_ns + budget + ep_idle_extra(call->bytes);
+}
+
 enum ep_wait_result ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                                       struct ep_reply *ret_reply)
 {
     bool consumer = false, mine = false;
-    uint32_t budget = ep_call_place(call) != EP_PLACE_QUEUE ? ep_spin_budget(&lane->inbox.spin) : 0;
+    uint32_t budget = ep_call_place(call) != EP_PLACE_QUEUE ? ep_idle_budget(&lane->inbox.idle) : 0;
 
     if (budget == 0)
         return end_wait(lane, env, call, false, false);
     if (look(lane, env, call, ret_reply, &consumer, &mine)
         || look_on(lane, env, call, ret_reply, &consumer, &mine)) {
-        ep_spin_hit(&lane->inbox.spin);
+        ep_idle_hit(&lane->inbox.idle);
         return end_wait(lane, env, call, consumer, mine);
     }
     if (consumer)
         ep_inbox_leave(lane, env);
-    call->began_ns = call->looked_ns = ep_clock_ns();
-    call->spin_until_ns = call->began_ns + budget + ep_spin_extra(call->bytes);
+    begin_polls(call, budget);
     return EP_WAIT_AGAIN;
 }
 
-int ep_wait_price(int calls)
+void ep_begin_polls(struct ep_lane *lane, struct ep_call *call)
 {
-    int percent = ANSWER_PERCENT * calls;
-
-    if (answers_since_wait < MIXED_ANSWERS) {
-        answers_since_wait += calls;
-        percent = MIXED_PERCENT * calls;
-    }
-    return percent < 100 ? percent : 100;
+    begin_polls(call, ep_idle_budget(&lane->inbox.idle));
 }
 
-/* Whether no reply has come to any caller of the lane for STILL_NS. By the consumer. */
+/* Whether no reply has come to any caller of the lane for EP_IDLE_STILL_NS. By the consumer. */
 static bool is_ring_still(struct ep_lane *lane, uint64_t now)
 {
     if (lane->inbox.polled_at == lane->shm.response.head)
-        return now - lane->inbox.polled_ns > STILL_NS;
+        return now - lane->inbox.polled_ns > EP_IDLE_STILL_NS;
     lane->inbox.polled_at = lane->shm.response.head;
     lane->inbox.polled_ns = now;
     return false;
-}
-
-/* Whether this scheduler may give its CPU up again. */
-static bool may_give_way(uint64_t now, bool shares_cpu)
-{
-    static _Thread_local uint64_t gave_way_ns;
-
-    if (!shares_cpu && now - gave_way_ns < GIVE_WAY_NS)
-        return false;
-    gave_way_ns = now;
-    return true;
 }
 
 /* Ends a wait whose budget is over. */
@@ -237,7 +200,7 @@ static enum ep_wait_result give_up(struct ep_lane *lane, ErlNifEnv *env, struct 
     bool mine = false;
 
     if (!call->shares_cpu) {
-        ep_spin_miss(&lane->inbox.spin);
+        ep_idle_miss(&lane->inbox.idle);
         return end_wait(lane, env, call, consumer, false);
     }
     /* The worker may have had no CPU so far: give it this one, then look once more. */
@@ -246,7 +209,7 @@ static enum ep_wait_result give_up(struct ep_lane *lane, ErlNifEnv *env, struct 
     consumer = false;
     (void)sched_yield();
     if (!look(lane, env, call, ret_reply, &consumer, &mine))
-        ep_spin_miss(&lane->inbox.spin);
+        ep_idle_miss(&lane->inbox.idle);
     return end_wait(lane, env, call, consumer, mine);
 }
 
@@ -255,7 +218,7 @@ enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
 {
     bool consumer = false, mine = false, is_still = false;
     uint64_t now = ep_clock_ns();
-    bool is_alone = now - call->looked_ns < ALONE_NS;
+    bool is_alone = now - call->looked_ns < EP_IDLE_ALONE_NS;
 
     bool over = look(lane, env, call, ret_reply, &consumer, &mine);
     /* The caller may run on another scheduler by now, and on another CPU. */
@@ -264,7 +227,7 @@ enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
     if (!over && is_alone && !call->shares_cpu)
         over = spin_stretch(lane, env, call, ret_reply, &consumer, &mine);
     if (over) {
-        ep_spin_hit_after(&lane->inbox.spin, now - call->began_ns);
+        ep_idle_hit_after(&lane->inbox.idle, now - call->began_ns);
         return end_wait(lane, env, call, consumer, mine);
     }
     if (now > call->spin_until_ns)
@@ -273,7 +236,7 @@ enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
         is_still = is_ring_still(lane, now);
         ep_inbox_leave(lane, env);
     }
-    if (is_alone || (is_still && may_give_way(now, call->shares_cpu)))
+    if (is_alone || (is_still && ep_turn_may_give_way(now, call->shares_cpu)))
         (void)sched_yield();
     call->looked_ns = ep_clock_ns();
     return EP_WAIT_AGAIN;

@@ -31,8 +31,8 @@ enum ep_wait_result ep_spin_for_reply(struct ep_lane *lane, ErlNifEnv *env, stru
  * DONE already. */
 void ep_park_for_reply(struct ep_lane *lane, struct ep_call *call);
 
-/* The price of so many calls that were answered at once, in percent of the caller's turn. */
-int ep_wait_price(int calls);
+/* The same for one that gives its turn up at once and polls then. */
+void ep_begin_polls(struct ep_lane *lane, struct ep_call *call);
 
 /* Goes on with the wait at the caller's next turn, after EP_WAIT_AGAIN. */
 enum ep_wait_result ep_poll_for_reply(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,

@@ -9,15 +9,18 @@
 /* What else a request with a large binary may hold before it has to move again. */
 #define SLACK 1024u
 
-/* Gives the block back. Returns whether requests wait, perhaps for this one. */
-static bool give_back(struct ep_stage *stage)
+/* Gives the block back, which was filled or not. Returns whether requests wait, perhaps for it. */
+static bool give_back(struct ep_stage *stage, bool is_filled)
 {
     struct ep_lane *lane = stage->lane;
 
     pthread_mutex_lock(&lane->outbox.lock);
     /* A dead worker's slab went with it. */
-    if (stage->host == lane->host && !stage->is_sent)
+    if (stage->host == lane->host && !stage->is_sent) {
+        if (is_filled)
+            ep_slab_wrote(&lane->shm.slab, stage->block);
         (void)ep_slab_free(&lane->shm.slab, stage->block);
+    }
     bool is_waited_for = lane->outbox.calls.first != NULL || lane->outbox.urgent.first != NULL;
     pthread_mutex_unlock(&lane->outbox.lock);
     enif_release_resource(stage->host);
@@ -41,6 +44,7 @@ static size_t take(struct ep_stage *stage, size_t size)
         stage->host = lane->host;
         enif_keep_resource(lane->host);
         stage->mem = lane->shm.slab_mem + stage->block;
+        stage->is_warm = ep_slab_is_warm(&lane->shm.slab, stage->block);
         stage->is_sent = false;
         ep_wake_for_spike(lane->vm, &lane->shm.slab);
     }
@@ -64,8 +68,13 @@ bool ep_stage_move(struct ep_stage *stage, struct ep_buf *buf, size_t n)
         *stage = old;
         return false;
     }
+    if (!stage->is_warm && size > stage->new_max) {
+        bool is_waited_for = give_back(stage, false);
+        *stage = old;
+        return is_waited_for;
+    }
     ep_buf_move(buf, stage->mem, capacity);
-    return is_staged && give_back(&old);
+    return is_staged && give_back(&old, true);
 }
 
 bool ep_stage_send(struct ep_stage *stage, const uint8_t *data, uint64_t *ret_block)
@@ -74,6 +83,7 @@ bool ep_stage_send(struct ep_stage *stage, const uint8_t *data, uint64_t *ret_bl
         || data != stage->mem)
         return false;
     stage->is_sent = true;
+    ep_slab_wrote(&stage->lane->shm.slab, stage->block);
     *ret_block = stage->block;
     return true;
 }
@@ -81,7 +91,7 @@ bool ep_stage_send(struct ep_stage *stage, const uint8_t *data, uint64_t *ret_bl
 bool ep_stage_end(struct ep_stage *stage)
 {
     if (!stage->is_sent)
-        return give_back(stage);
+        return give_back(stage, false);
     enif_release_resource(stage->host);
     stage->host = NULL;
     return false;

@@ -34,17 +34,27 @@ struct ep_stage {
     struct ep_host *host; /* of the block; kept; NULL: there is none */
     uint64_t block;
     uint8_t *mem;
-    bool is_sent; /* the block is the worker's */
+    bool is_warm;   /* the memory of the block has been in use before */
+    bool is_sent;   /* the block is the worker's */
+    size_t new_max; /* a longer request does not move to memory that has not */
 };
 
 static inline void ep_stage_init(struct ep_stage *stage, struct ep_lane *lane)
 {
     stage->lane = lane;
     stage->host = NULL;
+    stage->new_max = SIZE_MAX;
 }
 
 /* Moves buf into a block that has room for n more bytes, unless it lies in one. */
 bool ep_stage_move(struct ep_stage *stage, struct ep_buf *buf, size_t n);
+
+/* Whether buf lies in a block whose memory has been in use before: a new page costs several
+ * times its copy. */
+static inline bool ep_stage_is_warm(const struct ep_stage *stage, const struct ep_buf *buf)
+{
+    return stage->host != NULL && buf->data == stage->mem && stage->is_warm;
+}
 
 /* Lends the block if data lies there, to be sent: under the producer lock. False:
  * data lies elsewhere, or the worker process has changed. */

@@ -78,6 +78,8 @@ static ERL_NIF_TERM make_hist(ErlNifEnv *env, const struct ep_hist *hist)
 struct snapshot {
     ERL_NIF_TERM state;
     int64_t os_pid; /* 0: none */
+    bool has_host;
+    uint32_t sandbox;
     uint64_t queue_depth;
     uint64_t shared_bytes;
     uint32_t attachments;
@@ -112,6 +114,8 @@ static void take_snapshot(struct ep_lane *lane, struct snapshot *ret_snapshot)
     if (lane->host != NULL) {
         struct ep_host *host = lane->host;
         now.os_pid = atomic_load(&host->os_pid);
+        now.has_host = true;
+        now.sandbox = atomic_load(&host->sandbox);
         now.queue_depth += waiting_in(&lane->shm.call);
         /* What the worker has handed back is collected with the next block only. */
         if (ep_reclaim_collect(&lane->shm.reclaim_rx, &lane->shm.slab) < 0)
@@ -134,7 +138,8 @@ ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, struct ep_lane *lane)
     take_snapshot(lane, &now);
     ERL_NIF_TERM keys[] = {am_calls,    am_errors,      am_timeouts,     am_queue,
                            am_run,      am_reply,       am_state,        am_os_pid,
-                           am_restarts, am_queue_depth, am_shared_bytes, am_interrupted};
+                           am_restarts, am_queue_depth, am_shared_bytes, am_interrupted,
+                           am_sandbox};
     ERL_NIF_TERM values[] = {
         number(env, &stats->calls),
         number(env, &stats->errors),
@@ -148,6 +153,7 @@ ERL_NIF_TERM ep_stats_make(ErlNifEnv *env, struct ep_lane *lane)
         enif_make_uint64(env, now.queue_depth),
         enif_make_uint64(env, now.shared_bytes),
         number(env, &stats->interrupted),
+        now.has_host ? enif_make_uint(env, now.sandbox) : am_undefined,
     };
     ERL_NIF_TERM map;
 

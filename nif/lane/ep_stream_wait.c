@@ -11,13 +11,6 @@
  * looked at too, for there the end of the stream comes, and what Python asks.
  */
 
-/* Looks before the first look at the clock, and between two of them. */
-#define LOOKS 16
-/* How long a caller looks in one go. */
-#define STRETCH_NS 3000
-/* A caller whose turn comes back within this has its scheduler for itself. */
-#define ALONE_NS 2500
-
 static bool look(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
                  struct ep_reader *reader, bool *consumer)
 {
@@ -39,7 +32,7 @@ static bool look_for(struct ep_lane *lane, ErlNifEnv *env, struct ep_call *call,
     bool over = false;
 
     do {
-        for (unsigned n = 0; n < LOOKS && !over; n++) {
+        for (unsigned n = 0; n < EP_IDLE_LOOKS && !over; n++) {
             over = look(lane, env, call, reader, consumer);
             ep_cpu_relax();
         }
@@ -73,12 +66,12 @@ enum ep_stream_wait ep_stream_spin(struct ep_lane *lane, ErlNifEnv *env, struct 
                                    struct ep_reader *reader)
 {
     bool consumer = false;
-    uint32_t budget = ep_call_place(call) != EP_PLACE_QUEUE ? ep_spin_budget(&lane->inbox.spin) : 0;
+    uint32_t budget = ep_call_place(call) != EP_PLACE_QUEUE ? ep_idle_budget(&lane->inbox.idle) : 0;
 
     call->began_ns = ep_clock_ns();
-    bool over = budget == 0
-                    ? look(lane, env, call, reader, &consumer)
-                    : look_for(lane, env, call, reader, &consumer, call->began_ns + STRETCH_NS);
+    bool over = budget == 0 ? look(lane, env, call, reader, &consumer)
+                            : look_for(lane, env, call, reader, &consumer,
+                                       call->began_ns + EP_IDLE_MOMENT_NS);
     if (!over && budget == 0)
         return park(lane, env, call, reader, consumer);
     if (consumer)
@@ -93,17 +86,18 @@ enum ep_stream_wait ep_stream_poll(struct ep_lane *lane, ErlNifEnv *env, struct 
 {
     bool consumer = false;
     uint64_t now = ep_clock_ns();
-    bool is_alone = now - call->looked_ns < ALONE_NS;
+    bool is_alone = now - call->looked_ns < EP_IDLE_ALONE_NS;
 
-    bool over = look_for(lane, env, call, reader, &consumer, is_alone ? now + STRETCH_NS : 0);
+    bool over =
+        look_for(lane, env, call, reader, &consumer, is_alone ? now + EP_IDLE_MOMENT_NS : 0);
     if (!over && now > call->spin_until_ns) {
-        ep_spin_miss(&lane->inbox.spin);
+        ep_idle_miss(&lane->inbox.idle);
         return park(lane, env, call, reader, consumer);
     }
     if (consumer)
         ep_inbox_leave(lane, env);
     if (over) {
-        ep_spin_hit_after(&lane->inbox.spin, now - call->began_ns);
+        ep_idle_hit_after(&lane->inbox.idle, now - call->began_ns);
         return EP_STREAM_READY;
     }
     if (is_alone)

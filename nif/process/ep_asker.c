@@ -9,7 +9,9 @@
 #include "ep_lanes.h"
 #include "ep_note.h"
 #include "ep_peer.h"
+#include "ep_question.h"
 #include "ep_task.h"
+#include "ep_wake.h"
 
 #include <errno.h>
 #include <string.h>
@@ -165,6 +167,173 @@ void ep_asker_release(struct ep_asker *asker)
     pthread_mutex_unlock(&asker->host->lock);
 }
 
+/* --- questions about objects ------------------------------------------------------------ */
+
+/* As ep_waiter.h has it. */
+static bool is_there(void *object)
+{
+    const struct ep_asker *asker = object;
+
+    return !asker->is_answered && !ep_object_host_is_gone(asker->host);
+}
+
+static void wake_asker(void *object, enum ep_status status)
+{
+    struct ep_asker *asker = object;
+    uint8_t byte = (uint8_t)status;
+
+    pthread_mutex_lock(&asker->host->lock);
+    (void)answer_locked(asker, EP_ANSWER_STATUS, &byte, 1, NULL);
+    pthread_mutex_unlock(&asker->host->lock);
+}
+
+/* Returns whether nobody has done so since the reaper looked. */
+static bool drop_later(struct ep_asker *asker)
+{
+    struct ep_vm *vm = asker->host->vm;
+
+    pthread_mutex_lock(&vm->objects->lock);
+    asker->next_orphan = vm->objects->dropped;
+    vm->objects->dropped = asker;
+    pthread_mutex_unlock(&vm->objects->lock);
+    return !atomic_exchange(&vm->objects->has_dropped, true);
+}
+
+static void drop_asker(void *object)
+{
+    struct ep_vm *vm = ((struct ep_asker *)object)->host->vm;
+
+    if (drop_later(object))
+        ep_wake_reaper(vm);
+}
+
+static void release_dropped(struct ep_vm *vm)
+{
+    pthread_mutex_lock(&vm->objects->lock);
+    struct ep_asker *asker = vm->objects->dropped;
+    vm->objects->dropped = NULL;
+    pthread_mutex_unlock(&vm->objects->lock);
+    while (asker != NULL) {
+        struct ep_asker *next = asker->next_orphan;
+        enif_release_resource(asker);
+        asker = next;
+    }
+}
+
+void ep_asker_open(void)
+{
+    ep_waiter_threads = (struct ep_waiter_threads){
+        .is_there = is_there, .wake = wake_asker, .drop = drop_asker, .release = release_dropped};
+}
+
+/* Under host->lock. 0, or an errno as answer_locked(): the question is still open. */
+static int answer_served(struct ep_asker *asker, const struct ep_served *served)
+{
+    uint8_t byte = (uint8_t)served->status;
+    struct ep_buf buf;
+
+    switch (served->what) {
+    case EP_SERVED_STATUS: return answer_locked(asker, EP_ANSWER_STATUS, &byte, 1, NULL);
+    case EP_SERVED_VALUE:
+        return answer_locked(asker, EP_ANSWER_VALUE, served->buf.data, served->buf.length, NULL);
+    case EP_SERVED_ITEMS:
+        return served->buf.error != 0 ? served->buf.error
+                                      : answer_locked(asker, EP_ANSWER_ITEMS, served->buf.data,
+                                                      served->buf.length, NULL);
+    default: break;
+    }
+    struct ep_item *item = served->item;
+    if (item->n_tail == 0)
+        return answer_locked(asker, EP_ANSWER_VALUE, item->head, item->n_head, &item->cargo);
+    ep_buf_init(&buf, NULL, 0, EP_MESSAGE_MAX);
+    ep_item_put(item, &buf);
+    int rc = buf.error != 0
+                 ? -ENOMEM
+                 : answer_locked(asker, EP_ANSWER_VALUE, buf.data, buf.length, &item->cargo);
+    ep_buf_finish(&buf);
+    return rc;
+}
+
+/* Under host->lock. Where there is no room for an outcome at the moment, or no memory, Python is to
+ * ask again. Returns whether the item was not sent. */
+static bool answer_or_again(struct ep_asker *asker, const struct ep_served *served)
+{
+    uint8_t byte = EP_STATUS_AGAIN;
+
+    if (answer_served(asker, served) == 0)
+        return false;
+    (void)answer_locked(asker, EP_ANSWER_STATUS, &byte, 1, NULL);
+    return served->item != NULL;
+}
+
+/* What is served in the reaper, under host->lock. False: a process has to. */
+static bool serve_here(struct ep_host *host, struct ep_asker *asker, int *ret_rc)
+{
+    struct ep_question_source source = {.host = host,
+                                        .payload = asker->question.data,
+                                        .length = asker->question.length,
+                                        .is_short = true};
+    struct ep_waiter waiter = {
+        .kind = EP_WAITER_THREAD, .who = asker, .id = asker->id, .number = host->id};
+    struct ep_served served;
+
+    /* SUBTLE: the waiter takes the reference that the caller has, or it goes to the list of what is
+     * to be dropped; each asker is there once at most. */
+    ep_question_serve(&source, &waiter, &served);
+    bool is_over = served.what != EP_SERVED_LONG;
+    *ret_rc = served.what == EP_SERVED_FORGED ? -EPROTO : 0;
+    asker->is_read |= is_over; /* it has no block */
+    if (served.unwaited.kind != EP_WAITER_NONE) {
+        uint8_t byte = EP_STATUS_CANCELLED;
+        (void)answer_locked(served.unwaited.who, EP_ANSWER_STATUS, &byte, 1, NULL);
+    }
+    /* Items that were lent and not sent are found by whoever looks next. */
+    if (served.what <= EP_SERVED_ITEMS && answer_or_again(asker, &served)) {
+        ep_object_put_back(served.object, EP_SIDE_PYTHON, served.item, NULL);
+        served.item = NULL;
+    }
+    ep_served_finish(&served);
+    if (is_over && served.what != EP_SERVED_WAITS)
+        (void)drop_later(asker); /* the reaper looks before it sleeps */
+    return is_over;
+}
+
+bool ep_asker_is_own(const struct ep_asker *asker)
+{
+    /* As it was judged: of a long one, the beginning lies in its block. */
+    return asker->is_own;
+}
+
+void ep_asker_serve(struct ep_asker *asker, ErlNifEnv *env, const uint8_t *payload)
+{
+    struct ep_host *host = asker->host;
+    struct ep_question_source source = {.host = host,
+                                        .payload = payload,
+                                        .length = asker->question.length,
+                                        .is_dirty = true,
+                                        .env = env};
+    struct ep_waiter waiter = {
+        .kind = EP_WAITER_THREAD, .who = asker, .id = asker->id, .number = host->id};
+    struct ep_served served;
+
+    enif_keep_resource(asker);
+    ep_question_serve(&source, &waiter, &served);
+    if (served.what == EP_SERVED_FORGED)
+        (void)ep_peer_kill(host, EP_KILL_VIOLATION);
+    if (served.what <= EP_SERVED_ITEM) {
+        pthread_mutex_lock(&host->lock);
+        bool is_left = answer_or_again(asker, &served);
+        pthread_mutex_unlock(&host->lock);
+        if (is_left) {
+            ep_object_put_back(served.object, EP_SIDE_PYTHON, served.item, env);
+            served.item = NULL;
+        }
+    }
+    ep_served_finish(&served);
+    if (served.what != EP_SERVED_WAITS)
+        enif_release_resource(asker);
+}
+
 static int refuse(struct ep_host *host, const struct ep_msg *msg)
 {
     struct ep_msg head = {.kind = EP_KIND_ANSWER, .aux = EP_ANSWER_RAISE, .call_id = msg->call_id};
@@ -184,6 +353,19 @@ static bool is_attached(struct ep_lane *lane, const struct ep_host *host)
     bool is = lane->state == EP_LANE_ATTACHED && lane->host == host;
     pthread_mutex_unlock(&lane->outbox.lock);
     return is;
+}
+
+/* Whether it asks about an object. Of a long one the beginning is read, and judged again where the
+ * copy is. */
+static bool is_own(struct ep_host *host, const struct ep_msg *msg)
+{
+    const uint8_t *payload;
+    uint8_t head[2];
+
+    if (msg->length < sizeof(head) || ep_lane_vm_payload(&host->control_lane, msg, &payload) < 0)
+        return false;
+    memcpy(head, payload, sizeof(head));
+    return ep_question_is_own(head, sizeof(head));
 }
 
 /* Gives the question to py_callback_runner. Its payload stays in the worker's block until the
@@ -213,6 +395,11 @@ static int asked(struct ep_host *host, struct ep_lane *lane, const struct ep_msg
     enif_keep_resource(host);
     enif_keep_resource(lane);
     host->questions++;
+
+    int rc;
+    asker->is_own = is_own(host, msg);
+    if (asker->is_own && (msg->flags & EP_FLAG_BLOCK) == 0 && serve_here(host, asker, &rc))
+        return rc;
 
     /* SUBTLE: from here on the message holds the asker, or the list of orphans does. This
      * function must not give up the last reference: the destructor takes host->lock. */

@@ -27,8 +27,9 @@ struct ep_asker {
     uint64_t id;
     uint64_t env_id; /* namespace of the request that it counts for */
     bool is_nested;  /* there is such a request */
-    bool is_answered;
+    _Atomic bool is_answered;
     bool is_read;           /* its block has been handed back */
+    bool is_own;            /* about an object, see ep_question.h */
     struct ep_msg question; /* its payload, if it is long, in a block of the host */
     struct ep_cargo *cargo; /* arrays that it names; or NULL */
     struct ep_asker *next_orphan;
@@ -43,6 +44,15 @@ bool ep_asker_is_open(struct ep_asker *asker);
 
 /* Hands the block of the question back, unless ep_asker_copy() has done so. */
 void ep_asker_release(struct ep_asker *asker);
+
+/* Whether it asks about an object, which the VM answers by itself. */
+bool ep_asker_is_own(const struct ep_asker *asker);
+
+/* Answers such a question, whose payload was copied; or lets it wait. On a dirty scheduler. */
+void ep_asker_serve(struct ep_asker *asker, ErlNifEnv *env, const uint8_t *payload);
+
+/* Once for each instance of the library. */
+void ep_asker_open(void);
 
 /* Makes runner the process that gets the questions of Python threads. It gets the questions
  * that found no process, too. */

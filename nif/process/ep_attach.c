@@ -9,30 +9,30 @@
 #include "ep_note.h"
 #include "ep_outbox.h"
 #include "ep_peer.h"
+#include "ep_queue.h"
 #include "ep_task.h"
 #include "ep_wake.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* 0 or a negative errno. Under the producer lock, attached. */
-static int put_payload(struct ep_lane *lane, struct ep_slot *slot, const struct ep_buf *payload)
+static int put_payload(struct ep_lane *lane, struct ep_cell *cell, const struct ep_buf *payload)
 {
     struct ep_lane_vm *shm = &lane->shm;
     uint64_t block;
 
-    slot->length = (uint32_t)payload->length;
+    cell->length = (uint32_t)payload->length;
     if (payload->length <= EP_INLINE_MAX) {
         if (payload->length > 0)
-            memcpy(slot->data, payload->data, payload->length);
+            memcpy(cell->data, payload->data, payload->length);
         return 0;
     }
     int rc = ep_slab_alloc(&shm->slab, payload->length, &block);
     if (rc < 0)
         return rc;
     memcpy(shm->slab_mem + block, payload->data, payload->length);
-    ep_slot_set_block(slot, block);
+    ep_cell_set_block(cell, block);
     return 0;
 }
 
@@ -40,14 +40,14 @@ static int put_payload(struct ep_lane *lane, struct ep_slot *slot, const struct 
 static bool send_plain(struct ep_lane *lane, enum ep_kind kind, uint32_t aux,
                        const struct ep_buf *payload)
 {
-    struct ep_slot *slot;
+    struct ep_cell *cell;
 
-    if (ep_ring_reserve(&lane->shm.call, &slot) < 0)
+    if (ep_ring_reserve(&lane->shm.call, &cell) < 0)
         return false;
     /* What threads send while no request runs is in the style of the lane. */
     unsigned flags = kind == EP_KIND_START ? lane->style & EP_FLAG_NONE_MASK : 0;
-    ep_slot_begin(slot, kind, (uint8_t)flags, (uint8_t)aux, 0, 0);
-    if (payload != NULL && put_payload(lane, slot, payload) < 0)
+    ep_cell_begin(cell, kind, (uint8_t)flags, (uint8_t)aux, 0, 0);
+    if (payload != NULL && put_payload(lane, cell, payload) < 0)
         return false;
     (void)ep_ring_commit(&lane->shm.call);
     if (ep_bell_must_ring(&lane->shm.park))
@@ -161,11 +161,23 @@ static void count_late(struct ep_lane *lane, uint32_t *late, uint32_t *thread_la
     }
 }
 
+struct ep_host *ep_attach_keep_host(struct ep_lane *lane, uint32_t *ret_index)
+{
+    pthread_mutex_lock(&lane->outbox.lock);
+    struct ep_host *host = lane->host;
+    if (ret_index != NULL)
+        *ret_index = lane->index;
+    if (host != NULL)
+        enif_keep_resource(host);
+    pthread_mutex_unlock(&lane->outbox.lock);
+    return host;
+}
+
 void ep_attach_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM reason)
 {
     struct ep_reply reply = {.msg = {.kind = EP_FAILED_CONTEXT}};
     struct ep_host *host = NULL;
-    struct interrupt interrupts[EP_URGENT_SLOTS];
+    struct interrupt interrupts[EP_URGENT_CELLS];
     uint32_t thread_late = 0;
     unsigned n = 0;
 
@@ -179,7 +191,7 @@ void ep_attach_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM r
         ep_inbox_enter(lane);
         lane->inbox.closed = true; /* before STOP, which is answered */
         if (host != NULL) {
-            n = cancel_calls(lane, interrupts, EP_URGENT_SLOTS);
+            n = cancel_calls(lane, interrupts, EP_URGENT_CELLS);
             count_late(lane, &lane->inbox.late, &thread_late);
             /* Before STOP, and before the calls fail. Relaxed: the inbox orders it. */
             atomic_fetch_add_explicit(&host->thread_late, thread_late, memory_order_relaxed);
@@ -220,44 +232,40 @@ void ep_attach_send_stop(struct ep_lane *lane)
 }
 
 /* Moves what the worker had not taken of a ring to the front of the queue, in order.
- * Under both locks; slots of A and blocks of C are ours, so they outlive the worker. */
+ * Under both locks; cells of A and blocks of C are ours, so they outlive the worker. */
 static void requeue(struct ep_lane *lane, const struct ep_ring_tx *ring, uint64_t taken,
                     struct ep_queue *queue)
 {
-    struct ep_queued *first = NULL, **last = &first;
+    struct ep_queue untaken;
 
+    ep_queue_init(&untaken);
     for (uint64_t at = taken; at != ring->tail; at++) {
-        const struct ep_slot *slot = &ring->slots[at & ring->mask];
-        struct ep_call *call = ep_call_find(lane, slot->call_id);
-        bool is_request = slot->kind <= EP_KIND_EXEC;
-        if (!is_request || call == NULL || !ep_call_is_open(call) || ep_slot_is_cancelled(slot))
+        const struct ep_cell *cell = &ring->cells[at & ring->mask];
+        struct ep_call *call = ep_call_find(lane, cell->call_id);
+        bool is_request = cell->kind <= EP_KIND_EXEC;
+        if (!is_request || call == NULL || !ep_call_is_open(call) || ep_cell_is_cancelled(cell))
             continue;
-        struct ep_queued *queued = malloc(sizeof(*queued) + slot->length);
+        bool in_block = (cell->flags & EP_FLAG_BLOCK) != 0;
+        struct ep_msg head = {.aux = cell->aux,
+                              .call_id = cell->call_id,
+                              .subject = cell->subject,
+                              .stamp = cell->stamp,
+                              .kind = cell->kind,
+                              .flags = cell->flags & (uint8_t)~EP_FLAG_BLOCK};
+        struct ep_queued *queued = ep_queue_message(
+            call, &head, in_block ? lane->shm.slab_mem + cell->block : cell->data, cell->length);
         if (queued == NULL)
             continue; /* it fails with the rest */
-        bool in_block = (slot->flags & EP_FLAG_BLOCK) != 0;
-        queued->next = NULL;
-        queued->call = call;
-        queued->length = slot->length;
-        queued->head.aux = slot->aux;
-        queued->head.call_id = slot->call_id;
-        queued->head.subject = slot->subject;
-        queued->head.stamp = slot->stamp;
-        queued->head.kind = slot->kind;
-        queued->head.flags = slot->flags & (uint8_t)~EP_FLAG_BLOCK;
-        memcpy(queued->bytes, in_block ? lane->shm.slab_mem + slot->block : slot->data,
-               slot->length);
         ep_call_put(call, EP_PLACE_QUEUE, 0);
-        *last = queued;
-        last = &queued->next;
+        ep_queue_put(&untaken, queued);
         atomic_fetch_add(&lane->common.n_queued, 1);
     }
-    if (first == NULL)
+    if (untaken.first == NULL)
         return; /* last points to a local variable */
-    *last = queue->first;
+    *untaken.last = queue->first;
     if (queue->first == NULL)
-        queue->last = last;
-    queue->first = first;
+        queue->last = untaken.last;
+    queue->first = untaken.first;
 }
 
 /* Fails the calls that were in a ring and are not in a queue. */
@@ -277,7 +285,7 @@ static void fail_taken(struct ep_lane *lane, struct ep_reply *reply)
  * long SENDs make shorter. */
 static void drain_dead(struct ep_lane *lane)
 {
-    uint64_t end = lane->shm.response.head + EP_RESPONSE_SLOTS, last;
+    uint64_t end = lane->shm.response.head + EP_RESPONSE_CELLS, last;
 
     do {
         last = lane->shm.response.head;

@@ -23,6 +23,10 @@
 int ep_attach_lane(struct ep_lane *lane, struct ep_host *host, uint32_t index, enum ep_mode mode,
                    const struct ep_buf *prologue);
 
+/* The worker process of the lane with a reference for the caller, or NULL; and the number that
+ * the lane has there, which another process may change once this returns. ret_index may be NULL. */
+struct ep_host *ep_attach_keep_host(struct ep_lane *lane, uint32_t *ret_index);
+
 /* Ends the lane: every call gets {context_died, reason}; reason is an atom. */
 void ep_attach_close(struct ep_lane *lane, ErlNifEnv *caller_env, ERL_NIF_TERM reason);
 

@@ -20,13 +20,13 @@ static bool is_unripe(const struct ep_host_arrays *h, uint32_t lane)
 /* Whether what the lane had said before is taken. */
 static bool has_caught_up(struct ep_lane *lane, struct ep_host *host)
 {
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
 
     if (!ep_inbox_try(lane))
         return false;
     bool is_empty = lane->host != host;
-    for (unsigned n = 0; n <= EP_RESPONSE_SLOTS / EP_INBOX_BATCH && !is_empty; n++) {
-        is_empty = ep_ring_peek(&lane->shm.response, &slot) != 0;
+    for (unsigned n = 0; n <= EP_RESPONSE_CELLS / EP_INBOX_BATCH && !is_empty; n++) {
+        is_empty = ep_ring_peek(&lane->shm.response, &cell) != 0;
         if (!is_empty && ep_inbox_drain(lane, NULL, NULL, NULL) < 0)
             break;
     }

@@ -15,6 +15,7 @@
 #include "ep_lanes.h"
 #include "ep_letter.h"
 #include "ep_note.h"
+#include "ep_object.h"
 #include "ep_peer.h"
 #include "ep_ran.h"
 #include "ep_wake.h"
@@ -275,7 +276,23 @@ static ERL_NIF_TERM host_event(ErlNifEnv *env, const struct ep_host *host, ERL_N
     return enif_make_tuple3(env, am_py_host, enif_make_uint64(env, host->id), event);
 }
 
-/* HELLO: integer OS pid, binary sys.version, atoms owngil and free-threaded. */
+/* What a worker says of its sandbox, which counts for nothing but to be told. */
+static int note_sandbox(struct ep_host *host, struct ep_etf_cursor *cursor)
+{
+    struct ep_etf_token word;
+
+    if (cursor->at == cursor->end)
+        return 0; /* it has none */
+    if (ep_etf_next(cursor, &word) < 0 || word.type != EP_ETF_INT || word.integer < 0
+        || word.integer > EP_SANDBOX_WORD_MAX
+        || (word.integer & EP_SANDBOX_WORD_LEVEL) > EP_SANDBOX_LEVEL_MAX)
+        return -EPROTO;
+    atomic_store(&host->sandbox, (uint32_t)word.integer);
+    return 0;
+}
+
+/* HELLO: integer OS pid, binary sys.version, atoms owngil and free-threaded; the word of the
+ * sandbox, see ep_control.h. */
 static int report_ready(struct ep_host *host, const struct ep_msg *msg)
 {
     struct ep_etf_cursor cursor;
@@ -289,7 +306,7 @@ static int report_ready(struct ep_host *host, const struct ep_msg *msg)
     if (ep_etf_next(&cursor, &pid) < 0 || ep_etf_next(&cursor, &version) < 0
         || ep_etf_next(&cursor, &owngil) < 0 || ep_etf_next(&cursor, &free_threaded) < 0
         || version.type != EP_ETF_BINARY || owngil.type != EP_ETF_ATOM
-        || free_threaded.type != EP_ETF_ATOM)
+        || free_threaded.type != EP_ETF_ATOM || note_sandbox(host, &cursor) < 0)
         return -EPROTO;
 
     ErlNifEnv *env = enif_alloc_env();
@@ -354,7 +371,7 @@ static int handle_control(struct ep_host *host, struct ep_msg *msg)
 static bool drain_control(struct ep_host *host)
 {
     struct ep_lane_vm *lane = &host->control_lane;
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
     struct ep_msg msg;
     size_t letter_bytes = 0;
     int rc = 0;
@@ -372,7 +389,7 @@ static bool drain_control(struct ep_host *host)
     }
     if (rc == -EPROTO)
         (void)ep_peer_kill(host, EP_KILL_VIOLATION);
-    return rc == 0 && ep_ring_peek(&lane->response, &slot) == 0;
+    return rc == 0 && ep_ring_peek(&lane->response, &cell) == 0;
 }
 
 static bool is_reply(const struct ep_msg *msg)
@@ -389,7 +406,7 @@ static void drain_dead(struct ep_host *host)
     struct ep_msg msg;
     int rc = 0;
 
-    for (unsigned n = 0; n < EP_RESPONSE_SLOTS && rc == 0; n++) {
+    for (unsigned n = 0; n < EP_RESPONSE_CELLS && rc == 0; n++) {
         rc = ep_ring_copy(ring, &msg);
         if (rc < 0)
             break;
@@ -496,6 +513,7 @@ void ep_host_end_calls(struct ep_host *host)
     }
     ep_inquiry_fail_all(host);
     ep_arrays_end_host(host);
+    ep_objects_forget_host(host);
 }
 
 void ep_host_reap(struct ep_host *host)

@@ -30,7 +30,7 @@ struct ep_host_options {
     enum ep_host_origin origin;
     uint64_t zygote_id;                /* FORKED: of its host */
     uint32_t lanes;                    /* control lane included */
-    uint32_t spin_min_ns, spin_max_ns; /* of its lane threads, see ep_spin_init() */
+    uint32_t spin_min_ns, spin_max_ns; /* of its lane threads, see ep_idle_init() */
     char worker_path[4096];
     char python_path[4096];
     char module_path[4096];

@@ -2,6 +2,7 @@
 #include "ep_interrupt.h"
 
 #include "ep_atoms.h"
+#include "ep_attach.h"
 #include "ep_calls.h"
 #include "ep_inbox.h"
 #include "ep_lanes.h"
@@ -10,23 +11,9 @@
 #include "ep_peer.h"
 #include "ep_task.h"
 
-/* The host with a reference for the caller, or NULL; and the number that the lane has there,
- * which another host may change once the lock is free. */
-static struct ep_host *keep_host(struct ep_lane *lane, uint32_t *ret_index)
-{
-    pthread_mutex_lock(&lane->outbox.lock);
-    struct ep_host *host = lane->host;
-    *ret_index = lane->index;
-    if (host != NULL)
-        enif_keep_resource(host);
-    pthread_mutex_unlock(&lane->outbox.lock);
-    return host;
-}
-
 bool ep_interrupt_kill(struct ep_lane *lane, enum ep_kill_reason reason)
 {
-    uint32_t unused;
-    struct ep_host *host = keep_host(lane, &unused);
+    struct ep_host *host = ep_attach_keep_host(lane, NULL);
 
     if (host == NULL)
         return false;
@@ -41,7 +28,7 @@ bool ep_interrupt_kill(struct ep_lane *lane, enum ep_kill_reason reason)
 static void interrupt_running(struct ep_lane *lane, uint64_t call_id, uint64_t number, bool may_run)
 {
     uint32_t index;
-    struct ep_host *host = keep_host(lane, &index);
+    struct ep_host *host = ep_attach_keep_host(lane, &index);
 
     if (host == NULL)
         return;
@@ -167,7 +154,7 @@ bool ep_interrupt_running(struct ep_lane *lane, ErlNifEnv *caller_env)
 void ep_interrupt_import(struct ep_lane *lane, uint64_t call_id)
 {
     struct ep_msg head = {.kind = EP_KIND_INTERRUPT, .flags = EP_FLAG_FORCED, .call_id = call_id};
-    struct ep_host *host = keep_host(lane, &head.aux);
+    struct ep_host *host = ep_attach_keep_host(lane, &head.aux);
 
     if (host == NULL)
         return;

@@ -180,7 +180,7 @@ static void give_up(struct ep_launcher *launcher, struct ep_host *host)
     request->version = EP_CONTROL_VERSION;
     request->kind = EP_CONTROL_KILL;
     request->worker_id = host->id;
-    (void)ep_fdpass_send(launcher->socket, request, sizeof(*request), NULL, 0);
+    (void)ep_fdpass_send(launcher->socket, request, ep_control_request_size(0), NULL, 0);
     enif_free(request);
 }
 

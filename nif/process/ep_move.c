@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_move.h"
 
+#include "ep_attach.h"
 #include "ep_calls.h"
 #include "ep_inbox.h"
 #include "ep_lanes.h"
@@ -20,16 +21,6 @@ struct pair {
     struct ep_lane *lane, *understudy;
     struct ep_host *from, *to; /* kept; from: NULL where the lane has none */
 };
-
-static struct ep_host *host_of(struct ep_lane *lane)
-{
-    pthread_mutex_lock(&lane->outbox.lock);
-    struct ep_host *host = lane->host;
-    if (host != NULL)
-        enif_keep_resource(host);
-    pthread_mutex_unlock(&lane->outbox.lock);
-    return host;
-}
 
 /* Two locks of one rank: in the order of the ids of their hosts. */
 static void lock_hosts(const struct pair *pair)
@@ -56,7 +47,7 @@ static void unlock_hosts(const struct pair *pair)
  * locks. */
 static bool is_drained(struct ep_lane *lane)
 {
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
 
     if (lane->inbox.notices > 0 || lane->outbox.urgent.first != NULL)
         return false;
@@ -66,7 +57,7 @@ static bool is_drained(struct ep_lane *lane)
         if (ep_call_is_open(call) && !is_doomed && ep_call_place(call) != EP_PLACE_QUEUE)
             return false;
     }
-    return lane->host == NULL || ep_ring_peek(&lane->shm.response, &slot) == -EAGAIN;
+    return lane->host == NULL || ep_ring_peek(&lane->shm.response, &cell) == -EAGAIN;
 }
 
 static int judge(struct pair *pair)
@@ -188,7 +179,8 @@ static int move(ErlNifEnv *caller_env, struct pair *pair)
 
 int ep_move(ErlNifEnv *caller_env, struct ep_lane *lane, struct ep_lane *understudy)
 {
-    struct pair pair = {lane, understudy, host_of(lane), host_of(understudy)};
+    struct pair pair = {lane, understudy, ep_attach_keep_host(lane, NULL),
+                        ep_attach_keep_host(understudy, NULL)};
     int rc = -ESRCH;
 
     if (pair.to != NULL && pair.to != pair.from && lane != understudy)

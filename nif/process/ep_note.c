@@ -3,6 +3,7 @@
 
 #include "ep_buf.h"
 #include "ep_peer.h"
+#include "ep_queue.h"
 #include "ep_wake.h"
 
 #include <errno.h>
@@ -13,15 +14,15 @@
  * for, and nothing else. */
 #define STOPPED_NS 200000000u
 
-/* Puts the payload into the slot, or into a block. */
-static int place_payload(struct ep_lane_vm *shm, struct ep_slot *slot, const uint8_t *bytes,
+/* Puts the payload into the cell, or into a block. */
+static int place_payload(struct ep_lane_vm *shm, struct ep_cell *cell, const uint8_t *bytes,
                          size_t length)
 {
     uint64_t block;
 
-    slot->length = (uint32_t)length;
+    cell->length = (uint32_t)length;
     if (length <= EP_INLINE_MAX) {
-        ep_copy(slot->data, bytes, length);
+        ep_copy(cell->data, bytes, length);
         return 0;
     }
     int rc = ep_reclaim_collect(&shm->reclaim_rx, &shm->slab);
@@ -30,7 +31,7 @@ static int place_payload(struct ep_lane_vm *shm, struct ep_slot *slot, const uin
     if (rc < 0)
         return rc;
     memcpy(shm->slab_mem + block, bytes, length);
-    ep_slot_set_block(slot, block);
+    ep_cell_set_block(cell, block);
     return 0;
 }
 
@@ -39,14 +40,14 @@ static int publish(struct ep_host *host, const struct ep_msg *head, const uint8_
                    size_t length)
 {
     struct ep_lane_vm *shm = &host->control_lane;
-    struct ep_slot *slot;
+    struct ep_cell *cell;
 
-    int rc = ep_ring_reserve(&shm->call, &slot);
+    int rc = ep_ring_reserve(&shm->call, &cell);
     if (rc == 0) {
-        ep_slot_begin(slot, (enum ep_kind)head->kind, (uint8_t)head->flags, (uint8_t)head->aux,
+        ep_cell_begin(cell, (enum ep_kind)head->kind, (uint8_t)head->flags, (uint8_t)head->aux,
                       head->call_id, head->subject);
-        ep_slot_set_stamp(slot, head->stamp);
-        rc = place_payload(shm, slot, bytes, length);
+        ep_cell_set_stamp(cell, head->stamp);
+        rc = place_payload(shm, cell, bytes, length);
     }
     if (rc == -EPROTO)
         (void)ep_peer_kill(host, EP_KILL_VIOLATION);
@@ -63,24 +64,19 @@ static int enqueue(struct ep_host *host, const struct ep_msg *head, const uint8_
 {
     bool is_interrupt = head->kind == EP_KIND_INTERRUPT;
 
-    if ((host->n_notes > 0 && length > 0 && host->note_bytes + length > EP_NOTE_BYTES_MAX)
+    /* What is short is bounded by the number of notes: a word that somebody waits for has room. */
+    if ((host->n_notes > 0 && length > EP_INLINE_MAX
+         && host->note_bytes + length > EP_NOTE_BYTES_MAX)
         || (is_interrupt && host->n_interrupts == EP_NOTES_INTERRUPTS_MAX))
         return -EAGAIN;
     if (host->n_notes == EP_NOTES_MAX) {
         (void)ep_peer_kill(host, EP_KILL_VIOLATION);
         return 0;
     }
-    struct ep_queued *queued = malloc(sizeof(*queued) + length);
+    struct ep_queued *queued = ep_queue_message(NULL, head, bytes, length);
     if (queued == NULL)
         return -ENOMEM;
-    queued->next = NULL;
-    queued->call = NULL;
-    memcpy(&queued->head, head, offsetof(struct ep_msg, data));
-    queued->length = length;
-    if (length > 0)
-        memcpy(queued->bytes, bytes, length);
-    *host->notes.last = queued;
-    host->notes.last = &queued->next;
+    ep_queue_put(&host->notes, queued);
     host->n_notes++;
     host->n_interrupts += is_interrupt;
     host->note_bytes += length;

@@ -6,8 +6,8 @@
  * ep_note - messages to the control thread of a worker process.
  *
  * A note goes into the ring of the control lane. What finds no room there waits in private
- * memory, in order, until the reaper finds room: at most EP_NOTES_MAX of them, and
- * EP_NOTE_BYTES_MAX bytes. The control thread never waits for Python, so only a process
+ * memory, in order, until the reaper finds room: at most EP_NOTES_MAX of them, and beyond
+ * EP_NOTE_BYTES_MAX bytes only short ones. The control thread never waits for Python, so only a process
  * that is stopped, or that floods us, leaves so many unread.
  *
  * Errors   0 or a negative errno.

@@ -8,6 +8,8 @@
 #include "ep_exit.h"
 #include "ep_host.h"
 #include "ep_launcher.h"
+#include "ep_object.h"
+#include "ep_remains.h"
 #include "ep_shrink.h"
 #include "ep_wake.h"
 
@@ -302,6 +304,7 @@ static void *run(void *argument)
         timeout = earlier(timeout, bury_overdue(vm));
         timeout = earlier(timeout, ep_shrink_run(vm));
         timeout = earlier(timeout, ep_arrays_look(vm));
+        timeout = earlier(timeout, ep_objects_look(vm));
         timeout = earlier(timeout, go_round(vm));
         int n = ep_wait_next(vm->wait, events, EVENTS_MAX, timeout);
         for (int i = 0; i < n; i++)
@@ -396,6 +399,7 @@ void ep_reaper_stop(struct ep_vm *vm)
     if (!vm->reaper_runs)
         return;
     join(vm);
+    ep_remains_end(vm);
     ep_wait_destroy(vm->wait);
     vm->wait = NULL;
     /* Objects that outlive the library may still want to wake somebody. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_task.h"
 
+#include "ep_arrays.h"
 #include "ep_calls.h"
 #include "ep_lanes.h"
 #include "ep_note.h"
@@ -46,8 +47,15 @@ static int send(struct ep_lane *lane, const struct ep_request *request, struct e
     call->bytes = (uint32_t)request->payload->length;
     call->is_task = true;
     ep_call_put(call, EP_PLACE_THREAD, 0);
-    return ep_note_send_attached(lane->host, &head, request->payload->data,
-                                 request->payload->length);
+    int rc = request->cargo == NULL ? 0 : ep_arrays_lend(lane->host, *request->cargo);
+    if (rc == 0)
+        rc = ep_note_send_attached(lane->host, &head, request->payload->data,
+                                   request->payload->length);
+    if (rc == 0 && request->cargo != NULL) {
+        ep_call_set_cargo(call, *request->cargo);
+        *request->cargo = NULL;
+    }
+    return rc;
 }
 
 /* Under the producer lock. */

@@ -2,6 +2,7 @@
 #include "ep_slots.h"
 
 #include "ep_atoms.h"
+#include "ep_hash.h"
 
 #include <string.h>
 
@@ -37,8 +38,8 @@ static bool has_room(const struct ep_slots *slots)
 static uint32_t *passes_of(struct ep_slots *slots, ErlNifEnv *env, const ErlNifPid *pid)
 {
     ERL_NIF_TERM term = enif_make_pid(env, pid);
-    uint64_t hash = (uint64_t)term * UINT64_C(0x9E3779B97F4A7C15); /* 2^64 / golden ratio */
-    struct ep_slot_passes *entry = &slots->passes[hash >> (64 - EP_SLOT_PASSES_BITS)];
+    struct ep_slot_passes *entry =
+        &slots->passes[ep_hash_number(term) >> (64 - EP_SLOT_PASSES_BITS)];
 
     if (entry->pid != term)
         *entry = (struct ep_slot_passes){.pid = term, .left = PASSES};

@@ -15,7 +15,7 @@
 #define EP_ATOMS(X) \
     X(ok) X(error) X(true) X(false) X(none) X(undefined) \
     X(pending) X(waiting) X(done) X(cancelled) X(interrupted) X(stop_iteration) \
-    X(worker_died) X(worker_unavailable) X(context_died) X(context) X(os_pid) X(reason) \
+    X(worker_died) X(worker_unavailable) X(context_died) X(context) X(os_pid) X(sandbox) X(reason) \
     X(started) X(kill_after) X(py_done) X(py_lane) X(py_host) X(py_launcher) \
     X(failed) X(spawned) X(ready) X(exited) X(gone) X(stopped) \
     X(overloaded) X(env_wrong_interpreter) X(killed) X(protocol_violation) X(unknown) X(io_uring) \
@@ -25,7 +25,8 @@
     X(raise) X(py_slot) X(held) X(ended) X(waits) X(runs) X(imports) X(not_running) X(queue) X(run) X(reply) \
     X(calls) X(errors) X(timeouts) X(timeout) X(py_callback) X(py_letter) X(py_maintained) X(RuntimeError) X(atoms_made) X(max_atoms) \
     X(state) X(starting) X(restarting) X(unavailable) X(idle) X(busy) X(restarts) X(queue_depth) \
-    X(shared_bytes) X(nan) X(infinity) X(neg_infinity) X(interrupted) X(still) X(again) X(zygote) X(neglected) X(dying) X(ran) X(stderr) X(call) X(eval) X(exec) X(function_not_found) X(items) X(fault)
+    X(shared_bytes) X(nan) X(infinity) X(neg_infinity) X(interrupted) X(still) X(again) X(zygote) X(neglected) X(dying) X(ran) X(stderr) X(call) X(eval) X(exec) X(function_not_found) X(items) X(fault) X(py_object) X(closed) X(empty) X(size) X(max_size) X(waiter_exists) \
+    X(write_failed) X(invalid_buffer) X(pickle_failed) X(objects)
 /* clang-format on */
 
 #define EP_ATOM_DECLARE(name) extern ERL_NIF_TERM am_##name;

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-ErlNifResourceType *ep_array_type;
+ErlNifResourceType *ep_array_type, *ep_object_type;
 
 void (*ep_cargo_unlend)(struct ep_cargo *cargo);
 
@@ -29,6 +29,9 @@ int64_t ep_cargo_put(struct ep_cargo **cargo, struct ep_array *array)
         *cargo = larger;
     }
     enif_keep_resource(array);
+    /* Relaxed: a hint for who asks later. */
+    if (!atomic_load_explicit(&array->is_shown, memory_order_relaxed))
+        atomic_store_explicit(&array->is_shown, true, memory_order_relaxed);
     (*cargo)->arrays[(*cargo)->n] = array;
     return (*cargo)->n++;
 }
@@ -43,13 +46,24 @@ void ep_cargo_describe(const struct ep_cargo *cargo, bool shares, struct ep_buf 
     ep_array_put_tail(buf, start, n, shares);
 }
 
-void ep_cargo_free(struct ep_cargo *cargo)
+bool ep_cargo_free_some(struct ep_cargo *cargo, size_t *budget)
 {
-    if (cargo == NULL)
-        return;
     if (cargo->host != NULL)
         ep_cargo_unlend(cargo);
-    for (uint32_t i = 0; i < cargo->n; i++)
-        enif_release_resource(cargo->arrays[i]);
+    while (cargo->n > 0) {
+        if (*budget == 0)
+            return false;
+        --*budget;
+        enif_release_resource(cargo->arrays[--cargo->n]);
+    }
     enif_free(cargo);
+    return true;
+}
+
+void ep_cargo_free(struct ep_cargo *cargo)
+{
+    size_t budget = SIZE_MAX;
+
+    if (cargo != NULL)
+        (void)ep_cargo_free_some(cargo, &budget);
 }

@@ -23,6 +23,7 @@ struct ep_array {
     uint8_t *mem;   /* of the first byte, in our mapping */
     struct ep_array_info info;
     _Atomic uint8_t state; /* enum ep_array_state */
+    _Atomic bool is_shown; /* a message has had it: Python knows it, or will */
     bool is_monitored;     /* OPEN, and its owner is watched */
     ErlNifPid owner;       /* OPEN */
     ErlNifMonitor monitor;
@@ -40,6 +41,18 @@ extern void (*ep_cargo_unlend)(struct ep_cargo *cargo);
 /* What a message may carry; the honest side says MemoryError before. */
 #define EP_CARGO_MAX 65536u
 
+/* What a message carries of a term: an array, or the beginning of an object, which goes the same
+ * way; NULL: neither. Borrowed. */
+static inline struct ep_array *ep_cargo_of(ErlNifEnv *env, ERL_NIF_TERM term)
+{
+    void *object;
+
+    return enif_get_resource(env, term, ep_array_type, &object)
+                   || enif_get_resource(env, term, ep_object_type, &object)
+               ? object
+               : NULL;
+}
+
 /* The array of a term, or NULL. Borrowed. */
 static inline struct ep_array *ep_array_of(ErlNifEnv *env, ERL_NIF_TERM term)
 {
@@ -53,6 +66,9 @@ int64_t ep_cargo_put(struct ep_cargo **cargo, struct ep_array *array);
 
 /* Appends the list of the arrays to a payload; NULL: an empty one. */
 void ep_cargo_describe(const struct ep_cargo *cargo, bool shares, struct ep_buf *buf);
+
+/* Lets at most *budget arrays go, which it counts down, and then the cargo. True: it is gone. */
+bool ep_cargo_free_some(struct ep_cargo *cargo, size_t *budget);
 
 /* Lets the arrays go; NULL: nothing. */
 void ep_cargo_free(struct ep_cargo *cargo);

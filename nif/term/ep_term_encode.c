@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum frame_kind { FRAME_LIST, FRAME_TUPLE, FRAME_MAP };
 
@@ -144,6 +145,52 @@ static void pop(struct walk *walk)
         enif_map_iterator_destroy(walk->encoder->env, &frame->pairs);
 }
 
+/* Digits, in bytes, that a normal scheduler writes of one integer: 1.4 us for each KiB. */
+#define DIGITS_MAX (32u << 10)
+
+/* 256 to the power of DIGITS_MAX, or the negative of it. */
+static ERL_NIF_TERM make_long(ErlNifEnv *env, bool is_negative)
+{
+    static const uint8_t head[] = {131, 111, 0, 0, DIGITS_MAX >> 8, 1};
+    size_t size = sizeof(head) + 1 + DIGITS_MAX + 1;
+    uint8_t *bytes = enif_alloc(size);
+    ERL_NIF_TERM term = 0;
+
+    if (bytes == NULL)
+        return 0;
+    memset(bytes, 0, size);
+    memcpy(bytes, head, sizeof(head));
+    bytes[sizeof(head)] = is_negative;
+    bytes[size - 1] = 1;
+    if (enif_binary_to_term(env, bytes, size, &term, 0) == 0)
+        term = 0;
+    enif_free(bytes);
+    return term;
+}
+
+void ep_term_encode_open(struct ep_vm *vm)
+{
+    vm->encode_env = enif_alloc_env();
+    vm->long_positive = make_long(vm->encode_env, false);
+    vm->long_negative = make_long(vm->encode_env, true);
+}
+
+void ep_term_encode_close(struct ep_vm *vm)
+{
+    enif_free_env(vm->encode_env);
+    vm->long_positive = vm->long_negative = 0;
+}
+
+/* How long an integer is, nothing of the VM tells; but it compares the lengths first. */
+static bool is_long(const struct ep_encoder *encoder, ERL_NIF_TERM term)
+{
+    const struct ep_vm *vm = encoder->vm;
+
+    if (encoder->bytes_max == SIZE_MAX || vm->long_positive == 0 || vm->long_negative == 0)
+        return false;
+    return enif_compare(term, vm->long_positive) > 0 || enif_compare(term, vm->long_negative) < 0;
+}
+
 static int put_integer(struct walk *walk, ERL_NIF_TERM term)
 {
     struct ep_encoder *encoder = walk->encoder;
@@ -159,6 +206,8 @@ static int put_integer(struct walk *walk, ERL_NIF_TERM term)
         ep_etf_put_uint(encoder->buf, large);
         return 0;
     }
+    if (is_long(encoder, term))
+        return -E2BIG;
     /* There is no other way to read a bignum; behind the version byte stands
      * what the wire format has. */
     if (!enif_term_to_binary(encoder->env, term, &bin))
@@ -212,7 +261,7 @@ static int put_array(struct walk *walk, struct ep_array *array)
 static int put_handle(struct walk *walk, ERL_NIF_TERM term, enum ep_handle_kind kind)
 {
     struct ep_encoder *encoder = walk->encoder;
-    struct ep_array *array = kind == EP_HANDLE_REF ? ep_array_of(encoder->env, term) : NULL;
+    struct ep_array *array = kind == EP_HANDLE_REF ? ep_cargo_of(encoder->env, term) : NULL;
     ErlNifBinary bin;
     ErlNifPid pid;
 
@@ -229,6 +278,26 @@ static int put_handle(struct walk *walk, ERL_NIF_TERM term, enum ep_handle_kind 
     return 0;
 }
 
+/* How long the buffer may become where it lies. */
+static size_t most(const struct ep_encoder *encoder)
+{
+    return encoder->warm != NULL && encoder->warm == encoder->buf->data ? encoder->bytes_warm
+                                                                        : encoder->bytes_max;
+}
+
+/* Whether a binary may be copied here. Too large for the buffer, it goes to new memory with all
+ * that came before it. */
+static bool has_room(struct ep_encoder *encoder, size_t size)
+{
+    struct ep_buf *buf = encoder->buf;
+    size_t length = buf->length + size, n = size + EP_ETF_BINARY_HEADER;
+
+    if (size >= EP_TERM_LARGE && encoder->make_room != NULL && length <= encoder->bytes_warm)
+        encoder->warm = encoder->make_room(encoder->stage, buf, n) ? buf->data : NULL;
+    bool fits = n <= buf->capacity - buf->length;
+    return length <= (fits ? most(encoder) : encoder->bytes_max);
+}
+
 static int put_binary(struct walk *walk, ERL_NIF_TERM term)
 {
     struct ep_encoder *encoder = walk->encoder;
@@ -238,10 +307,8 @@ static int put_binary(struct walk *walk, ERL_NIF_TERM term)
         return unconvertible(walk, "a bitstring");
     if (bin.size > EP_MESSAGE_MAX)
         return buffer_fault(walk, -EMSGSIZE);
-    if (bin.size > encoder->bytes_left)
+    if (!has_room(encoder, bin.size))
         return -E2BIG;
-    if (bin.size >= EP_TERM_LARGE && encoder->make_room != NULL)
-        encoder->make_room(encoder->stage, encoder->buf, bin.size + EP_ETF_BINARY_HEADER);
     ep_etf_put_binary(encoder->buf, bin.data, bin.size);
     return 0;
 }
@@ -336,8 +403,10 @@ static int put_term(struct walk *walk, ERL_NIF_TERM term, bool text_keys)
 
 static int put_text_key(struct walk *walk, ERL_NIF_TERM key)
 {
-    if (ep_term_encode_text(walk->encoder, key) == 0)
-        return 0;
+    int rc = ep_term_encode_text(walk->encoder, key);
+
+    if (rc == 0 || rc == -E2BIG)
+        return rc;
     return fault(walk, am_TypeError, -EINVAL, "a key is neither an atom nor a binary");
 }
 
@@ -428,7 +497,6 @@ int ep_term_encode(struct ep_encoder *encoder, ERL_NIF_TERM term, const char *pl
                    struct ep_fault *ret_fault)
 {
     struct walk walk;
-    size_t limit = encoder->buf->length + encoder->bytes_left;
 
     walk.encoder = encoder;
     walk.place = place;
@@ -441,7 +509,7 @@ int ep_term_encode(struct ep_encoder *encoder, ERL_NIF_TERM term, const char *pl
     while (rc == 0 && walk.depth > 0) {
         if (encoder->buf->error != 0)
             rc = buffer_fault(&walk, encoder->buf->error);
-        else if (encoder->bytes_left != SIZE_MAX && encoder->buf->length > limit)
+        else if (encoder->buf->length > most(encoder))
             rc = -E2BIG;
         else
             rc = step(&walk);
@@ -466,10 +534,12 @@ int ep_term_encode_text(struct ep_encoder *encoder, ERL_NIF_TERM term)
     const uint8_t *name = ep_atom_name(encoder->env, term, scratch, &size);
     if (name != NULL)
         ep_etf_put_binary(encoder->buf, name, size);
-    else if (enif_inspect_binary(encoder->env, term, &bin))
-        ep_etf_put_binary(encoder->buf, bin.data, bin.size);
-    else
+    else if (!enif_inspect_binary(encoder->env, term, &bin))
         return -EINVAL;
+    else if (bin.size <= EP_MESSAGE_MAX && !has_room(encoder, bin.size))
+        return -E2BIG;
+    else
+        ep_etf_put_binary(encoder->buf, bin.data, bin.size);
     return 0;
 }
 

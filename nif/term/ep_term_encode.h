@@ -32,12 +32,18 @@ struct ep_encoder {
     struct ep_buf *buf;
     struct ep_cargo *cargo; /* arrays that were met; NULL: none */
     /* Moves buf to where a large request is to lie, with room for so many more bytes. NULL:
-     * buf stays where it is. */
-    void (*make_room)(struct ep_stage *stage, struct ep_buf *buf, size_t n);
+     * buf stays where it is. True: where it lies has been in use before. */
+    bool (*make_room)(struct ep_stage *stage, struct ep_buf *buf, size_t n);
     struct ep_stage *stage; /* make_room's */
     size_t terms_left;      /* -E2BIG when used up; SIZE_MAX on a dirty scheduler */
-    size_t bytes_left;      /* the same for bytes */
+    size_t bytes_max;       /* -E2BIG for a longer buffer; SIZE_MAX on a dirty scheduler */
+    size_t bytes_warm;      /* the same in memory that has been in use */
+    const uint8_t *warm;    /* where make_room found some; NULL: nowhere */
 };
+
+/* Makes the integers that vm->encode_env holds: more than a normal scheduler writes. */
+void ep_term_encode_open(struct ep_vm *vm);
+void ep_term_encode_close(struct ep_vm *vm);
 
 /* Appends term to the buffer. place ("args", "locals") begins the message of a
  * fault. text_keys: term is a map whose keys must be atoms or binaries and arrive
@@ -47,7 +53,7 @@ struct ep_encoder {
 int ep_term_encode(struct ep_encoder *encoder, ERL_NIF_TERM term, const char *place, bool text_keys,
                    struct ep_fault *ret_fault);
 
-/* Appends an atom or binary as a binary: names and code. -EINVAL: neither. */
+/* Appends an atom or binary as a binary: names and code. -EINVAL: neither. -E2BIG: as above. */
 int ep_term_encode_text(struct ep_encoder *encoder, ERL_NIF_TERM term);
 
 /* Appends a short list of numbers, atoms and small binaries, as most lists of arguments

@@ -7,6 +7,7 @@
 #include "ep_launcher_request.h"
 #include "ep_launcher_spawn.h"
 #include "ep_launcher_table.h"
+#include "ep_launcher_temp.h"
 #include "ep_launcher_zygote.h"
 #include "ep_outlet.h"
 #include "ep_tail.h"
@@ -248,6 +249,7 @@ static int serve_children(struct launcher *launcher)
     int rc;
 
     drain_signals(launcher);
+    ep_launcher_zygote_end_stopped(&launcher->table);
     /* Before anything is judged: what was forked is known then. */
     if ((rc = serve_zygotes(launcher)) < 0)
         return rc;
@@ -380,6 +382,7 @@ static void clean_up(struct launcher *launcher)
         (void)poll(&fd, 1, 10);
         drain_signals(launcher);
     }
+    ep_launcher_temp_finish();
     pass_on_the_rest(&launcher->outlet);
 }
 
@@ -407,6 +410,7 @@ int main(int argc, char **argv)
     if (launcher.socket < 0)
         die("the VM does not listen");
 
+    ep_launcher_temp_sweep();
     ready.value = getpid();
     if (send_event(&launcher, &ready, NULL) == 0)
         run(&launcher);

@@ -4,6 +4,7 @@
 
 #include "ep_cpu.h"
 #include "ep_launcher_mark.h"
+#include "ep_launcher_temp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -184,6 +185,7 @@ static void let_trackers_end(struct ep_launcher_table *table, struct ep_outlet *
             (void)waitid(P_PID, (id_t)worker->pid, &info, WEXITED | WNOHANG);
             read_rest(&worker->tail, outlet);
             ep_tail_finish(&worker->tail);
+            ep_launcher_temp_drop(worker->id);
             if (worker->zygote >= 0)
                 (void)close(worker->zygote);
             *worker = table->workers[--table->count];
@@ -198,6 +200,7 @@ bool ep_launcher_reap_sweep(struct ep_launcher_table *table, struct ep_outlet *o
     bool unsure = false;
     char *at = text, *end;
     size_t living = 0;
+    pid_t remover = ep_launcher_temp_tend();
 
     for (size_t i = 0; i < table->count; i++) {
         table->workers[i].has_left = table->workers[i].has_tracker = false;
@@ -209,13 +212,14 @@ bool ep_launcher_reap_sweep(struct ep_launcher_table *table, struct ep_outlet *o
         pid_t pid = (pid_t)strtol(at, &end, 10);
         if (end == at)
             break;
-        if (pid > 1 && ep_launcher_table_find(table, pid) == NULL
+        if (pid > 1 && pid != remover && ep_launcher_table_find(table, pid) == NULL
             && waitpid(pid, NULL, WNOHANG) == 0)
             judge(table, pid, living, everybody, &unsure);
     }
     if (unsure)
         doubt_all(table);
     let_trackers_end(table, outlet);
+    (void)ep_launcher_temp_tend();
     return unsure;
 }
 

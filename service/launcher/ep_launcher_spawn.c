@@ -4,9 +4,11 @@
 
 #include "ep_fdpass.h"
 #include "ep_launcher_mark.h"
+#include "ep_launcher_temp.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,6 +140,8 @@ static void apply_settings(const struct ep_control_request *request)
     at += strlen(at) + 1;
     if (at < end && at[0] != '\0')
         limit_memory(at);
+    if (at < end)
+        at += strlen(at) + 1; /* the sandbox is the worker's own */
     while (at < end && (at += strlen(at) + 1) < end && at[0] != '\0') {
         /* The request lives until the worker is executed. */
         int rc = strchr(at, '=') != NULL ? putenv((char *)at) : unsetenv(at);
@@ -146,12 +150,36 @@ static void apply_settings(const struct ep_control_request *request)
     }
 }
 
+static const char *sandbox_of(const struct ep_control_request *request)
+{
+    return ep_control_setting(request, EP_CONTROL_SETTINGS_FIRST - 1);
+}
+
+/* The private directory of a worker. */
+static const char *make_temp(uint64_t worker_id)
+{
+    static char path[PATH_MAX];
+
+    int rc = ep_launcher_temp_make(worker_id, path, sizeof(path));
+    if (rc < 0)
+        give_up("no private directory for temporary files (sandbox strict) can be had in ",
+                ep_launcher_temp_parent(), -rc);
+    return path;
+}
+
 static _Noreturn void become_worker(const struct ep_control_request *request, const int *fds,
                                     int n_fds, int error_fd, pid_t launcher)
 {
     char mark[sizeof(EP_LAUNCHER_MARK) + 24];
-    char *argv[] = {(char *)"ep_worker", (char *)request->python_path, (char *)request->module_path,
-                    n_fds > EP_WORKER_FDS ? (char *)"zygote" : NULL, NULL};
+    bool is_zygote = n_fds > EP_WORKER_FDS;
+    const char *sandbox = sandbox_of(request);
+    char *argv[] = {(char *)"ep_worker",
+                    (char *)request->python_path,
+                    (char *)request->module_path,
+                    is_zygote ? (char *)"zygote" : NULL,
+                    (char *)sandbox,
+                    (char *)"",
+                    NULL};
 
     (void)dup2(error_fd, STDERR_FILENO);
     (void)setpgid(0, 0);
@@ -168,6 +196,13 @@ static _Noreturn void become_worker(const struct ep_control_request *request, co
     apply_settings(request);
     if (putenv(mark) != 0)
         give_up("cannot set the environment of a worker", "", errno);
+    if (sandbox[0] == '\0') {
+        argv[4] = NULL;
+    } else if (!is_zygote) {
+        argv[3] = (char *)"worker";
+        if (strcmp(sandbox, "strict") == 0)
+            argv[5] = (char *)make_temp(request->worker_id);
+    }
     (void)execv(request->worker_path, argv);
     give_up("cannot execute ", request->worker_path, errno);
 }
@@ -219,6 +254,8 @@ int ep_launcher_spawn(struct ep_launcher_table *table, const struct ep_control_r
     if (ends[1] >= 0)
         all_fds[n_fds++] = ends[1];
 
+    if (strcmp(sandbox_of(request), "strict") == 0)
+        ep_launcher_temp_prepare();
     pid_t launcher = getpid();
     pid_t pid = fork();
     rc = pid < 0 ? -errno : 0;

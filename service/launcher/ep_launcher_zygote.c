@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct ep_launcher_worker *find_id(const struct ep_launcher_table *table, uint64_t id)
@@ -84,6 +85,18 @@ static bool is_grandchild(const struct ep_launcher_table *table, pid_t pid, pid_
            && ep_launcher_table_find(table, pid) == NULL;
 }
 
+void ep_launcher_zygote_end_stopped(const struct ep_launcher_table *table)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        const struct ep_launcher_worker *worker = &table->workers[i];
+        siginfo_t info = {.si_pid = 0};
+
+        if (is_zygote(worker) && waitid(P_PID, (id_t)worker->pid, &info, WSTOPPED | WNOHANG) == 0
+            && info.si_pid != 0)
+            (void)kill(worker->pid, SIGKILL);
+    }
+}
+
 static void forget(struct ep_launcher_table *table, struct ep_launcher_worker *worker)
 {
     ep_tail_finish(&worker->tail);
@@ -108,10 +121,9 @@ static bool take(struct ep_launcher_table *table, const struct ep_launcher_worke
             event->kind = EP_CONTROL_SPAWNED;
             return true;
         }
-        event->value = errno;
-    } else if (event->kind != EP_CONTROL_FAILED) {
-        event->value = ESRCH;
     }
+    if (event->kind != EP_CONTROL_FAILED)
+        event->value = ECHILD; /* it has died, or is none of ours */
     event->kind = EP_CONTROL_FAILED;
     forget(table, worker);
     return true;

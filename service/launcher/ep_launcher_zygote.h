@@ -37,6 +37,10 @@ int ep_launcher_zygote_fork(struct ep_launcher_table *table,
 bool ep_launcher_zygote_read(struct ep_launcher_table *table, struct ep_control_event *ret_event,
                              int *ret_pidfd, int *ret_known);
 
+/* Kills the zygotes that have been stopped: starts would wait for them, and another one is soon
+ * there. */
+void ep_launcher_zygote_end_stopped(const struct ep_launcher_table *table);
+
 #ifdef __cplusplus
 }
 #endif

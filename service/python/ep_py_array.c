@@ -3,6 +3,7 @@
 
 #include "ep_py_fork.h"
 #include "ep_py_numpy.h"
+#include "ep_py_object.h"
 #include "ep_py_store.h"
 
 #include <stddef.h>
@@ -527,6 +528,8 @@ PyObject *ep_py_array_decode(const struct ep_py_codec *codec, const struct ep_et
         return NULL;
     struct ep_py_entry *entry = codec->brought->entries[index];
     ep_py_entry_ref(entry);
+    if ((entry->info.what & EP_ARRAY_OBJECT) != 0)
+        return ep_py_object_decode(codec, entry);
     PyObject *array = new_array(codec->types.array, entry);
     if (array == NULL)
         return NULL;

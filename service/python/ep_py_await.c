@@ -4,6 +4,7 @@
 #include "ep_py_callback.h"
 #include "ep_py_exception.h"
 #include "ep_py_fork.h"
+#include "ep_py_store.h"
 #include "ep_python.h"
 
 #include <errno.h>
@@ -59,14 +60,42 @@ PyObject *ep_py_await_open(PyObject *module, PyObject *unused)
     return Py_BuildValue("(Ni)", capsule, fd);
 }
 
+PyObject *ep_py_await_ask_buf(PyObject *capsule, const struct ep_buf *question)
+{
+    struct ep_py_port *port = PyCapsule_GetPointer(capsule, PORT);
+    uint64_t id;
+
+    if (port == NULL)
+        return NULL;
+    if (ep_py_fork_is_child()) {
+        PyErr_SetString(PyExc_RuntimeError, "a forked process has no way to Erlang");
+        return NULL;
+    }
+    if (question->error != 0)
+        return PyErr_NoMemory();
+    int rc = room->ask(port, question, false, &id);
+    return rc < 0 ? refuse(rc) : PyLong_FromUnsignedLongLong(id);
+}
+
+/* Asks what was encoded, with the arrays and objects that it names: the VM holds them from then on. */
+static PyObject *ask_named(struct ep_py_port *port, struct ep_buf *buf,
+                           const struct ep_py_cargo *named)
+{
+    bool has_arrays = named->n > 0 && ep_py_store_describe(named, NULL, buf);
+    uint64_t id;
+
+    int rc = buf->error != 0 ? -ENOMEM : room->ask(port, buf, has_arrays, &id);
+    return rc < 0 ? refuse(rc) : PyLong_FromUnsignedLongLong(id);
+}
+
 /* await_ask(port, name, args): the number of the question. */
 PyObject *ep_py_await_ask(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     struct ep_py_port *port = n == 3 ? PyCapsule_GetPointer(args[0], PORT) : NULL;
+    struct ep_py_cargo named = {.n = 0};
     PyObject *number = NULL;
     struct ep_buf buf;
     uint8_t lent[512];
-    uint64_t id;
 
     if (port == NULL || !PyUnicode_Check(args[1]) || !PyTuple_Check(args[2])) {
         PyErr_SetString(PyExc_TypeError, "async_call() needs the name of a registered Erlang "
@@ -79,11 +108,11 @@ PyObject *ep_py_await_ask(PyObject *module, PyObject *const *args, Py_ssize_t n)
     }
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     if (ep_py_callback_put_question(module, &buf, EP_QUESTION_CALL, args[1],
-                                    PySequence_Fast_ITEMS(args[2]), PyTuple_GET_SIZE(args[2]))
-        == 0) {
-        int rc = room->ask(port, &buf, &id);
-        number = rc < 0 ? refuse(rc) : PyLong_FromUnsignedLongLong(id);
-    }
+                                    PySequence_Fast_ITEMS(args[2]), PyTuple_GET_SIZE(args[2]),
+                                    &named)
+        == 0)
+        number = ask_named(port, &buf, &named);
+    ep_py_cargo_finish(&named);
     ep_buf_finish(&buf);
     return number;
 }

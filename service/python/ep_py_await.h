@@ -33,7 +33,8 @@ struct ep_py_await_room {
     void (*close)(struct ep_py_port *port);
     /* -EDQUOT: too many questions are open.  -ECANCELED: the process or the context ends.
      * -ENOMEM, -EMSGSIZE. */
-    int (*ask)(struct ep_py_port *port, const struct ep_buf *question, uint64_t *ret_id);
+    int (*ask)(struct ep_py_port *port, const struct ep_buf *question, bool has_arrays,
+               uint64_t *ret_id);
     /* The next outcome, if there is one; runs the requests that came before it. is_woken: the fd
      * was readable. *ret_is_asleep: the fd tells of the next one. */
     bool (*next)(struct ep_py_port *port, bool is_woken, uint64_t *ret_id,
@@ -48,6 +49,10 @@ void ep_py_await_set_room(const struct ep_py_await_room *room);
 struct _object *ep_py_await_open(struct _object *module, struct _object *unused);
 struct _object *ep_py_await_ask(struct _object *module, struct _object *const *args, ssize_t n);
 struct _object *ep_py_await_next(struct _object *module, struct _object *const *args, ssize_t n);
+
+/* Asks what was encoded; port: of await_open(). The number of the question, new. */
+struct ep_buf;
+struct _object *ep_py_await_ask_buf(struct _object *port, const struct ep_buf *question);
 
 #ifdef __cplusplus
 }

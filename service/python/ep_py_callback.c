@@ -4,6 +4,7 @@
 #include "ep_buf.h"
 #include "ep_etf.h"
 #include "ep_layout.h"
+#include "ep_py_ahead.h"
 #include "ep_py_channel.h"
 #include "ep_py_codec.h"
 #include "ep_py_decode.h"
@@ -12,6 +13,7 @@
 #include "ep_py_fork.h"
 #include "ep_py_handle.h"
 #include "ep_py_place.h"
+#include "ep_py_status.h"
 #include "ep_python.h"
 
 #include <errno.h>
@@ -134,6 +136,34 @@ static PyObject *raise_builtin(struct ep_etf_cursor *cursor)
     return NULL;
 }
 
+/* One term, which is all that the buffer has. */
+static PyObject *decode_buf(struct ep_py_codec *codec, const struct ep_buf *buf)
+{
+    struct ep_etf_cursor cursor;
+
+    if (buf->error != 0)
+        return PyErr_NoMemory();
+    ep_etf_cursor_init(&cursor, buf->data, buf->length);
+    return decode_term(codec, &cursor);
+}
+
+/* The first of several items. Where the VM has taken it back meanwhile, there may be another. */
+static PyObject *decode_items(struct ep_py_codec *codec, const struct ep_py_outcome *outcome)
+{
+    PyObject *value = NULL;
+    uint8_t lent[EP_INLINE_MAX], again = EP_STATUS_AGAIN;
+    struct ep_buf item;
+
+    ep_buf_init(&item, lent, sizeof(lent), EP_MESSAGE_MAX);
+    if (!ep_py_ahead_receive(outcome->payload, outcome->length, &item))
+        value = broken();
+    else
+        value =
+            item.length == 0 ? ep_py_status(&codec->types, &again, 1) : decode_buf(codec, &item);
+    ep_buf_finish(&item);
+    return value;
+}
+
 static PyObject *decode_outcome(struct ep_py_codec *codec, const struct ep_py_outcome *outcome)
 {
     struct ep_etf_cursor cursor;
@@ -142,6 +172,8 @@ static PyObject *decode_outcome(struct ep_py_codec *codec, const struct ep_py_ou
     switch (outcome->aux) {
     case EP_ANSWER_VALUE: return decode_term(codec, &cursor);
     case EP_ANSWER_FAILED: return raise_callback_error(codec, &cursor);
+    case EP_ANSWER_STATUS: return ep_py_status(&codec->types, outcome->payload, outcome->length);
+    case EP_ANSWER_ITEMS: return decode_items(codec, outcome);
     default: return raise_builtin(&cursor);
     }
 }
@@ -250,6 +282,19 @@ PyObject *ep_py_callback_ask_buf(PyObject *module, const struct ep_buf *question
     return ask(&codec, channel, question, has_arrays);
 }
 
+PyObject *ep_py_callback_decode_item(PyObject *module, const struct ep_buf *item)
+{
+    struct ep_py_codec codec;
+
+    init_codec(&codec, module);
+    return decode_buf(&codec, item);
+}
+
+bool ep_py_callback_is_beside(void)
+{
+    return ep_py_channel_here() == ep_py_channel_shared() && !ep_py_fork_is_child();
+}
+
 PyObject *ep_py_callback_decode(PyObject *module, struct ep_py_outcome *outcome)
 {
     struct ep_py_codec codec;
@@ -283,12 +328,23 @@ static int put_question(struct ep_py_codec *codec, struct ep_buf *buf, enum ep_q
     return 0;
 }
 
-int ep_py_callback_put_question(PyObject *module, struct ep_buf *buf, enum ep_question question,
-                                PyObject *name, PyObject *const *args, Py_ssize_t n_args)
+int ep_py_callback_put_value(PyObject *module, struct ep_buf *buf, PyObject *value,
+                             const char *root)
 {
     struct ep_py_codec codec;
 
     init_codec(&codec, module);
+    return ep_py_callback_put(&codec, buf, value, root);
+}
+
+int ep_py_callback_put_question(PyObject *module, struct ep_buf *buf, enum ep_question question,
+                                PyObject *name, PyObject *const *args, Py_ssize_t n_args,
+                                struct ep_py_cargo *named)
+{
+    struct ep_py_codec codec;
+
+    init_codec(&codec, module);
+    codec.named = named;
     return put_question(&codec, buf, question, name, args, n_args);
 }
 

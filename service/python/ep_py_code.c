@@ -2,6 +2,7 @@
 #include "ep_py_code.h"
 
 #include "ep_etf.h"
+#include "ep_hash.h"
 #include "ep_layout.h"
 #include "ep_py_context_fields.h"
 #include "ep_py_decode.h"
@@ -19,15 +20,6 @@
  * parameters. What cannot be written so, for it assigns names of its own, gets a copy of
  * the globals with the locals in it. All others run as they are.
  */
-
-static uint32_t hash_bytes(const uint8_t *data, size_t size)
-{
-    uint32_t h = 2166136261u; /* FNV-1a */
-
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ data[i]) * 16777619u;
-    return h ^ h >> 15;
-}
 
 static PyObject *compile(struct ep_py_context *context, PyObject *source, uint16_t kind)
 {
@@ -187,7 +179,7 @@ int ep_py_code_decode(struct ep_py_context *context, struct ep_py_request *reque
         size--;
     }
     bool is_short = size <= EP_PY_CODE_MAX;
-    uint32_t hash = is_short ? hash_bytes(data, size) + kind : 0;
+    uint64_t hash = is_short ? ep_hash_bytes(data, size) + kind : 0;
     struct ep_py_code *entry = &context->codes[hash & (EP_PY_CODES - 1)];
     if (is_short && entry->code != NULL && entry->size == size && entry->kind == kind
         && memcmp(entry->bytes, data, size) == 0) {

@@ -11,6 +11,7 @@
 #include "ep_py_keys.h"
 #include "ep_py_none.h"
 #include "ep_py_numpy.h"
+#include "ep_py_object.h"
 #include "ep_py_place.h"
 #include "ep_python.h"
 
@@ -472,6 +473,8 @@ static int encode_subclass(struct encoder *e, PyObject *value, unsigned depth)
         return encode_atom(e, value);
     if (type == e->codec->types.array)
         return encode_array(e, value);
+    if (PyObject_TypeCheck(value, e->codec->types.object))
+        return ep_py_object_encode(e->codec, e->buf, value) < 0 ? -1 : check(e);
     if (PyUnicode_Check(value))
         return encode_str(e, value);
     if (PyLong_Check(value))

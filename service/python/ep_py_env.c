@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ep_py_env.h"
 
+#include "ep_hash.h"
 #include "ep_py_context_fields.h"
 #include "ep_py_space.h"
 #include "ep_python.h"
 
-/*
- * Namespaces by number. Numbers come from the VM's counter, so multiplying by a
- * large odd constant spreads them.
- */
+/* Namespaces by number. Numbers come from the VM's counter. */
 
 static size_t home_of(const struct ep_py_envs *envs, uint64_t id)
 {
-    return (size_t)(id * 0x9E3779B97F4A7C15u >> 32) & (envs->capacity - 1);
+    return (size_t)(ep_hash_number(id) >> 32) & (envs->capacity - 1);
 }
 
 static struct ep_py_env_entry *find(const struct ep_py_envs *envs, uint64_t id)

@@ -2,19 +2,11 @@
 #include "ep_py_handle.h"
 
 #include "ep_etf.h"
+#include "ep_hash.h"
 #include "ep_python.h"
 
 #include <stddef.h>
 #include <string.h>
-
-static Py_hash_t hash_bytes(const uint8_t *data, size_t size)
-{
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ data[i]) * 1099511628211u;
-    return (Py_hash_t)h == -1 ? -2 : (Py_hash_t)h;
-}
 
 PyObject *ep_py_handle_new(PyTypeObject *type, const struct ep_etf_token *token)
 {
@@ -22,7 +14,9 @@ PyObject *ep_py_handle_new(PyTypeObject *type, const struct ep_etf_token *token)
 
     if (handle == NULL)
         return NULL;
-    handle->hash = hash_bytes(token->data, token->count);
+    handle->hash = (Py_hash_t)ep_hash_bytes(token->data, token->count);
+    if (handle->hash == -1)
+        handle->hash = -2;
     handle->said_ns = 0;
     handle->said = 0;
     handle->sent = 0;

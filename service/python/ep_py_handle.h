@@ -28,6 +28,8 @@ struct ep_py_types {
     PyTypeObject *atom;
     PyObject *atoms; /* dict: each erlang.Atom under its name */
     PyTypeObject *array;
+    PyTypeObject *object;      /* a handle of what the VM keeps, see ep_py_object.h */
+    PyObject *statuses;        /* tuple, by enum ep_status */
     struct ep_py_numpy *numpy; /* see ep_py_numpy.h */
 };
 

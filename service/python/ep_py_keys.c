@@ -3,6 +3,7 @@
 
 #include "ep_buf.h"
 #include "ep_etf.h"
+#include "ep_hash.h"
 #include "ep_python.h"
 
 #include <math.h>
@@ -37,15 +38,6 @@ bool ep_py_keys_may_collide(PyObject *dict)
     return (seen & KEY_OTHER) != 0 || (seen & (KEY_STR | KEY_BYTES)) == (KEY_STR | KEY_BYTES);
 }
 
-static uint64_t hash_bytes(const uint8_t *data, size_t size)
-{
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ data[i]) * 1099511628211u;
-    return h;
-}
-
 /* Whether other bytes can be the same key to the VM: the pairs of a map have no order, and for
  * OTP 25 and 26 zero has no sign. */
 static bool is_doubtful(const uint8_t *key, size_t size)
@@ -77,7 +69,7 @@ int ep_py_keys_check(const struct ep_buf *buf, struct ep_py_key_span *spans, siz
     }
     for (size_t i = 0; i < count && rc == 0; i++) {
         const uint8_t *bytes = buf->data + spans[i].start;
-        spans[i].hash = hash_bytes(bytes, spans[i].size);
+        spans[i].hash = ep_hash_bytes(bytes, spans[i].size);
         if (is_doubtful(bytes, spans[i].size))
             *ret_doubtful = true;
         size_t slot = spans[i].hash & (capacity - 1);

@@ -11,6 +11,8 @@
 #include "ep_py_interrupt.h"
 #include "ep_py_letter.h"
 #include "ep_py_numpy.h"
+#include "ep_py_object.h"
+#include "ep_py_object_ask.h"
 #include "ep_py_sleep.h"
 #include "ep_py_strike.h"
 #include "ep_py_task.h"
@@ -135,6 +137,14 @@ static PyMethodDef methods[] = {
     {"await_open", ep_py_await_open, METH_NOARGS, NULL},
     {"await_ask", FASTCALL(ep_py_await_ask), METH_FASTCALL, NULL},
     {"await_next", FASTCALL(ep_py_await_next), METH_FASTCALL, NULL},
+    {"object_take", FASTCALL(ep_py_object_take), METH_FASTCALL, NULL},
+    {"object_put", FASTCALL(ep_py_object_put), METH_FASTCALL, NULL},
+    {"object_close", ep_py_object_close, METH_O, NULL},
+    {"object_read", FASTCALL(ep_py_object_read), METH_FASTCALL, NULL},
+    {"object_size", ep_py_object_size, METH_O, NULL},
+    {"object_dict", FASTCALL(ep_py_object_dict), METH_FASTCALL, NULL},
+    {"object_await", FASTCALL(ep_py_object_await), METH_FASTCALL, NULL},
+    {"object_unwait", FASTCALL(ep_py_object_unwait), METH_FASTCALL, NULL},
     {"sleep", ep_py_sleep, METH_O, NULL},
     {"task_look", ep_py_task_look, METH_O, NULL},
     {"task_done", FASTCALL(ep_py_task_done), METH_FASTCALL, NULL},
@@ -174,7 +184,7 @@ static int module_exec(PyObject *module)
 
     if (ep_py_handle_add_types(module, types) < 0 || ep_py_atom_add_type(module, types) < 0)
         return -1;
-    return ep_py_array_add_type(module, types);
+    return ep_py_array_add_type(module, types) < 0 ? -1 : ep_py_object_add_types(module, types);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -186,6 +196,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(types->atom);
     Py_VISIT(types->atoms);
     Py_VISIT(types->array);
+    Py_VISIT(types->object);
+    Py_VISIT(types->statuses);
     if (types->numpy != NULL)
         Py_VISIT(types->numpy->module);
     return 0;
@@ -200,6 +212,8 @@ static int module_clear(PyObject *module)
     Py_CLEAR(types->atoms);
     Py_CLEAR(types->atom);
     Py_CLEAR(types->array);
+    Py_CLEAR(types->object);
+    Py_CLEAR(types->statuses);
     ep_py_numpy_destroy(types->numpy);
     types->numpy = NULL;
     return 0;

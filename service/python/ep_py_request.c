@@ -223,15 +223,15 @@ static int decode_code_request(struct ep_py_context *context, struct ep_py_reque
 }
 
 int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *request,
-                         const struct ep_slot *slot, const uint8_t *payload)
+                         const struct ep_cell *cell, const uint8_t *payload)
 {
     struct ep_etf_cursor cursor;
 
     /* Not zeroed as a whole: own_args would cost more than the rest. */
-    request->kind = slot->kind;
-    request->flags = slot->flags;
-    request->outer_none = (uint8_t)ep_py_none_enter(slot->flags);
-    request->is_stream = slot->aux == EP_FORM_STREAM;
+    request->kind = cell->kind;
+    request->flags = cell->flags;
+    request->outer_none = (uint8_t)ep_py_none_enter(cell->flags);
+    request->is_stream = cell->aux == EP_FORM_STREAM;
     request->has_failed = true;
     request->is_missing = false;
     request->root = NULL;
@@ -245,14 +245,14 @@ int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *re
     request->brought = request->named = (struct ep_py_cargo){.n = 0};
     request->shares = false;
     ep_py_place_clear(&context->codec.place);
-    size_t length = slot->length;
+    size_t length = cell->length;
     if ((request->flags & EP_FLAG_ARRAYS) != 0
-        && ep_py_store_arrive(payload, slot->length, &request->brought, &length, &request->shares)
+        && ep_py_store_arrive(payload, cell->length, &request->brought, &length, &request->shares)
                < 0)
         return -EPROTO;
     ep_etf_cursor_init(&cursor, payload, length);
 
-    request->space = ep_py_env_get(context, slot->subject);
+    request->space = ep_py_env_get(context, cell->subject);
     if (request->space == NULL)
         return 0;
     request->env = ep_py_space_dict(request->space);
@@ -416,8 +416,7 @@ size_t ep_py_request_size_hint(const struct ep_py_request *request)
     return 0;
 }
 
-/* Arguments and result, which hold arrays: what is still in use without them is told to the VM. */
-static void release_args(struct ep_py_request *request)
+void ep_py_request_release(struct ep_py_request *request)
 {
     for (size_t i = 0; i < request->n_all; i++)
         Py_DECREF(request->args[i]);
@@ -470,7 +469,7 @@ void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *r
     encode(context, request, buf, ret_reply);
     if (request->brought.n + request->named.n == 0)
         return;
-    release_args(request);
+    ep_py_request_release(request);
     if (buf->error == 0)
         ret_reply->has_arrays = ep_py_store_describe(&request->named, &request->brought, buf);
     if (ret_reply->has_arrays && buf->error != 0)

@@ -6,7 +6,7 @@
  * ep_py_request - one request: CALL, EVAL or EXEC.
  *
  * It goes decode, run, encode, finish: decode copies everything out of shared
- * memory, so the lane can give the slot back before any Python code runs.
+ * memory, so the lane can give the cell back before any Python code runs.
  *
  * Errors   0 or a negative errno for what ends the process; Python exceptions
  *          become error records in the reply.
@@ -63,7 +63,7 @@ struct ep_py_request {
 /* Reads a CALL, EVAL or EXEC. What Python does not like is noted in the request.
  * -EPROTO: not what docs/wire.md says. */
 int ep_py_request_decode(struct ep_py_context *context, struct ep_py_request *request,
-                         const struct ep_slot *slot, const uint8_t *payload);
+                         const struct ep_cell *cell, const uint8_t *payload);
 
 void ep_py_request_run(struct ep_py_context *context, struct ep_py_request *request);
 
@@ -73,6 +73,9 @@ size_t ep_py_request_size_hint(const struct ep_py_request *request);
 /* Writes the result, or the error record, to the empty buf. */
 void ep_py_request_encode(struct ep_py_context *context, struct ep_py_request *request,
                           struct ep_buf *buf, struct ep_py_reply *ret_reply);
+
+/* Lets arguments and result go, before the VM is told which arrays are still in use. */
+void ep_py_request_release(struct ep_py_request *request);
 
 void ep_py_request_finish(struct ep_py_context *context, struct ep_py_request *request);
 

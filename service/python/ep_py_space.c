@@ -40,6 +40,7 @@ enum part { GLOBALS, VARS, PARTS };
 
 static PyObject *own_main_of_main;     /* __main__ of the main interpreter */
 static ep_atomic_u32 contexts_of_main; /* contexts there */
+static ep_atomic_u32 is_main_own;      /* there were several: it shows no namespace any more */
 
 /* --- making ------------------------------------------------------------------------- */
 
@@ -88,6 +89,17 @@ static void set_main(struct ep_py_context *context, PyObject *module)
 static PyObject **dict_of(PyObject *module)
 {
     return (PyObject **)((char *)module + PyModule_Type.tp_dictoffset);
+}
+
+/* What one caller's code has done to sys.modules is no other caller's concern. */
+static void keep_main(struct ep_py_context *context)
+{
+    if (context->main == NULL
+        || (!context->is_sub && atomic_load_explicit(&is_main_own, memory_order_relaxed) != 0)
+        || PyDict_GetItemWithError(PyImport_GetModuleDict(), context->main_name) == context->main)
+        return;
+    PyErr_Clear();
+    set_main(context, context->main);
 }
 
 /* Lets __main__ show the namespace that the thread is in. */
@@ -169,6 +181,7 @@ static inline int move(struct ep_py_context *context, PyObject *space)
     if (!is_blank(context, space) && exchange_vars(context, space) < 0)
         return -1;
     context->current = Py_NewRef(space);
+    keep_main(context);
     show(context);
     Py_XDECREF(former);
     return 0;
@@ -228,6 +241,8 @@ static bool is_alone(struct ep_py_context *context)
     if (context->is_sub
         || atomic_fetch_add_explicit(&contexts_of_main, 1, memory_order_seq_cst) == 0)
         return true;
+    /* Relaxed: who moves at the same time holds the GIL before or after us. */
+    atomic_store_explicit(&is_main_own, 1, memory_order_relaxed);
     set_main(context, own_main_of_main);
     return false;
 }

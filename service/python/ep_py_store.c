@@ -4,6 +4,7 @@
 
 #include "ep_arena.h"
 #include "ep_control.h"
+#include "ep_crashpoint.h"
 #include "ep_fdpass.h"
 #include "ep_map.h"
 #include "ep_py_fork.h"
@@ -173,6 +174,7 @@ static void drop(uint64_t id, uint64_t claims)
 
     ep_buf_init(&buf, lent, sizeof(lent), sizeof(lent));
     ep_buf_put(&buf, &drop, sizeof(drop));
+    EP_CRASHPOINT("array.before_drop");
     send_message(EP_ARRAYS_DROP, 0, &buf);
 }
 
@@ -251,19 +253,22 @@ static struct ep_py_entry *arrived(const struct ep_array_info *info)
 
     if (entry != NULL)
         return entry;
-    struct segment *segment = find(info->segment);
-    if (segment == NULL) {
+    bool is_object = (info->what & EP_ARRAY_OBJECT) != 0;
+    struct segment *segment = is_object ? NULL : find(info->segment);
+    if (segment == NULL && !is_object) {
         read_news();
         segment = find(info->segment);
     }
-    if (segment == NULL || info->offset > segment->seg.size
-        || info->nbytes > segment->seg.size - info->offset)
+    if (!is_object
+        && (segment == NULL || info->offset > segment->seg.size
+            || info->nbytes > segment->seg.size - info->offset))
         die("an array lies in no segment");
     entry = new_entry(info);
     if (entry == NULL)
         return NULL;
     entry->is_sealed = true;
-    entry->mem = (uint8_t *)segment->seg.mem + info->offset;
+    if (!is_object)
+        entry->mem = (uint8_t *)segment->seg.mem + info->offset;
     return entry;
 }
 
@@ -283,6 +288,7 @@ int ep_py_store_arrive(const uint8_t *payload, size_t length, struct ep_py_cargo
         (void)pthread_mutex_unlock(&lock);
         if (entry == NULL || ep_py_cargo_put(cargo, entry) < 0)
             return -ENOMEM;
+        EP_CRASHPOINT("array.arrived");
     }
     return rc;
 }
@@ -308,6 +314,7 @@ static void put(struct ep_buf *buf, struct ep_py_entry *entry, uint8_t what)
 
     if (entry->is_made)
         what |= EP_ARRAY_MADE;
+    what |= info.what & EP_ARRAY_OBJECT;
     if ((what & EP_ARRAY_CLAIMED) != 0)
         entry->claims++;
     info.what = what;
@@ -345,8 +352,10 @@ bool ep_py_store_describe(const struct ep_py_cargo *named, const struct ep_py_ca
     unmark(named);
     unmark(brought);
     (void)pthread_mutex_unlock(&lock);
-    if (n > 0)
+    if (n > 0) {
+        EP_CRASHPOINT("array.described");
         ep_array_put_tail(buf, start, n, false);
+    }
     return n > 0;
 }
 
@@ -405,6 +414,7 @@ static int need_segment(uint64_t nbytes)
     need = NEED_OPEN;
     (void)pthread_mutex_unlock(&lock);
     send_message(EP_ARRAYS_NEED, nbytes > 0 ? nbytes : 1, NULL);
+    EP_CRASHPOINT("array.needed");
     for (;;) {
         (void)pthread_mutex_lock(&lock);
         read_news();
@@ -428,6 +438,8 @@ int ep_py_store_make(const struct ep_array_info *info, struct ep_py_entry **ret_
             read_news();
         rc = make_here(info, ret_entry);
         (void)pthread_mutex_unlock(&lock);
+        if (rc == 0)
+            EP_CRASHPOINT("array.made");
         if (rc != -EAGAIN)
             return rc;
         (void)pthread_mutex_lock(&needing);
@@ -448,6 +460,7 @@ int ep_py_store_seal(struct ep_py_entry *entry)
     else
         entry->is_sealed = true;
     (void)pthread_mutex_unlock(&lock);
+    EP_CRASHPOINT("array.sealed");
     return rc;
 }
 

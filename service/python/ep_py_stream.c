@@ -19,20 +19,27 @@ static bool is_asynchronous(PyObject *object)
     return methods != NULL && methods->am_aiter != NULL && Py_TYPE(object)->tp_iter == NULL;
 }
 
-/* New: what makes the items. An iterable that is asynchronous needs an event loop to drive it;
- * erlang._streams makes an iterator of the two. */
-static PyObject *open_iterable(PyObject *iterable)
+/* Gives an asynchronous iterable to the event loop: Erlang makes a task that takes what lies under
+ * the key in erlang._streams, and says so. What nobody takes is let go of. */
+static void hand_over(PyObject *iterable)
 {
-    PyObject *module, *driver, *iterator;
+    PyObject *erlang = PyImport_ImportModule("_erlang"), *none = NULL;
+    PyObject *streams = erlang == NULL ? NULL : PyImport_ImportModule("erlang._streams");
+    PyObject *key = streams == NULL ? NULL : PyObject_CallMethod(streams, "leave", "O", iterable);
 
-    if (!is_asynchronous(iterable))
-        return PyObject_GetIter(iterable);
-    module = PyImport_ImportModule("erlang._streams");
-    driver = module == NULL ? NULL : PyObject_CallMethod(module, "drive", "O", iterable);
-    iterator = driver == NULL ? NULL : PyObject_GetIter(driver);
-    Py_XDECREF(driver);
-    Py_XDECREF(module);
-    return iterator;
+    if (key != NULL)
+        none = ep_py_callback_ask(erlang, EP_QUESTION_TASK, NULL, &key, 1);
+    if (key != NULL && none == NULL) {
+        PyObject *exc = ep_py_exception_take();
+        none = PyObject_CallMethod(streams, "forget", "O", key);
+        PyErr_Clear();
+        if (exc != NULL)
+            ep_py_exception_restore(exc);
+    }
+    Py_XDECREF(none);
+    Py_XDECREF(key);
+    Py_XDECREF(streams);
+    Py_XDECREF(erlang);
 }
 
 /* Whether the type has an attribute of that name. */
@@ -120,13 +127,13 @@ static PyObject *next_item(PyObject *iterator)
     return item;
 }
 
-void ep_py_stream_run(struct ep_py_context *context, struct ep_py_request *request,
-                      struct ep_py_sink *sink)
+static void run(struct ep_py_context *context, const struct ep_py_request *request,
+                struct ep_py_sink *sink, PyObject *iterable)
 {
-    PyObject *iterator = open_iterable(request->result), *item;
+    PyObject *iterator = PyObject_GetIter(iterable), *item;
     int rc = 0;
 
-    Py_CLEAR(request->result);
+    Py_DECREF(iterable);
     while (iterator != NULL && rc == 0 && (item = next_item(iterator)) != NULL) {
         rc = put_item(context, request, sink, item);
         Py_DECREF(item);
@@ -137,6 +144,20 @@ void ep_py_stream_run(struct ep_py_context *context, struct ep_py_request *reque
         close_iterator(iterator);
     }
     Py_XDECREF(iterator);
+}
+
+void ep_py_stream_run(struct ep_py_context *context, struct ep_py_request *request,
+                      struct ep_py_sink *sink)
+{
+    PyObject *iterable = request->result;
+
+    request->result = NULL;
+    if (is_asynchronous(iterable)) {
+        hand_over(iterable);
+        Py_DECREF(iterable);
+    } else {
+        run(context, request, sink, iterable);
+    }
     request->has_failed = PyErr_Occurred() != NULL;
     if (!request->has_failed)
         request->result = Py_NewRef(Py_None);

@@ -6,7 +6,8 @@
  * ep_py_stream - the items of a request's result, one after the other.
  *
  * Any iterable will do. What makes items and can be closed, a generator, is closed when the
- * stream ends before it does.
+ * stream ends before it does. One that is asynchronous goes to the event loop, and to a task that
+ * Erlang makes of it; the request has no items then, and ends.
  *
  * Errors   a Python exception becomes the end of the request, as one of its function would.
  * Threads  the context's own, attached.

@@ -272,7 +272,7 @@ PyObject *ep_py_strike_take(PyObject *module, PyObject *call_id)
 
 /* Has the event loop of the thread raise the exception, if there is one. Returns false if it
  * is still to be raised. Attached. */
-static bool offer(const struct strike *strike)
+static bool offer(const struct strike *strike, PyObject *loops)
 {
     struct ep_py_interrupt *interrupt = strike->interrupt;
 
@@ -282,7 +282,7 @@ static bool offer(const struct strike *strike)
     (void)pthread_mutex_unlock(&interrupt->mutex);
     if (is_offered)
         return true; /* for both */
-    if (!ep_py_loop_offer(interrupt->context, strike->call_id))
+    if (!ep_py_loop_offer(interrupt->context, loops, strike->call_id))
         return !take_offer(interrupt, strike->call_id);
 
     PyThreadState *tstate = PyEval_SaveThread();
@@ -306,7 +306,7 @@ static void wake_others(struct ep_py_interrupt *interrupt)
 
 /* Chooses a way, if the signal has not been sent, and takes it. Attached. Returns whether the
  * thread is to be kicked. */
-static bool raise_exception(struct strike *strike)
+static bool raise_exception(struct strike *strike, PyObject *loops)
 {
     struct ep_py_interrupt *interrupt = strike->interrupt;
     struct ep_py_context *context = interrupt->context;
@@ -315,7 +315,7 @@ static bool raise_exception(struct strike *strike)
     bool is_mine = atomic_compare_exchange_strong_explicit(
         &strike->choice, &undecided, CHOSEN, memory_order_seq_cst, memory_order_seq_cst);
     wake_others(interrupt);
-    if (is_mine && is_due(strike) && offer(strike))
+    if (is_mine && is_due(strike) && offer(strike, loops))
         return false;
     if (!is_due(strike)) {
         /* Whether a signal was seen the lane finds out. */
@@ -332,7 +332,7 @@ static bool raise_exception(struct strike *strike)
         return true;
     (void)PyThreadState_SetAsyncExc(context->thread_id, PyExc_KeyboardInterrupt);
     ep_py_sleep_end(interrupt, strike->call_id);
-    ep_py_loop_wake(context);
+    ep_py_loop_wake(context, loops);
     return false;
 }
 
@@ -359,9 +359,11 @@ static void *strike_with_gil(void *user)
         return NULL;
     }
     PyEval_RestoreThread(tstate);
+    PyObject *loops = ep_py_loop_look(context);
     EP_CRASHPOINT("interrupt.has_gil");
     end_wait(strike->interrupt, strike->call_id);
-    bool kicks = raise_exception(strike);
+    bool kicks = raise_exception(strike, loops);
+    Py_XDECREF(loops);
     PyThreadState_Clear(tstate);
     PyThreadState_DeleteCurrent();
     if (kicks && SIGNALS_DETACHED

@@ -2,6 +2,7 @@
 #include "ep_py_target.h"
 
 #include "ep_etf.h"
+#include "ep_hash.h"
 #include "ep_py_context_fields.h"
 #include "ep_py_decode.h"
 #include "ep_py_request.h"
@@ -48,7 +49,7 @@ static struct ep_py_target *place_of(struct ep_py_context *context, const uint8_
 {
     /* Names differ at their ends more often than at their beginnings. */
     uint64_t module = load(names + (module_size < 8 ? 0 : module_size - 8));
-    uint64_t hash = (module * 3 + load(names + size - 8)) * UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t hash = ep_hash_number(module * 3 + load(names + size - 8));
 
     return &context->targets[hash >> (64 - EP_PY_TARGETS_LOG2)];
 }

@@ -14,6 +14,7 @@
 #include "ep_py_place.h"
 #include "ep_py_request.h"
 #include "ep_py_space.h"
+#include "ep_py_store.h"
 #include "ep_python.h"
 
 #include <errno.h>
@@ -35,25 +36,44 @@ struct task {
     uint64_t call_id;
     uint32_t lane;
     uint16_t flags;
+    bool shares; /* every numpy array in the result becomes a shared one */
     bool is_answered;
+    struct ep_py_cargo brought; /* arrays that came with it, until it is answered */
 };
 
 /* --- answers --------------------------------------------------------------------------- */
 
-static void answer(struct task *task, const struct ep_py_reply *reply, const struct ep_buf *payload)
+/* named: arrays that the payload names, or NULL. The reply says, besides, which of those that the
+ * task has brought are still in use. */
+static void answer(struct task *task, struct ep_py_reply *reply, struct ep_buf *payload,
+                   const struct ep_py_cargo *named)
 {
     ep_py_fork_end_child();
     if (task->is_answered)
         return;
     task->is_answered = true;
+    if (task->brought.n > 0 || (named != NULL && named->n > 0))
+        reply->has_arrays = ep_py_store_describe(named, &task->brought, payload);
+    if (reply->has_arrays && payload->error != 0)
+        Py_FatalError("no memory for the arrays of a reply");
     task->tasks->reply(task->tasks, task->lane, task->call_id, reply, payload);
+    ep_py_cargo_finish(&task->brought);
 }
 
+/* It was never awaited. A function that has run may have kept what it was given. */
 static void drop(struct task *task)
 {
     struct ep_py_reply reply = {.kind = EP_KIND_DROPPED};
+    struct ep_buf buf;
+    uint8_t lent[LENT_SIZE];
 
-    answer(task, &reply, NULL);
+    ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
+    if (task->brought.n > 0) {
+        reply = (struct ep_py_reply){.kind = EP_KIND_ERROR, .aux = EP_ERROR_CANCELLED};
+        ep_py_error_put(&buf, "CancelledError", "the task was never awaited");
+    }
+    answer(task, &reply, &buf, NULL);
+    ep_buf_finish(&buf);
 }
 
 /* Any thread: the token was collected. */
@@ -76,6 +96,8 @@ static PyObject *make_token(struct task *like)
     PyObject *token = PyCapsule_New(task, TOKEN, forget);
     if (token == NULL)
         PyMem_RawFree(task);
+    else
+        like->brought = (struct ep_py_cargo){.n = 0};
     return token;
 }
 
@@ -117,28 +139,50 @@ static void answer_error(struct task *task, bool is_missing, const char *root,
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
     ep_py_error_encode(&buf, task->flags, root, place, &reply);
     reply.aux = was_cancelled ? EP_ERROR_CANCELLED : aux_of(is_missing, &reply, exc);
-    answer(task, &reply, &buf);
+    answer(task, &reply, &buf, NULL);
     ep_buf_finish(&buf);
     Py_XDECREF(exc);
 }
 
-static void answer_value(struct task *task, struct ep_py_codec *codec, PyObject *value)
+/* Encodes a result; the arrays that it names stay until the reply is out. */
+static int encode(const struct task *task, struct ep_py_codec *codec, struct ep_buf *buf,
+                  PyObject *value, struct ep_py_cargo *named)
+{
+    struct ep_py_cargo *outer_named = codec->named;
+    bool outer_shares = codec->shares;
+    unsigned outer_none = ep_py_none_enter(task->flags);
+
+    ep_py_place_clear(&codec->place);
+    codec->named = named;
+    codec->shares = task->shares;
+    int rc = ep_py_encode(codec, buf, value);
+    codec->named = outer_named;
+    codec->shares = outer_shares;
+    ep_py_none_leave(outer_none);
+    return rc;
+}
+
+/* request: what has made the value and has ended, or NULL. */
+static void answer_value(struct task *task, struct ep_py_codec *codec, PyObject *value,
+                         struct ep_py_request *request)
 {
     struct ep_py_reply reply = {.kind = EP_KIND_RESULT};
+    struct ep_py_cargo named = {.n = 0};
     struct ep_buf buf;
     uint8_t lent[LENT_SIZE];
 
-    unsigned outer_none = ep_py_none_enter(task->flags);
-    ep_py_place_clear(&codec->place);
     ep_buf_init(&buf, lent, sizeof(lent), EP_MESSAGE_MAX);
-    int rc = ep_py_encode(codec, &buf, value);
-    ep_py_none_leave(outer_none);
+    int rc = encode(task, codec, &buf, value, &named);
+    /* So that its arrays are in use no more, if nothing else uses them. */
+    if (rc == 0 && request != NULL)
+        ep_py_request_release(request);
     if (rc < 0)
         answer_error(task, false, "result", &codec->place);
     else if (buf.error != 0)
         (void)PyErr_NoMemory(), answer_error(task, false, NULL, NULL);
     else
-        answer(task, &reply, &buf);
+        answer(task, &reply, &buf, &named);
+    ep_py_cargo_finish(&named);
     ep_buf_finish(&buf);
 }
 
@@ -183,24 +227,30 @@ static void go_on(struct task *task, PyObject *awaitable, PyObject *vars)
 }
 
 int ep_py_task_begin(struct ep_py_tasks *tasks, struct ep_py_context *guest,
-                     const struct ep_slot *slot, const uint8_t *payload)
+                     const struct ep_cell *cell, const uint8_t *payload)
 {
     struct task task = {
-        .tasks = tasks, .call_id = slot->call_id, .lane = slot->aux, .flags = slot->flags};
+        .tasks = tasks, .call_id = cell->call_id, .lane = cell->aux, .flags = cell->flags};
     struct ep_py_request request;
 
-    if (ep_py_request_decode(guest, &request, slot, payload) < 0)
+    if (ep_py_request_decode(guest, &request, cell, payload) < 0)
         return -EPROTO;
+    task.shares = request.shares;
+    task.brought = request.brought;
+    request.brought = (struct ep_py_cargo){.n = 0};
     ep_py_request_run(guest, &request);
     ep_py_fork_end_child();
     PyObject *result = request.result;
     if (request.has_failed) {
         answer_error(&task, request.is_missing, request.root, &guest->codec.place);
-    } else if (slot->kind == EP_KIND_EXEC) {
+    } else if (cell->kind == EP_KIND_EXEC) {
         struct ep_py_reply reply = {.kind = EP_KIND_RESULT};
-        answer(&task, &reply, NULL);
+        struct ep_buf none;
+        ep_buf_init(&none, NULL, 0, EP_MESSAGE_MAX);
+        answer(&task, &reply, &none, NULL);
+        ep_buf_finish(&none);
     } else if (!is_awaitable(result)) {
-        answer_value(&task, &guest->codec, result);
+        answer_value(&task, &guest->codec, result, &request);
     } else {
         PyObject *vars = Py_NewRef(request.vars);
         Py_INCREF(result);
@@ -233,7 +283,7 @@ PyObject *ep_py_task_done(PyObject *erlang, PyObject *const *args, Py_ssize_t n)
         PyErr_SetString(PyExc_TypeError, "task_done(token, value)");
         return NULL;
     }
-    answer_value(task, &codec, args[1]);
+    answer_value(task, &codec, args[1], NULL);
     Py_RETURN_NONE;
 }
 
@@ -318,7 +368,23 @@ void ep_py_task_run_loop(struct ep_py_tasks *tasks, void *interpreter)
     PyThreadState_DeleteCurrent();
 }
 
-void ep_py_task_tell_blocked(void *interpreter, uint64_t ms)
+/* What the thread of the loop is at. New; None: erlang._tasks has to find out. It does so by
+ * sys._current_frames(), which in a sub-interpreter of 3.13 makes objects with another one's memory. */
+static PyObject *frame_of(struct ep_py_tasks *tasks)
+{
+    PyObject *frame = NULL;
+#ifndef Py_GIL_DISABLED
+    /* The thread leaves the interpreter with the GIL, which we have now. */
+    PyThreadState *tstate = (PyThreadState *)(uintptr_t)atomic_load_explicit(&tasks->sleeper.tstate,
+                                                                             memory_order_relaxed);
+    frame = tstate == NULL ? NULL : (PyObject *)PyThreadState_GetFrame(tstate);
+#else
+    (void)tasks;
+#endif
+    return frame != NULL ? frame : Py_NewRef(Py_None);
+}
+
+void ep_py_task_tell_blocked(struct ep_py_tasks *tasks, void *interpreter, uint64_t ms)
 {
     PyThreadState *tstate = PyThreadState_New(interpreter);
 
@@ -326,8 +392,9 @@ void ep_py_task_tell_blocked(void *interpreter, uint64_t ms)
         return;
     PyEval_RestoreThread(tstate);
     PyObject *erlang = PyImport_ImportModule("_erlang");
-    PyObject *tasks = erlang == NULL ? NULL : PyImport_ImportModule("erlang._tasks");
-    PyObject *stack = tasks == NULL ? NULL : PyObject_CallMethod(tasks, "stack", NULL);
+    PyObject *package = erlang == NULL ? NULL : PyImport_ImportModule("erlang._tasks");
+    PyObject *frame = package == NULL ? NULL : frame_of(tasks);
+    PyObject *stack = frame == NULL ? NULL : PyObject_CallMethod(package, "stack", "O", frame);
     PyObject *number = stack == NULL ? NULL : PyLong_FromUnsignedLongLong(ms);
     PyObject *none = NULL;
     if (number != NULL) {
@@ -339,7 +406,8 @@ void ep_py_task_tell_blocked(void *interpreter, uint64_t ms)
     Py_XDECREF(none);
     Py_XDECREF(number);
     Py_XDECREF(stack);
-    Py_XDECREF(tasks);
+    Py_XDECREF(frame);
+    Py_XDECREF(package);
     Py_XDECREF(erlang);
     PyThreadState_Clear(tstate);
     PyThreadState_DeleteCurrent();

@@ -51,9 +51,9 @@ struct ep_py_tasks {
  * ep_py_task_end(). */
 void ep_py_task_run_loop(struct ep_py_tasks *tasks, void *interpreter);
 
-/* Begins a task. slot->kind: CALL, EVAL or EXEC. -EPROTO: not what docs/wire.md says. */
+/* Begins a task. cell->kind: CALL, EVAL or EXEC. -EPROTO: not what docs/wire.md says. */
 int ep_py_task_begin(struct ep_py_tasks *tasks, struct ep_py_context *guest,
-                     const struct ep_slot *slot, const uint8_t *payload);
+                     const struct ep_cell *cell, const uint8_t *payload);
 
 /* Cancels a task, if it has not ended. */
 void ep_py_task_cancel(uint32_t lane, uint64_t call_id);
@@ -66,7 +66,7 @@ void ep_py_task_end(void);
 
 /* Tells Erlang that the loop of an interpreter stands still, and by what. The calling thread is
  * another one, which has no place in it. */
-void ep_py_task_tell_blocked(void *interpreter, uint64_t ms);
+void ep_py_task_tell_blocked(struct ep_py_tasks *tasks, void *interpreter, uint64_t ms);
 
 /* Functions of the module _erlang. New. */
 struct _object *ep_py_task_look(struct _object *module, struct _object *is_woken);

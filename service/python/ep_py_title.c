@@ -7,15 +7,18 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 /*
- * What ps shows of the process: the names of its contexts, in the place of its arguments.
+ * What ps shows of the process: what it is, and the names of its contexts, in the place of its
+ * arguments.
  */
 
 #define TITLE_NAME_MAX 48
 
 static char *area; /* the arguments' own memory; NULL: it is not to be changed */
 static size_t area_size;
+static const char *program = "";
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char names[EP_LANES_MAX][TITLE_NAME_MAX]; /* under the mutex */
 
@@ -28,19 +31,25 @@ static void show(void)
     if (area == NULL)
         return;
     memset(area, 0, area_size);
-    int n = snprintf(area, area_size, "ep_worker");
+    int n = snprintf(area, area_size, "%s", program);
     for (size_t i = 0; i < EP_LANES_MAX && n >= 0 && (used += (size_t)n) < area_size; i++) {
         n = 0;
         if (names[i][0] != '\0')
             n = snprintf(area + used, area_size - used, "%s%s",
-                         used == sizeof("ep_worker") - 1 ? " " : ", ", names[i]);
+                         used == strlen(program) ? " " : ", ", names[i]);
     }
 }
 
-void ep_py_title_init(int argc, char **argv)
+void ep_py_title_init(int argc, char **argv, const char *name)
 {
     char *end = argv[0];
 
+    program = name;
+    (void)prctl(PR_SET_NAME, name);
+    if (area != NULL) {
+        show();
+        return;
+    }
     for (int i = 0; i < argc; i++) {
         if (argv[i] != end)
             return; /* not in one piece */

@@ -3,9 +3,9 @@
 #define EP_PY_TITLE_H
 
 /*
- * ep_py_title - what ps shows of the process: the names of its contexts.
+ * ep_py_title - what ps shows of the process: what it is, the names of its contexts.
  *
- * Threads  any.
+ * Threads  any, but for ep_py_title_init(): before there are others.
  */
 
 #include <stddef.h>
@@ -16,8 +16,9 @@ extern "C" {
 
 struct _object; /* PyObject */
 
-/* Once, when the arguments of the program have been used. */
-void ep_py_title_init(int argc, char **argv);
+/* When the arguments of the program have been used; again in a worker that a zygote has forked.
+ * name: up to 15 bytes, borrowed for good. */
+void ep_py_title_init(int argc, char **argv, const char *name);
 
 /* The name of a lane's context; "": it has none. */
 void ep_py_title_set(size_t lane, const char *name);

@@ -91,13 +91,13 @@ static void free_if_idle(struct ep_py_port *port)
 }
 
 /* A message that nobody reads. Of an answer, the VM need not hold the arrays any longer. */
-static void drop(struct ep_worker *worker, const struct ep_slot *slot)
+static void drop(struct ep_worker *worker, const struct ep_cell *cell)
 {
     struct ep_worker_note note = {
-        .kind = EP_KIND_ARRAYS, .aux = EP_ARRAYS_CLAIM, .call_id = slot->call_id};
+        .kind = EP_KIND_ARRAYS, .aux = EP_ARRAYS_CLAIM, .call_id = cell->call_id};
 
-    ep_worker_guest_drop(worker, slot);
-    if (slot->kind == EP_KIND_ANSWER && (slot->flags & EP_FLAG_ARRAYS) != 0)
+    ep_worker_guest_drop(worker, cell);
+    if (cell->kind == EP_KIND_ANSWER && (cell->flags & EP_FLAG_ARRAYS) != 0)
         (void)ep_worker_note_send(worker, &note);
 }
 
@@ -115,7 +115,7 @@ static void close_port(struct ep_py_port *port)
         struct ep_worker_message *next = message->next;
         /* SUBTLE: may wait for room while attached, as nothing else here does: requests for a
          * loop that was closed while its callbacks ran. */
-        drop(the_worker, &message->slot);
+        drop(the_worker, &message->cell);
         free(message);
         message = next;
     }
@@ -199,7 +199,8 @@ static int send_question(const struct ep_worker_note *note)
     return ok ? 0 : -ECANCELED;
 }
 
-static int ask(struct ep_py_port *port, const struct ep_buf *question, uint64_t *ret_id)
+static int ask(struct ep_py_port *port, const struct ep_buf *question, bool has_arrays,
+               uint64_t *ret_id)
 {
     uint64_t running;
 
@@ -222,6 +223,7 @@ static int ask(struct ep_py_port *port, const struct ep_buf *question, uint64_t 
         .lane = (uint8_t)lane->index,
         .call_id = id,
         .subject = running != 0 ? env_id : 0,
+        .has_arrays = has_arrays,
         .payload = question,
     };
     EP_CRASHPOINT("await.before_question");
@@ -238,23 +240,23 @@ static int ask(struct ep_py_port *port, const struct ep_buf *question, uint64_t 
 
 /* --- what comes -------------------------------------------------------------------------- */
 
-bool ep_worker_await_is(const struct ep_slot *slot)
+bool ep_worker_await_is(const struct ep_cell *cell)
 {
-    uint64_t id = ep_worker_guest_is_request(slot->kind) ? slot->stamp : slot->call_id;
+    uint64_t id = ep_worker_guest_is_request(cell->kind) ? cell->stamp : cell->call_id;
 
     return (id & IS_AWAITED) != 0;
 }
 
-void ep_worker_await_deliver(struct ep_worker *worker, const struct ep_slot *slot,
+void ep_worker_await_deliver(struct ep_worker *worker, const struct ep_cell *cell,
                              const uint8_t *payload)
 {
-    bool is_request = ep_worker_guest_is_request(slot->kind);
-    struct ep_worker_message *message = ep_worker_message_copy(slot, payload);
+    bool is_request = ep_worker_guest_is_request(cell->kind);
+    struct ep_worker_message *message = ep_worker_message_copy(cell, payload);
 
     if (message == NULL)
         ep_worker_die(EP_EXIT_CANNOT_START, "no memory for a message to an event loop");
     (void)pthread_mutex_lock(&mutex);
-    struct entry *entry = find_entry(is_request ? slot->stamp : slot->call_id);
+    struct entry *entry = find_entry(is_request ? cell->stamp : cell->call_id);
     struct ep_py_port *port = entry == NULL ? NULL : entry->port;
     bool is_taken = port != NULL && !port->is_closed;
     if (is_taken) {
@@ -267,7 +269,7 @@ void ep_worker_await_deliver(struct ep_worker *worker, const struct ep_slot *slo
     (void)pthread_mutex_unlock(&mutex);
     EP_CRASHPOINT("await.delivered");
     if (!is_taken) {
-        drop(worker, slot);
+        drop(worker, cell);
         free(message);
     }
 }
@@ -298,7 +300,7 @@ static struct ep_worker_message *take(struct ep_py_port *port)
 /* A request that a callback has made on the context that it counts for. */
 static void run_request(struct ep_py_port *port, const struct ep_worker_message *message)
 {
-    uint32_t index = message->slot.aux;
+    uint32_t index = message->cell.aux;
     struct ep_worker_lane *lane = index < the_worker->n_lanes ? the_worker->lanes[index] : NULL;
     struct ep_py_context *guest = NULL;
 
@@ -311,7 +313,7 @@ static void run_request(struct ep_py_port *port, const struct ep_worker_message 
         return;
     }
     void *thread = ep_py_context_detach_thread();
-    ep_worker_guest_drop(the_worker, &message->slot);
+    ep_worker_guest_drop(the_worker, &message->cell);
     ep_py_context_attach_thread(thread);
 }
 
@@ -325,21 +327,21 @@ static bool next(struct ep_py_port *port, bool is_woken, uint64_t *ret_id,
     if (is_woken)
         (void)!read(port->fd, &unused, sizeof(unused));
     while ((message = take(port)) != NULL) {
-        if (!ep_worker_guest_is_request(message->slot.kind))
+        if (!ep_worker_guest_is_request(message->cell.kind))
             break;
         run_request(port, message);
         free(message);
     }
     if (message == NULL)
         return false;
-    *ret_id = message->slot.call_id;
-    ret_outcome->aux = message->slot.aux;
-    ret_outcome->length = message->slot.length;
+    *ret_id = message->cell.call_id;
+    ret_outcome->aux = message->cell.aux;
+    ret_outcome->length = message->cell.length;
     ret_outcome->payload = message->payload;
     ret_outcome->block = (uint64_t)(uintptr_t)message; /* for release() */
     ret_outcome->has_block = true;
-    ret_outcome->has_arrays = (message->slot.flags & EP_FLAG_ARRAYS) != 0;
-    ret_outcome->asker = message->slot.call_id;
+    ret_outcome->has_arrays = (message->cell.flags & EP_FLAG_ARRAYS) != 0;
+    ret_outcome->asker = message->cell.call_id;
     return true;
 }
 

@@ -22,10 +22,10 @@ extern "C" {
 void ep_worker_await_init(struct ep_worker *worker);
 
 /* Whether a message is for a port. */
-bool ep_worker_await_is(const struct ep_slot *slot);
+bool ep_worker_await_is(const struct ep_cell *cell);
 
 /* Hands it over; it is copied. */
-void ep_worker_await_deliver(struct ep_worker *worker, const struct ep_slot *slot,
+void ep_worker_await_deliver(struct ep_worker *worker, const struct ep_cell *cell,
                              const uint8_t *payload);
 
 /* Interrupts the call if an event loop runs it. */

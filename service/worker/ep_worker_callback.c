@@ -61,12 +61,12 @@ static bool pause_call(struct ep_worker_lane *lane, struct ep_worker_frame *fram
  * the urgent ring, perhaps a CANCEL. */
 static bool resume_call(struct ep_worker_lane *lane, struct ep_worker_frame *frame)
 {
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
 
     uint64_t running = frame->call_id | (frame->is_importing ? EP_RUNNING_IMPORTS : 0);
     ep_py_interrupt_begin(&lane->interrupt, lane->context, running, lane->depth > 1);
     atomic_store_explicit(lane->shm.running, running, memory_order_relaxed);
-    return ep_ring_peek(&lane->shm.urgent, &slot) != 0;
+    return ep_ring_peek(&lane->shm.urgent, &cell) != 0;
 }
 
 static bool send_question(struct ep_worker_lane *lane, const struct ep_worker_frame *frame,
@@ -115,10 +115,10 @@ static int serve(struct ep_py_channel *channel)
 {
     struct ep_worker_lane *lane = lane_of(channel);
     struct ep_worker_frame *frame = lane->top;
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
     int rc = -EINTR;
 
-    if (ep_ring_peek(&lane->shm.urgent, &slot) != 0)
+    if (ep_ring_peek(&lane->shm.urgent, &cell) != 0)
         return 0;
     /* As a question that is answered at once. Questions have numbers from 1. */
     frame->is_cancelled = false;
@@ -168,7 +168,9 @@ static void claim(struct ep_py_channel *channel, const struct ep_py_outcome *out
 
     (void)outcome;
     message.buf.lent = message.buf.data;
+    EP_CRASHPOINT("claim.before");
     (void)ep_worker_reply_publish(lane, &message);
+    EP_CRASHPOINT("claim.published");
     ep_worker_lane_attach(lane);
 }
 

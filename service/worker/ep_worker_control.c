@@ -5,6 +5,8 @@
 #include "ep_buf.h"
 #include "ep_cpu.h"
 #include "ep_crashpoint.h"
+#include "ep_etf.h"
+#include "ep_py_ahead.h"
 #include "ep_py_interrupt.h"
 #include "ep_py_start.h"
 #include "ep_py_store.h"
@@ -15,6 +17,7 @@
 #include "ep_worker_loop.h"
 #include "ep_worker_maintain.h"
 #include "ep_worker_note.h"
+#include "ep_worker_sandbox.h"
 #include "ep_worker_task.h"
 #include "ep_worker_thread.h"
 
@@ -155,13 +158,13 @@ static _Noreturn void shut_down(struct ep_worker *worker)
     }
 }
 
-/* Slot and payload are copied by whoever needs them longer. */
-static void serve(struct ep_worker *worker, const struct ep_slot *slot)
+/* Cell and payload are copied by whoever needs them longer. */
+static void serve(struct ep_worker *worker, const struct ep_cell *cell)
 {
     struct ep_lane_worker *control = &worker->control_lane;
-    const uint8_t *payload = ep_lane_worker_payload(control, slot);
-    uint8_t kind = slot->kind, aux = slot->aux, flags = slot->flags;
-    uint64_t call_id = slot->call_id, subject = slot->subject;
+    const uint8_t *payload = ep_lane_worker_payload(control, cell);
+    uint8_t kind = cell->kind, aux = cell->aux, flags = cell->flags;
+    uint64_t call_id = cell->call_id, subject = cell->subject;
 
     EP_CRASHPOINT("control.seen");
     switch (kind) {
@@ -169,16 +172,16 @@ static void serve(struct ep_worker *worker, const struct ep_slot *slot)
     case EP_KIND_CALL:
     case EP_KIND_EVAL:
     case EP_KIND_EXEC:
-        (ep_worker_await_is(slot) ? ep_worker_await_deliver
-                                  : ep_worker_thread_deliver)(worker, slot, payload);
+        (ep_worker_await_is(cell) ? ep_worker_await_deliver
+                                  : ep_worker_thread_deliver)(worker, cell, payload);
         break;
-    case EP_KIND_MAINTAIN: ep_worker_maintain(worker, slot, payload); break;
+    case EP_KIND_MAINTAIN: ep_worker_maintain(worker, cell, payload); break;
     case EP_KIND_TASK:
-    case EP_KIND_TASK_CANCEL: ep_worker_task_deliver(worker, slot, payload); break;
+    case EP_KIND_TASK_CANCEL: ep_worker_task_deliver(worker, cell, payload); break;
     default: break;
     }
-    if ((slot->flags & EP_FLAG_BLOCK) != 0)
-        ep_reclaim_push(&control->reclaim_tx, slot->block);
+    if ((cell->flags & EP_FLAG_BLOCK) != 0)
+        ep_reclaim_push(&control->reclaim_tx, cell->block);
     ep_ring_advance(&control->call);
     ep_ring_publish_head(&control->call);
     EP_CRASHPOINT("control.taken");
@@ -205,14 +208,14 @@ static void *serve_control(void *user)
 {
     struct ep_worker *worker = user;
     struct ep_lane_worker *control = &worker->control_lane;
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
 
     for (;;) {
-        int rc = ep_ring_peek(&control->call, &slot);
+        int rc = ep_ring_peek(&control->call, &cell);
         if (rc == -EAGAIN) {
             uint32_t value = ep_futex_value(control->futex);
             ep_bell_arm(&control->park);
-            rc = ep_ring_peek(&control->call, &slot);
+            rc = ep_ring_peek(&control->call, &cell);
             if (rc == -EAGAIN)
                 ep_futex_wait(control->futex, value, -1);
             /* Also without a sleep: the VM answers each arming once, so the next sleep
@@ -224,7 +227,7 @@ static void *serve_control(void *user)
         if (rc < 0)
             ep_worker_die(EP_EXIT_PROTOCOL, "the control ring makes no sense");
 
-        serve(worker, slot);
+        serve(worker, cell);
     }
 }
 
@@ -247,6 +250,7 @@ void ep_worker_control_greet(struct ep_worker *worker)
 
     ep_buf_init(&buf, lent, sizeof(lent), sizeof(lent));
     ep_py_start_describe(&buf);
+    ep_etf_put_int(&buf, (int64_t)ep_worker_sandbox_word());
     EP_CRASHPOINT("hello.before");
     note.payload = &buf;
     if (!ep_worker_note_send(worker, &note))
@@ -260,6 +264,7 @@ int ep_worker_control_start(struct ep_worker *worker)
     ep_worker_thread_init(worker);
     array_worker = worker;
     ep_py_store_init(worker->control, send_arrays);
+    ep_py_ahead_init(worker->a.mem, worker->b.mem);
     ep_worker_await_init(worker);
     int rc = ep_thread_start(watch_vm, worker, HELPER_STACK_SIZE, false);
     if (rc < 0)

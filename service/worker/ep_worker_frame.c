@@ -17,22 +17,22 @@ static struct ep_worker_frame *find_waiting(struct ep_worker_lane *lane, uint64_
     return frame;
 }
 
-bool ep_worker_frame_put_outcome(struct ep_worker_lane *lane, const struct ep_slot *slot)
+bool ep_worker_frame_put_outcome(struct ep_worker_lane *lane, const struct ep_cell *cell)
 {
-    struct ep_worker_frame *frame = find_waiting(lane, slot->call_id);
+    struct ep_worker_frame *frame = find_waiting(lane, cell->call_id);
 
     /* The call that asked may have been interrupted and gone on. */
-    if (frame == NULL || frame->number != slot->subject || frame->has_outcome)
+    if (frame == NULL || frame->number != cell->subject || frame->has_outcome)
         return false;
     struct ep_py_outcome *outcome = &frame->outcome;
-    outcome->aux = slot->aux;
-    outcome->length = slot->length;
-    outcome->has_arrays = (slot->flags & EP_FLAG_ARRAYS) != 0;
-    outcome->has_block = (slot->flags & EP_FLAG_BLOCK) != 0;
-    outcome->block = outcome->has_block ? slot->block : 0;
-    outcome->payload = ep_lane_worker_payload(&lane->shm, slot);
+    outcome->aux = cell->aux;
+    outcome->length = cell->length;
+    outcome->has_arrays = (cell->flags & EP_FLAG_ARRAYS) != 0;
+    outcome->has_block = (cell->flags & EP_FLAG_BLOCK) != 0;
+    outcome->block = outcome->has_block ? cell->block : 0;
+    outcome->payload = ep_lane_worker_payload(&lane->shm, cell);
     if (!outcome->has_block) {
-        memcpy(outcome->data, slot->data, slot->length);
+        memcpy(outcome->data, cell->data, cell->length);
         outcome->payload = outcome->data;
     }
     frame->has_outcome = true;

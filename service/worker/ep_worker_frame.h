@@ -36,7 +36,7 @@ struct ep_worker_frame {
 };
 
 /* Takes an ANSWER; returns whether its block is kept. */
-bool ep_worker_frame_put_outcome(struct ep_worker_lane *lane, const struct ep_slot *slot);
+bool ep_worker_frame_put_outcome(struct ep_worker_lane *lane, const struct ep_cell *cell);
 
 /* Takes a CANCEL. */
 void ep_worker_frame_cancel(struct ep_worker_lane *lane, uint64_t call_id, uint64_t number);

@@ -39,28 +39,29 @@ bool ep_worker_guest_is_request(uint8_t kind)
     return kind == EP_KIND_CALL || kind == EP_KIND_EVAL || kind == EP_KIND_EXEC;
 }
 
-void ep_worker_guest_drop(struct ep_worker *worker, const struct ep_slot *slot)
+void ep_worker_guest_drop(struct ep_worker *worker, const struct ep_cell *cell)
 {
     struct ep_worker_note note = {
-        .kind = EP_KIND_DROPPED, .lane = slot->aux, .call_id = slot->call_id};
+        .kind = EP_KIND_DROPPED, .lane = cell->aux, .call_id = cell->call_id};
 
-    if (ep_worker_guest_is_request(slot->kind))
+    if (ep_worker_guest_is_request(cell->kind))
         (void)ep_worker_note_send(worker, &note);
 }
 
 void ep_worker_guest_run(struct ep_worker *worker, struct ep_py_interrupt *interrupt,
                          struct ep_py_context *guest, const struct ep_worker_message *message)
 {
-    const struct ep_slot *slot = &message->slot;
-    struct ep_worker_note note = {.lane = slot->aux, .call_id = slot->call_id};
+    const struct ep_cell *cell = &message->cell;
+    struct ep_worker_note note = {.lane = cell->aux, .call_id = cell->call_id};
     struct ep_py_request request;
     struct ep_py_reply reply;
     struct ep_buf buf;
 
-    if (ep_py_request_decode(guest, &request, slot, message->payload) < 0)
+    if (ep_py_request_decode(guest, &request, cell, message->payload) < 0)
         ep_worker_die(EP_EXIT_PROTOCOL, "a request is not in the format of docs/wire.md");
     struct ep_py_interrupt *former = ep_py_interrupt_enter(interrupt);
-    ep_py_interrupt_begin(interrupt, guest, slot->call_id, false);
+    /* On top of the thread's own code, and of its event loop if it has one. */
+    ep_py_interrupt_begin(interrupt, guest, cell->call_id, true);
     EP_CRASHPOINT("thread.before_python");
     ep_py_request_run(guest, &request);
     ep_py_fork_end_child();

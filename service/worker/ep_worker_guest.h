@@ -25,7 +25,7 @@ struct ep_worker_lane *ep_worker_guest_choose_lane(struct ep_worker *worker, uin
 bool ep_worker_guest_is_request(uint8_t kind);
 
 /* Says that a request has not run, for its thread has its outcome already. Any thread; may wait. */
-void ep_worker_guest_drop(struct ep_worker *worker, const struct ep_slot *slot);
+void ep_worker_guest_drop(struct ep_worker *worker, const struct ep_cell *cell);
 
 /* Runs a request and sends its reply. */
 void ep_worker_guest_run(struct ep_worker *worker, struct ep_py_interrupt *interrupt,

@@ -18,7 +18,7 @@ struct ep_worker_lane *ep_worker_lane_create(struct ep_worker *worker, uint32_t 
     }
     ep_lane_worker_attach(&lane->shm, worker->a.mem, worker->b.mem, worker->c.mem, worker->n_lanes,
                           index);
-    ep_spin_init(&lane->spin, worker->spin_min_ns, worker->spin_max_ns);
+    ep_idle_init(&lane->idle, worker->spin_min_ns, worker->spin_max_ns);
     ep_py_interrupt_init(&lane->interrupt, lane->shm.running);
     lane->worker = worker;
     lane->index = index;

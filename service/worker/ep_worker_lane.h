@@ -18,7 +18,9 @@
  */
 
 #include "ep_cpu.h"
+#include "ep_idle.h"
 #include "ep_lane.h"
+#include "ep_placer.h"
 #include "ep_py_channel.h"
 #include "ep_py_context.h"
 #include "ep_py_interrupt.h"
@@ -41,7 +43,7 @@ struct ep_worker_lane {
     uint32_t streak; /* requests since the thread last let others have the GIL */
     struct ep_yield yield;
     struct ep_placer placer;
-    struct ep_spin spin;
+    struct ep_idle idle;
     uint32_t last_bytes; /* of the reply before, which the VM reads before it asks again */
     struct ep_py_context *context; /* NULL before START and after STOP */
     uint32_t cpu;                  /* as published, see struct ep_lane_b */

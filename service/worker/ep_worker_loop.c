@@ -14,8 +14,8 @@
 #include "ep_worker_task.h"
 #include "ep_worker_wait.h"
 
-/* Becomes a context. The payload of START is read before its slot is given back. */
-static bool start_context(struct ep_worker_lane *lane, const struct ep_slot *slot)
+/* Becomes a context. The payload of START is read before its cell is given back. */
+static bool start_context(struct ep_worker_lane *lane, const struct ep_cell *cell)
 {
     struct ep_worker_reply reply = {.what = {.kind = EP_KIND_STARTED}};
 
@@ -23,19 +23,19 @@ static bool start_context(struct ep_worker_lane *lane, const struct ep_slot *slo
         ep_worker_die(EP_EXIT_PROTOCOL, "START of a context that is started");
     ep_worker_reply_begin(lane, &reply, 0);
     EP_CRASHPOINT("start.seen");
-    ep_py_none_set_default(slot->flags);
-    struct ep_py_context *context = ep_py_context_create(slot->aux, lane->is_main, &reply.buf);
+    ep_py_none_set_default(cell->flags);
+    struct ep_py_context *context = ep_py_context_create(cell->aux, lane->is_main, &reply.buf);
     lane->attached = context != NULL;
     if (context != NULL)
-        ep_py_maintain_prologue(context, ep_lane_worker_payload(&lane->shm, slot), slot->length);
+        ep_py_maintain_prologue(context, ep_lane_worker_payload(&lane->shm, cell), cell->length);
     EP_CRASHPOINT("start.created");
-    /* Before the slot is given back: from then on the VM sends tasks for the context. */
+    /* Before the cell is given back: from then on the VM sends tasks for the context. */
     (void)pthread_mutex_lock(&lane->worker->mutex);
     lane->context = context;
     lane->has_started = true;
     (void)pthread_cond_broadcast(&lane->worker->lane_ended);
     (void)pthread_mutex_unlock(&lane->worker->mutex);
-    ep_worker_request_take_slot(lane, &lane->shm.call, slot);
+    ep_worker_request_take_cell(lane, &lane->shm.call, cell);
     reply.what.aux = context == NULL;
     EP_CRASHPOINT("start.before_reply");
     return ep_worker_reply_commit(lane, &reply);
@@ -74,20 +74,20 @@ static void stop_context(struct ep_worker_lane *lane)
     lane->is_leaving = false;
 }
 
-static bool serve_call(struct ep_worker_lane *lane, const struct ep_slot *slot)
+static bool serve_call(struct ep_worker_lane *lane, const struct ep_cell *cell)
 {
     struct ep_ring_rx *ring = &lane->shm.call;
 
-    switch (slot->kind) {
+    switch (cell->kind) {
     case EP_KIND_CALL:
     case EP_KIND_EVAL:
-    case EP_KIND_EXEC: return ep_worker_request_serve(lane, ring, slot);
-    case EP_KIND_START: return start_context(lane, slot);
+    case EP_KIND_EXEC: return ep_worker_request_serve(lane, ring, cell);
+    case EP_KIND_START: return start_context(lane, cell);
     case EP_KIND_STOP:
         /* Seen again when the frame is left, which the end of an interpreter needs. */
         if (lane->is_framed)
             return false;
-        ep_worker_request_take_slot(lane, ring, slot);
+        ep_worker_request_take_cell(lane, ring, cell);
         EP_CRASHPOINT("stop.taken");
         stop_context(lane);
         EP_CRASHPOINT("stop.destroyed");
@@ -99,7 +99,7 @@ static bool serve_call(struct ep_worker_lane *lane, const struct ep_slot *slot)
 /* Waits for messages and does what they say. False on SHUTDOWN, and on STOP in a frame. */
 static bool serve_next(struct ep_worker_lane *lane)
 {
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
     bool ok = true;
 
     if (!ep_worker_wait(lane, false))
@@ -107,10 +107,10 @@ static bool serve_next(struct ep_worker_lane *lane)
     EP_CRASHPOINT("lane.woken");
     /* Before START, which is the first message of its ring, no request can run. */
     bool is_started = lane->context != NULL;
-    bool has_call = ep_ring_peek(&lane->shm.call, &slot) == 0;
+    bool has_call = ep_ring_peek(&lane->shm.call, &cell) == 0;
     if (is_started || !has_call)
         ok = ep_worker_request_serve_urgent(lane);
-    return ok && has_call ? serve_call(lane, slot) : ok;
+    return ok && has_call ? serve_call(lane, cell) : ok;
 }
 
 static void serve_framed(void *user)

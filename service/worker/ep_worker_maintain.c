@@ -20,9 +20,9 @@ struct visit {
     struct ep_worker_message *message;
 };
 
-static bool is_first(const struct ep_slot *slot)
+static bool is_first(const struct ep_cell *cell)
 {
-    return (slot->flags & EP_FLAG_FIRST) != 0;
+    return (cell->flags & EP_FLAG_FIRST) != 0;
 }
 
 /* Keeps the context from ending. What the VM sends after it has opened the lane is about the
@@ -60,8 +60,8 @@ static void *maintain(void *user)
     struct visit *visit = user;
     struct ep_worker *worker = visit->worker;
     struct ep_worker_message *message = visit->message;
-    struct ep_worker_lane *lane = worker->lanes[message->slot.aux];
-    struct ep_worker_note note = {.kind = EP_KIND_MAINTAINED, .call_id = message->slot.call_id};
+    struct ep_worker_lane *lane = worker->lanes[message->cell.aux];
+    struct ep_worker_note note = {.kind = EP_KIND_MAINTAINED, .call_id = message->cell.call_id};
     struct ep_buf buf;
 
     ep_buf_init(&buf, NULL, 0, EP_MESSAGE_MAX);
@@ -69,8 +69,8 @@ static void *maintain(void *user)
     note.aux = 1;
     EP_CRASHPOINT("maintain.visiting");
     if (is_there)
-        note.aux = ep_py_maintain(lane->context, message->payload, message->slot.length, &buf);
-    leave(lane, is_there, is_first(&message->slot));
+        note.aux = ep_py_maintain(lane->context, message->payload, message->cell.length, &buf);
+    leave(lane, is_there, is_first(&message->cell));
     if (buf.length > EP_MAINTAINED_MAX) { /* no numbers; the VM would not read it */
         note.aux = 1;
         buf.length = 0;
@@ -84,24 +84,24 @@ static void *maintain(void *user)
     return NULL;
 }
 
-void ep_worker_maintain(struct ep_worker *worker, const struct ep_slot *slot,
+void ep_worker_maintain(struct ep_worker *worker, const struct ep_cell *cell,
                         const uint8_t *payload)
 {
-    struct ep_worker_lane *lane = slot->aux < worker->n_lanes ? worker->lanes[slot->aux] : NULL;
+    struct ep_worker_lane *lane = cell->aux < worker->n_lanes ? worker->lanes[cell->aux] : NULL;
 
     if (lane == NULL)
         ep_worker_die(EP_EXIT_PROTOCOL, "MAINTAIN of a lane that does not exist");
     struct visit *visit = malloc(sizeof(*visit));
-    struct ep_worker_message *message = ep_worker_message_copy(slot, payload);
+    struct ep_worker_message *message = ep_worker_message_copy(cell, payload);
     if (visit != NULL)
         *visit = (struct visit){.worker = worker, .message = message};
-    if (is_first(slot))
+    if (is_first(cell))
         (void)atomic_fetch_add_explicit(&lane->firsts, 1, memory_order_relaxed);
     if (visit == NULL || message == NULL
         || ep_thread_start(maintain, visit, MAINTAIN_STACK_SIZE, true) < 0) {
         /* Without a thread there is no answer, and the VM leaves the interpreter out. But
          * what the next request relies on comes in no other way than with a new process. */
-        if (is_first(slot))
+        if (is_first(cell))
             ep_worker_die(EP_EXIT_CANNOT_START, "no memory or thread for what requests rely on");
         free(message);
         free(visit);

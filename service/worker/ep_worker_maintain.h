@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* Answers MAINTAIN in a thread of its own. */
-void ep_worker_maintain(struct ep_worker *worker, const struct ep_slot *slot,
+void ep_worker_maintain(struct ep_worker *worker, const struct ep_cell *cell,
                         const uint8_t *payload);
 
 /* The lane's thread, detached, when lane->firsts is not 0: waits until what was to come before

@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct ep_worker_message *ep_worker_message_copy(const struct ep_slot *slot, const uint8_t *payload)
+struct ep_worker_message *ep_worker_message_copy(const struct ep_cell *cell, const uint8_t *payload)
 {
-    struct ep_worker_message *message = malloc(sizeof(*message) + slot->length);
+    struct ep_worker_message *message = malloc(sizeof(*message) + cell->length);
 
     if (message != NULL) {
         message->next = NULL;
-        memcpy(&message->slot, slot, sizeof(message->slot));
-        memcpy(message->payload, payload, slot->length);
+        memcpy(&message->cell, cell, sizeof(message->cell));
+        memcpy(message->payload, payload, cell->length);
     }
     return message;
 }

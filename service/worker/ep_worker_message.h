@@ -17,12 +17,12 @@ extern "C" {
 
 struct ep_worker_message {
     struct ep_worker_message *next; /* its owner's */
-    struct ep_slot slot;
+    struct ep_cell cell;
     uint8_t payload[];
 };
 
 /* New; NULL without memory. */
-struct ep_worker_message *ep_worker_message_copy(const struct ep_slot *slot,
+struct ep_worker_message *ep_worker_message_copy(const struct ep_cell *cell,
                                                  const uint8_t *payload);
 
 #ifdef __cplusplus

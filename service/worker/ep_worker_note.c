@@ -24,17 +24,17 @@ static int try_send(struct ep_worker *worker, const struct ep_worker_note *note)
 {
     struct ep_lane_worker *control = &worker->control_lane;
     size_t length = note->payload == NULL ? 0 : note->payload->length;
-    struct ep_slot *slot;
+    struct ep_cell *cell;
     uint64_t block;
 
-    int rc = ep_ring_reserve(&control->response, &slot);
+    int rc = ep_ring_reserve(&control->response, &cell);
     if (rc < 0)
         return rc;
-    ep_slot_begin(slot, (enum ep_kind)note->kind, note->has_arrays ? EP_FLAG_ARRAYS : 0, note->aux,
+    ep_cell_begin(cell, (enum ep_kind)note->kind, note->has_arrays ? EP_FLAG_ARRAYS : 0, note->aux,
                   note->call_id, note->subject);
-    ep_slot_set_stamp(slot, note->lane);
+    ep_cell_set_stamp(cell, note->lane);
     EP_CRASHPOINT("control.half_written");
-    slot->length = (uint32_t)length;
+    cell->length = (uint32_t)length;
     if (length > EP_INLINE_MAX) {
         rc = ep_reclaim_collect(&control->reclaim_rx, &control->slab);
         if (rc >= 0)
@@ -42,9 +42,9 @@ static int try_send(struct ep_worker *worker, const struct ep_worker_note *note)
         if (rc < 0)
             return rc;
         memcpy(control->slab_mem + block, note->payload->data, length);
-        ep_slot_set_block(slot, block);
+        ep_cell_set_block(cell, block);
     } else if (length > 0) {
-        memcpy(slot->data, note->payload->data, length);
+        memcpy(cell->data, note->payload->data, length);
     }
     EP_CRASHPOINT("control.before_commit");
     uint64_t position = ep_ring_commit(&control->response);

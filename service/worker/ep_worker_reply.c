@@ -12,10 +12,10 @@
 enum room { ROOM_SLOT, ROOM_BLOCK };
 
 static int try_room(struct ep_worker_lane *lane, enum room what, size_t size,
-                    struct ep_slot **ret_slot, uint64_t *ret_block)
+                    struct ep_cell **ret_cell, uint64_t *ret_block)
 {
     if (what == ROOM_SLOT)
-        return ep_ring_reserve(&lane->shm.response, ret_slot);
+        return ep_ring_reserve(&lane->shm.response, ret_cell);
     int rc = ep_reclaim_collect(&lane->shm.reclaim_rx, &lane->shm.slab);
     return rc < 0 ? rc : ep_slab_alloc(&lane->shm.slab, size, ret_block);
 }
@@ -23,9 +23,9 @@ static int try_room(struct ep_worker_lane *lane, enum room what, size_t size,
 /* Waits until the VM has read enough. -EMSGSIZE, -ENOMEM, or -ECANCELED on
  * SHUTDOWN. */
 static int wait_for_room(struct ep_worker_lane *lane, enum room what, size_t size,
-                         struct ep_slot **ret_slot, uint64_t *ret_block)
+                         struct ep_cell **ret_cell, uint64_t *ret_block)
 {
-    int rc = try_room(lane, what, size, ret_slot, ret_block);
+    int rc = try_room(lane, what, size, ret_cell, ret_block);
 
     while (rc == -EAGAIN) {
         if (ep_worker_is_stopping(lane->worker))
@@ -33,10 +33,10 @@ static int wait_for_room(struct ep_worker_lane *lane, enum room what, size_t siz
         ep_worker_lane_detach(lane);
         uint32_t value = ep_futex_value(lane->shm.futex);
         ep_bell_arm(&lane->shm.space);
-        rc = try_room(lane, what, size, ret_slot, ret_block);
+        rc = try_room(lane, what, size, ret_cell, ret_block);
         if (rc == -EAGAIN) {
             ep_futex_wait(lane->shm.futex, value, -1);
-            rc = try_room(lane, what, size, ret_slot, ret_block);
+            rc = try_room(lane, what, size, ret_cell, ret_block);
         }
         ep_bell_disarm(&lane->shm.space);
     }
@@ -109,29 +109,29 @@ static void end_buf(struct ep_worker_lane *lane, struct ep_worker_reply *reply)
 
 bool ep_worker_reply_publish(struct ep_worker_lane *lane, struct ep_worker_reply *reply)
 {
-    struct ep_slot *slot = NULL;
+    struct ep_cell *cell = NULL;
 
     int rc = place_payload(lane, reply);
     if (rc == -ENOMEM || rc == -EMSGSIZE)
         ep_worker_die(EP_EXIT_CANNOT_START, "no memory for the bookkeeping of shared memory");
     EP_CRASHPOINT("reply.before_reserve");
-    if (rc < 0 || wait_for_room(lane, ROOM_SLOT, 0, &slot, NULL) < 0) {
+    if (rc < 0 || wait_for_room(lane, ROOM_SLOT, 0, &cell, NULL) < 0) {
         end_buf(lane, reply);
         return false;
     }
 
-    ep_slot_begin(slot, (enum ep_kind)reply->what.kind, reply->what.has_arrays ? EP_FLAG_ARRAYS : 0,
+    ep_cell_begin(cell, (enum ep_kind)reply->what.kind, reply->what.has_arrays ? EP_FLAG_ARRAYS : 0,
                   (uint8_t)reply->what.aux, reply->call_id, reply->subject);
     EP_CRASHPOINT("reply.half_written");
-    slot->length = lane->last_bytes = (uint32_t)reply->buf.length;
+    cell->length = lane->last_bytes = (uint32_t)reply->buf.length;
     if (reply->has_stamp)
-        ep_slot_set_stamp(slot, reply->stamp);
+        ep_cell_set_stamp(cell, reply->stamp);
     if (reply->buf.length <= EP_INLINE_MAX) {
-        ep_copy(slot->data, reply->buf.data, reply->buf.length);
+        ep_copy(cell->data, reply->buf.data, reply->buf.length);
         if (reply->has_block)
             ep_worker_reply_give_block(lane, reply->block);
     } else {
-        ep_slot_set_block(slot, reply->block);
+        ep_cell_set_block(cell, reply->block);
     }
     EP_CRASHPOINT("reply.before_commit");
     (void)ep_ring_commit(&lane->shm.response);

@@ -17,16 +17,14 @@
 #include <string.h>
 
 /*
- * One request: decode, give the slot back, run, encode, publish.
+ * One request: decode, give the cell back, run, encode, publish.
  */
 
-#define STREAK_MAX 64u /* requests between two breaths */
-
-void ep_worker_request_take_slot(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
-                                 const struct ep_slot *slot)
+void ep_worker_request_take_cell(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
+                                 const struct ep_cell *cell)
 {
-    if ((slot->flags & EP_FLAG_BLOCK) != 0)
-        ep_reclaim_push(&lane->shm.reclaim_tx, slot->block);
+    if ((cell->flags & EP_FLAG_BLOCK) != 0)
+        ep_reclaim_push(&lane->shm.reclaim_tx, cell->block);
     EP_CRASHPOINT("slot.block_given_back");
     ep_ring_advance(ring);
     /* The VM keeps what finds no room, and looks again when a reply comes. */
@@ -72,13 +70,13 @@ static uint64_t stamp_of(uint64_t sent_ns, uint64_t begun_ns)
 }
 
 static bool refuse_depth(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
-                         const struct ep_slot *slot)
+                         const struct ep_cell *cell)
 {
     static const char type[] = "RecursionError";
     static const char message[] = "too many calls between Python and Erlang on top of each other";
-    struct ep_worker_reply reply = {.call_id = slot->call_id, .what = {.kind = EP_KIND_ERROR}};
+    struct ep_worker_reply reply = {.call_id = cell->call_id, .what = {.kind = EP_KIND_ERROR}};
 
-    ep_worker_request_take_slot(lane, ring, slot);
+    ep_worker_request_take_cell(lane, ring, cell);
     ep_worker_reply_begin(lane, &reply, 0);
     ep_etf_put_binary(&reply.buf, type, sizeof(type) - 1);
     ep_etf_put_binary(&reply.buf, message, sizeof(message) - 1);
@@ -110,22 +108,22 @@ static void settle(struct ep_worker_lane *lane)
 }
 
 bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *ring,
-                             const struct ep_slot *slot)
+                             const struct ep_cell *cell)
 {
     struct ep_py_request request;
-    struct ep_worker_reply reply = {.call_id = slot->call_id};
+    struct ep_worker_reply reply = {.call_id = cell->call_id};
     struct ep_worker_frame frame;
 
     EP_CRASHPOINT("request.seen");
     /* Also after STOP: an urgent request can be seen later than a STOP behind it. */
-    if (ep_slot_is_cancelled(slot)) {
-        ep_worker_request_take_slot(lane, ring, slot);
+    if (ep_cell_is_cancelled(cell)) {
+        ep_worker_request_take_cell(lane, ring, cell);
         return ep_worker_reply_plain(lane, reply.call_id, EP_KIND_DROPPED);
     }
     if (lane->context == NULL)
         ep_worker_die(EP_EXIT_PROTOCOL, "a request came before START");
     if (lane->depth == EP_WORKER_DEPTH_MAX)
-        return refuse_depth(lane, ring, slot);
+        return refuse_depth(lane, ring, cell);
 
     /* Acquire: pairs with the end of the visit. A request on top of another one does not wait:
      * the visit may wait for what the one below holds, such as the lock of an import. */
@@ -135,15 +133,15 @@ bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *rin
         if (ep_worker_is_stopping(lane->worker))
             return false;
     }
-    uint64_t sent_ns = (slot->flags & EP_FLAG_TIMED) != 0 ? slot->stamp : 0;
+    uint64_t sent_ns = (cell->flags & EP_FLAG_TIMED) != 0 ? cell->stamp : 0;
     uint64_t begun_ns = sent_ns != 0 ? ep_clock_ns() : 0;
-    if ((slot->flags & EP_FLAG_SHARES) != 0)
+    if ((cell->flags & EP_FLAG_SHARES) != 0)
         ep_placer_shared(&lane->placer, EP_UPPER_HALF);
     publish_cpu(lane);
     ep_worker_lane_attach(lane);
     EP_CRASHPOINT("request.attached");
-    if (ep_py_request_decode(lane->context, &request, slot,
-                             ep_lane_worker_payload(&lane->shm, slot))
+    if (ep_py_request_decode(lane->context, &request, cell,
+                             ep_lane_worker_payload(&lane->shm, cell))
         < 0)
         ep_worker_die(EP_EXIT_PROTOCOL, "a request is not in the format of docs/wire.md");
 
@@ -157,16 +155,16 @@ bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     lane->depth++;
     EP_CRASHPOINT("request.on_top");
 
-    /* In this order: the VM marks the slot, then sends INTERRUPT. So if that came
+    /* In this order: the VM marks the cell, then sends INTERRUPT. So if that came
      * too early for this call, the mark is seen here. And running is set before
-     * the slot is given back, which is what tells the VM that the call started. */
+     * the cell is given back, which is what tells the VM that the call started. */
     ep_py_interrupt_begin(&lane->interrupt, lane->context, reply.call_id, lane->depth > 1);
-    bool is_cancelled = ep_slot_is_cancelled(slot);
+    bool is_cancelled = ep_cell_is_cancelled(cell);
     uint64_t outer_env = atomic_load_explicit(&lane->running_env, memory_order_relaxed);
-    atomic_store_explicit(&lane->running_env, slot->subject, memory_order_relaxed);
+    atomic_store_explicit(&lane->running_env, cell->subject, memory_order_relaxed);
     set_running(lane, reply.call_id);
     EP_CRASHPOINT("request.running");
-    ep_worker_request_take_slot(lane, ring, slot);
+    ep_worker_request_take_cell(lane, ring, cell);
     EP_CRASHPOINT("request.taken");
 
     if (is_cancelled) {
@@ -196,7 +194,7 @@ bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *rin
     EP_CRASHPOINT("request.finished");
     ep_py_fork_end_child();
 
-    if (++lane->streak >= STREAK_MAX && lane->top == NULL) {
+    if (++lane->streak >= EP_IDLE_STREAK && lane->top == NULL) {
         lane->streak = 0;
         /* A lane that is always found busy never sleeps; others may wait for this CPU. */
         ep_yield_if_due(&lane->yield, ep_clock_ns());
@@ -207,15 +205,15 @@ bool ep_worker_request_serve(struct ep_worker_lane *lane, struct ep_ring_rx *rin
 }
 
 /* The payload is an array of namespaces. */
-static void drop_envs(struct ep_worker_lane *lane, const struct ep_slot *slot)
+static void drop_envs(struct ep_worker_lane *lane, const struct ep_cell *cell)
 {
-    const uint8_t *ids = ep_lane_worker_payload(&lane->shm, slot);
+    const uint8_t *ids = ep_lane_worker_payload(&lane->shm, cell);
     uint64_t id;
 
     if (lane->context == NULL)
         return;
     ep_worker_lane_attach(lane);
-    for (size_t i = 0; i + sizeof(id) <= slot->length; i += sizeof(id)) {
+    for (size_t i = 0; i + sizeof(id) <= cell->length; i += sizeof(id)) {
         memcpy(&id, ids + i, sizeof(id));
         ep_py_context_drop_env(lane->context, id);
         EP_CRASHPOINT("env.dropped");
@@ -226,36 +224,36 @@ static void drop_envs(struct ep_worker_lane *lane, const struct ep_slot *slot)
 bool ep_worker_request_serve_urgent(struct ep_worker_lane *lane)
 {
     struct ep_ring_rx *ring = &lane->shm.urgent;
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
     bool ok = true;
 
-    while (ok && ep_ring_peek(ring, &slot) == 0) {
-        uint64_t call_id = slot->call_id, subject = slot->subject;
+    while (ok && ep_ring_peek(ring, &cell) == 0) {
+        uint64_t call_id = cell->call_id, subject = cell->subject;
         EP_CRASHPOINT("urgent.seen");
-        switch (slot->kind) {
+        switch (cell->kind) {
         case EP_KIND_CALL:
         case EP_KIND_EVAL:
-        case EP_KIND_EXEC: ok = ep_worker_request_serve(lane, ring, slot); break;
+        case EP_KIND_EXEC: ok = ep_worker_request_serve(lane, ring, cell); break;
         case EP_KIND_ANSWER:
             publish_cpu(lane);
-            if (ep_worker_frame_put_outcome(lane, slot)) {
+            if (ep_worker_frame_put_outcome(lane, cell)) {
                 ep_ring_advance(ring);
                 ep_ring_release_head(ring);
             } else {
-                ep_worker_request_take_slot(lane, ring, slot);
+                ep_worker_request_take_cell(lane, ring, cell);
             }
             break;
         case EP_KIND_CANCEL:
-            ep_worker_request_take_slot(lane, ring, slot);
+            ep_worker_request_take_cell(lane, ring, cell);
             ep_worker_frame_cancel(lane, call_id, subject);
             break;
         case EP_KIND_FINISH:
-            ep_worker_request_take_slot(lane, ring, slot);
+            ep_worker_request_take_cell(lane, ring, cell);
             ep_worker_frame_end_stream(lane, call_id);
             break;
         case EP_KIND_ENV_DROP:
-            drop_envs(lane, slot);
-            ep_worker_request_take_slot(lane, ring, slot);
+            drop_envs(lane, cell);
+            ep_worker_request_take_cell(lane, ring, cell);
             break;
         default: ep_worker_die(EP_EXIT_PROTOCOL, "unknown message on an urgent ring");
         }

@@ -87,7 +87,7 @@ static bool append(struct ep_worker_loop *loop, struct ep_worker_message *messag
     if (is_taken) {
         *loop->last = message;
         loop->last = &message->next;
-        if (message->slot.kind == EP_KIND_TASK
+        if (message->cell.kind == EP_KIND_TASK
             && atomic_fetch_add_explicit(&loop->open, 1, memory_order_relaxed) == 0)
             (void)pthread_cond_signal(&loop->has_open);
     }
@@ -119,12 +119,12 @@ static bool is_empty(struct ep_worker_loop *loop)
 }
 
 /* A task that is not begun. Detached. */
-static void drop(struct ep_worker *worker, const struct ep_slot *slot)
+static void drop(struct ep_worker *worker, const struct ep_cell *cell)
 {
     struct ep_worker_note note = {
-        .kind = EP_KIND_DROPPED, .lane = slot->aux, .call_id = slot->call_id};
+        .kind = EP_KIND_DROPPED, .lane = cell->aux, .call_id = cell->call_id};
 
-    if (slot->kind == EP_KIND_TASK)
+    if (cell->kind == EP_KIND_TASK)
         (void)ep_worker_note_send(worker, &note);
 }
 
@@ -132,9 +132,9 @@ static void drop(struct ep_worker *worker, const struct ep_slot *slot)
 
 static void begin(struct ep_worker_loop *loop, struct ep_worker_message *message)
 {
-    struct ep_slot *slot = &message->slot;
-    struct ep_worker_lane *lane = loop->worker->lanes[slot->aux];
-    struct ep_py_context **guest = &loop->guests[slot->aux];
+    struct ep_cell *cell = &message->cell;
+    struct ep_worker_lane *lane = loop->worker->lanes[cell->aux];
+    struct ep_py_context **guest = &loop->guests[cell->aux];
 
     /* The context is there: it ends when this thread has let go of it, or is over. */
     if (*guest == NULL)
@@ -142,26 +142,26 @@ static void begin(struct ep_worker_loop *loop, struct ep_worker_message *message
     if (*guest == NULL) {
         (void)atomic_fetch_sub_explicit(&loop->open, 1, memory_order_relaxed);
         void *thread = ep_py_context_detach_thread();
-        drop(loop->worker, slot);
+        drop(loop->worker, cell);
         ep_py_context_attach_thread(thread);
         return;
     }
-    slot->kind = (uint8_t)slot->stamp;
+    cell->kind = (uint8_t)cell->stamp;
     EP_CRASHPOINT("task.before_python");
-    if ((slot->kind != EP_KIND_CALL && slot->kind != EP_KIND_EVAL && slot->kind != EP_KIND_EXEC)
-        || ep_py_task_begin(&loop->tasks, *guest, slot, message->payload) < 0)
+    if ((cell->kind != EP_KIND_CALL && cell->kind != EP_KIND_EVAL && cell->kind != EP_KIND_EXEC)
+        || ep_py_task_begin(&loop->tasks, *guest, cell, message->payload) < 0)
         ep_worker_die(EP_EXIT_PROTOCOL, "a task is not in the format of docs/wire.md");
     EP_CRASHPOINT("task.begun");
 }
 
 static void handle(struct ep_worker_loop *loop, struct ep_worker_message *message)
 {
-    const struct ep_slot *slot = &message->slot;
+    const struct ep_cell *cell = &message->cell;
 
-    switch ((int)slot->kind) {
+    switch ((int)cell->kind) {
     case EP_KIND_TASK: begin(loop, message); break;
-    case EP_KIND_TASK_CANCEL: ep_py_task_cancel(slot->aux, slot->call_id); break;
-    case KIND_LEAVE: ep_py_task_leave(slot->aux); break;
+    case EP_KIND_TASK_CANCEL: ep_py_task_cancel(cell->aux, cell->call_id); break;
+    case KIND_LEAVE: ep_py_task_leave(cell->aux); break;
     default: ep_py_task_end(); break;
     }
     free(message);
@@ -204,6 +204,7 @@ static void reply(struct ep_py_tasks *tasks, uint32_t lane, uint64_t call_id,
         .kind = (uint8_t)what->kind,
         .aux = (uint8_t)what->aux,
         .lane = (uint8_t)lane,
+        .has_arrays = what->has_arrays,
         .is_quiet = atomic_load_explicit(&loop_of(tasks)->has_more, memory_order_relaxed),
         .call_id = call_id,
         .payload = payload,
@@ -251,7 +252,7 @@ static void finish(struct ep_worker_loop *loop)
 
     while (message != NULL) {
         struct ep_worker_message *next = message->next;
-        drop(worker, &message->slot);
+        drop(worker, &message->cell);
         free(message);
         message = next;
     }
@@ -318,7 +319,7 @@ static void tell_blocked(struct ep_worker_loop *loop, uint64_t ns)
 
     if (lane == NULL)
         return;
-    ep_py_task_tell_blocked(loop->interpreter, ns / 1000000);
+    ep_py_task_tell_blocked(&loop->tasks, loop->interpreter, ns / 1000000);
     end_visit(lane);
 }
 
@@ -399,19 +400,19 @@ static struct ep_worker_loop *find(struct ep_worker *worker, struct ep_worker_la
     return found;
 }
 
-void ep_worker_task_deliver(struct ep_worker *worker, const struct ep_slot *slot,
+void ep_worker_task_deliver(struct ep_worker *worker, const struct ep_cell *cell,
                             const uint8_t *payload)
 {
-    if (slot->aux >= worker->n_lanes || worker->lanes[slot->aux] == NULL)
+    if (cell->aux >= worker->n_lanes || worker->lanes[cell->aux] == NULL)
         ep_worker_die(EP_EXIT_PROTOCOL, "a TASK of a lane that does not exist");
-    struct ep_worker_lane *lane = worker->lanes[slot->aux];
-    struct ep_worker_loop *loop = find(worker, lane, slot->kind == EP_KIND_TASK);
-    struct ep_worker_message *message = loop == NULL ? NULL : ep_worker_message_copy(slot, payload);
+    struct ep_worker_lane *lane = worker->lanes[cell->aux];
+    struct ep_worker_loop *loop = find(worker, lane, cell->kind == EP_KIND_TASK);
+    struct ep_worker_message *message = loop == NULL ? NULL : ep_worker_message_copy(cell, payload);
     EP_CRASHPOINT("task.delivered");
     if (message != NULL && append(loop, message))
         return;
     free(message);
-    drop(worker, slot);
+    drop(worker, cell);
 }
 
 /* --- the end ------------------------------------------------------------------------------- */
@@ -435,8 +436,8 @@ static bool wait_for(struct ep_worker *worker, const bool *is_over)
 /* Without memory the loop is not told, and stays until the process ends. */
 static bool tell(struct ep_worker_loop *loop, int kind, uint32_t lane)
 {
-    struct ep_slot slot = {.kind = (uint8_t)kind, .aux = (uint8_t)lane};
-    struct ep_worker_message *message = ep_worker_message_copy(&slot, slot.data);
+    struct ep_cell cell = {.kind = (uint8_t)kind, .aux = (uint8_t)lane};
+    struct ep_worker_message *message = ep_worker_message_copy(&cell, cell.data);
 
     if (message != NULL && append(loop, message))
         return true;

@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* The control thread: takes a TASK or TASK_CANCEL, which is copied. */
-void ep_worker_task_deliver(struct ep_worker *worker, const struct ep_slot *slot,
+void ep_worker_task_deliver(struct ep_worker *worker, const struct ep_cell *cell,
                             const uint8_t *payload);
 
 /* The lane's thread, detached: its context ends. Cancels its tasks, and ends the loop if the

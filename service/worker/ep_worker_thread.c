@@ -109,17 +109,17 @@ static struct ep_worker_message *wait_for_message(struct asker *asker)
     return message;
 }
 
-void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_slot *slot,
+void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_cell *cell,
                               const uint8_t *payload)
 {
-    struct ep_worker_message *message = ep_worker_message_copy(slot, payload);
+    struct ep_worker_message *message = ep_worker_message_copy(cell, payload);
 
     if (message == NULL)
         ep_worker_die(EP_EXIT_CANNOT_START, "no memory for a message to a Python thread");
 
     (void)pthread_mutex_lock(&mutex);
     struct asker *asker =
-        find(ep_worker_guest_is_request(slot->kind) ? slot->stamp : slot->call_id);
+        find(ep_worker_guest_is_request(cell->kind) ? cell->stamp : cell->call_id);
     if (asker != NULL) {
         *asker->last = message;
         asker->last = &message->next;
@@ -127,7 +127,7 @@ void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_slot *sl
     }
     (void)pthread_mutex_unlock(&mutex);
     if (asker == NULL) {
-        ep_worker_guest_drop(worker, slot);
+        ep_worker_guest_drop(worker, cell);
         free(message);
     }
 }
@@ -153,10 +153,10 @@ void ep_worker_thread_stop(void)
 
 static int take_outcome(struct ep_worker_message *message, struct ep_py_outcome *ret_outcome)
 {
-    ret_outcome->aux = message->slot.aux;
-    ret_outcome->length = message->slot.length;
-    ret_outcome->has_arrays = (message->slot.flags & EP_FLAG_ARRAYS) != 0;
-    ret_outcome->asker = message->slot.call_id;
+    ret_outcome->aux = message->cell.aux;
+    ret_outcome->length = message->cell.length;
+    ret_outcome->has_arrays = (message->cell.flags & EP_FLAG_ARRAYS) != 0;
+    ret_outcome->asker = message->cell.call_id;
     ret_outcome->payload = message->payload;
     ret_outcome->block = (uint64_t)(uintptr_t)message; /* for release() */
     ret_outcome->has_block = true;
@@ -173,7 +173,7 @@ static int wait_for_outcome(struct asker *asker, struct ep_worker_lane *lane, vo
 
     while (rc == -ECANCELED && (message = wait_for_message(asker)) != NULL) {
         EP_CRASHPOINT("thread.message");
-        if (!ep_worker_guest_is_request(message->slot.kind)) {
+        if (!ep_worker_guest_is_request(message->cell.kind)) {
             rc = take_outcome(message, ret_outcome);
             break;
         }
@@ -182,7 +182,7 @@ static int wait_for_outcome(struct asker *asker, struct ep_worker_lane *lane, vo
         if (guest == NULL && lane->context != NULL)
             guest = ep_py_context_create_guest(lane->context);
         if (guest == NULL)
-            ep_worker_guest_drop(the_worker, &message->slot);
+            ep_worker_guest_drop(the_worker, &message->cell);
         else
             ep_worker_guest_run(the_worker, &asker->interrupt, guest, message);
         *thread = ep_py_context_detach_thread();
@@ -228,7 +228,7 @@ static int ask(struct ep_py_channel *channel, const struct ep_buf *question, boo
     while (asker.first != NULL) {
         struct ep_worker_message *message = asker.first;
         asker.first = message->next;
-        ep_worker_guest_drop(the_worker, &message->slot);
+        ep_worker_guest_drop(the_worker, &message->cell);
         free(message);
     }
     ep_py_context_attach_thread(thread);
@@ -251,6 +251,7 @@ static void claim(struct ep_py_channel *channel, const struct ep_py_outcome *out
                                   .payload = list};
 
     (void)channel;
+    EP_CRASHPOINT("thread.before_claim");
     void *thread = ep_py_context_detach_thread();
     (void)ep_worker_note_send(the_worker, &note);
     ep_py_context_attach_thread(thread);

@@ -23,7 +23,7 @@ extern "C" {
 void ep_worker_thread_init(struct ep_worker *worker);
 
 /* Hands a message over to the thread that it names; it is copied. */
-void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_slot *slot,
+void ep_worker_thread_deliver(struct ep_worker *worker, const struct ep_cell *cell,
                               const uint8_t *payload);
 
 /* Interrupts the call if a thread runs it. */

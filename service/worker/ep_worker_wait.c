@@ -9,25 +9,15 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#define FAST_LOOKS 64u  /* looks at the rings before the first look at the clock */
-#define TIMED_LOOKS 16u /* looks between two looks at the clock */
-
-/* What a wake-up that took longer counts as, also if it took many times as long as usual. */
-#define WAKE_NS_MAX 250000u
-/* How long a worker looks, in wake-ups, for its callers may have to be woken: first the
- * reaper, then the caller's scheduler, and each costs its waker about as much as it takes.
- * Who falls asleep before that makes the next call wake two sides again. */
-#define WAKES_OF_A_CALLER 8u
-
 #define SHRINK_NS 1000000000              /* idle for this long: memory goes back */
 #define SHRINK_PIECE (UINT64_C(16) << 20) /* between two looks at the rings */
 
 static bool has_message(struct ep_worker_lane *lane, bool urgent_only)
 {
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
 
-    int call = urgent_only ? 1 : ep_ring_peek(&lane->shm.call, &slot);
-    int urgent = ep_ring_peek(&lane->shm.urgent, &slot);
+    int call = urgent_only ? 1 : ep_ring_peek(&lane->shm.call, &cell);
+    int urgent = ep_ring_peek(&lane->shm.urgent, &cell);
     if (call == -EPROTO || urgent == -EPROTO)
         ep_worker_die(EP_EXIT_PROTOCOL, "a request ring makes no sense");
     return call == 0 || urgent == 0;
@@ -35,26 +25,26 @@ static bool has_message(struct ep_worker_lane *lane, bool urgent_only)
 
 static bool spin(struct ep_worker_lane *lane, bool urgent_only)
 {
-    if (lane->spin.ns == 0)
+    if (lane->idle.ns == 0)
         return has_message(lane, urgent_only);
     if (lane->attached && !ep_py_context_is_alone(lane->context))
         ep_worker_lane_detach(lane);
-    for (unsigned i = 0; i < FAST_LOOKS; i++) {
+    for (unsigned i = 0; i < EP_IDLE_LANE_LOOKS; i++) {
         if (has_message(lane, urgent_only))
             return true;
         ep_cpu_relax();
     }
 
     ep_worker_lane_detach(lane);
-    uint32_t budget = ep_spin_budget(&lane->spin);
+    uint32_t budget = ep_idle_budget(&lane->idle);
     if (budget == 0)
         return false;
-    budget += ep_spin_extra(lane->last_bytes);
+    budget += ep_idle_extra(lane->last_bytes);
     uint64_t start = ep_clock_ns();
     do {
-        for (unsigned i = 0; i < TIMED_LOOKS; i++) {
+        for (unsigned i = 0; i < EP_IDLE_LOOKS; i++) {
             if (has_message(lane, urgent_only)) {
-                ep_spin_hit_after(&lane->spin, ep_clock_ns() - start);
+                ep_idle_hit_after(&lane->idle, ep_clock_ns() - start);
                 return true;
             }
             ep_cpu_relax();
@@ -62,7 +52,7 @@ static bool spin(struct ep_worker_lane *lane, bool urgent_only)
         /* Whoever has a request for us may need this very CPU. */
         (void)sched_yield();
     } while (ep_clock_ns() - start < budget);
-    ep_spin_miss(&lane->spin);
+    ep_idle_miss(&lane->idle);
     return false;
 }
 
@@ -85,15 +75,9 @@ static void learn(struct ep_worker_lane *lane, uint64_t kicked_ns)
     uint64_t now = ep_clock_ns();
     uint64_t took = now > kicked_ns ? now - kicked_ns : 0;
     uint32_t old = atomic_load_explicit(lane->shm.wake_ns, memory_order_relaxed);
-
-    uint64_t most = old == 0 ? WAKE_NS_MAX : 4 * (uint64_t)old + 10000;
-    if (most > WAKE_NS_MAX)
-        most = WAKE_NS_MAX;
-    if (took > most)
-        took = most; /* something else had the CPU */
-    uint32_t guess = old == 0 ? (uint32_t)took : old - old / 8 + (uint32_t)took / 8;
+    uint32_t guess = ep_idle_guess(old, took);
     atomic_store_explicit(lane->shm.wake_ns, guess, memory_order_relaxed);
-    ep_spin_learn(&lane->spin, (uint64_t)WAKES_OF_A_CALLER * guess);
+    ep_idle_learn(&lane->idle, (uint64_t)EP_IDLE_WAKES_OF_A_LANE * guess);
 }
 
 /* Sleeps until the VM says that there is something. Returns whether there is. Detached. */

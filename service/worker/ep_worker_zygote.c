@@ -2,10 +2,12 @@
 #define _GNU_SOURCE
 #include "ep_worker_zygote.h"
 
+#include "ep_cpu.h"
 #include "ep_crashpoint.h"
 #include "ep_fdpass.h"
 #include "ep_py_zygote.h"
 #include "ep_worker_control.h"
+#include "ep_worker_sandbox.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,9 +36,12 @@
 #define TRIAL_LIMIT_MS 10000
 /* A thread that has been joined is listed for a moment yet. */
 #define LAST_LOOKS 100
-#define PARENT_LOOKS 10000
+/* For the process in between to end by itself; then the worker kills it, and at last gives up. */
+#define PARENT_WAIT_NS UINT64_C(20000000)
+#define PARENT_LIMIT_NS UINT64_C(1000000000)
 
-static char *mark; /* in the memory that /proc/PID/environ shows */
+static char *mark;      /* in the memory that /proc/PID/environ shows */
+static char *directory; /* the configured one, or NULL */
 static pid_t launcher;
 static unsigned threads; /* at the last fork, when the libraries had prepared it */
 
@@ -67,6 +73,12 @@ static void note_threads(void)
 {
     for (unsigned i = 0; (threads = count_threads()) > 1 && i < LAST_LOOKS; i++)
         pause_us(100);
+}
+
+static bool has_threads(void)
+{
+    note_threads();
+    return threads > 1;
 }
 
 static void note_threads_once(void)
@@ -165,11 +177,31 @@ static _Noreturn void introduce(pid_t worker, uint64_t worker_id, const int know
     _exit(0);
 }
 
-/* The process in between has said who this is, and has ended: the launcher is the parent. */
-static void await_parent(void)
+/* Somebody has stopped it. As long as it is the parent, it has its number, and the handle that was
+ * opened meanwhile means it. */
+static void kill_between(pid_t between)
 {
-    for (unsigned i = 0; getppid() != launcher && i < PARENT_LOOKS; i++)
+    int fd = (int)syscall(SYS_pidfd_open, between, 0);
+
+    if (fd < 0)
+        return;
+    if (getppid() == between)
+        (void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+    (void)close(fd);
+}
+
+/* The process in between has said who this is, and ends: the launcher becomes the parent. Only a
+ * parent can tell how a process ended, so the launcher would not know if that one stayed. */
+static void await_parent(pid_t between)
+{
+    uint64_t start = ep_clock_ns(), waited;
+
+    /* Another parent: the launcher has died, too, and whoever adopts orphans here is a stranger. */
+    while (getppid() == between && (waited = ep_clock_ns() - start) < PARENT_LIMIT_NS) {
+        if (waited >= PARENT_WAIT_NS)
+            kill_between(between);
         pause_us(50);
+    }
     /* If the launcher died before this took effect, its death is seen below. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != launcher)
         _exit(EP_EXIT_ASKED);
@@ -184,7 +216,7 @@ static void write_mark(void)
         memcpy(mark, text, MARK_SIZE);
 }
 
-static void become_worker(struct ep_worker *zygote, const int known[2], int error_fd)
+static void become_worker(struct ep_worker *zygote, pid_t between, const int known[2], int error_fd)
 {
     (void)close(SOCKET);
     (void)close(zygote->doorbell);
@@ -200,12 +232,16 @@ static void become_worker(struct ep_worker *zygote, const int known[2], int erro
         .lane_ended = PTHREAD_COND_INITIALIZER,
     };
     EP_CRASHPOINT("zygote.child");
+    /* It may have gone, or be another one under that name. */
+    if (directory != NULL && chdir(directory) < 0)
+        ep_worker_die(EP_EXIT_CANNOT_START, "cannot enter the configured working directory (cwd)");
     ep_py_zygote_in_child();
     ep_py_zygote_become_worker();
     /* Last: the process in between takes its time to end. */
     wait_for_end(known[0]);
     (void)close(known[0]);
-    await_parent();
+    await_parent(between);
+    ep_worker_sandbox_enter_again();
 }
 
 static void close_all(int *fds, size_t n)
@@ -230,10 +266,12 @@ static bool fork_worker(struct ep_worker *zygote, uint64_t worker_id, const int 
     ep_py_zygote_before_fork();
     pid_t between = fork();
     if (between == 0) {
+        (void)prctl(PR_SET_NAME, "ep_worker"); /* what looks for zygotes finds none here */
+        between = getpid();
         pid_t worker = fork();
         if (worker != 0)
             introduce(worker, worker_id, known);
-        become_worker(zygote, known, fds[EP_WORKER_FDS]);
+        become_worker(zygote, between, known, fds[EP_WORKER_FDS]);
         return true;
     }
     int error = errno;
@@ -270,7 +308,7 @@ static void receive(const struct ep_worker *zygote, int fds[EP_FDPASS_MAX])
     }
 }
 
-/* What the launcher has sent with the settings, behind an empty string; the first two may be
+/* What the launcher has sent with the settings, behind an empty string; the first ones may be
  * empty, too. */
 static const char *find_plan(size_t *ret_size)
 {
@@ -279,7 +317,7 @@ static const char *find_plan(size_t *ret_size)
     for (unsigned i = 0; at < end; i++) {
         size_t length = strlen(at);
         at += length + 1;
-        if (length == 0 && i >= 2)
+        if (length == 0 && i >= EP_CONTROL_SETTINGS_FIRST)
             break;
     }
     *ret_size = (size_t)(end - at);
@@ -295,10 +333,14 @@ void ep_worker_zygote_run(struct ep_worker *zygote, struct ep_worker_fds *ret_fd
     (void)fcntl(SOCKET, F_SETFD, FD_CLOEXEC);
     receive(zygote, fds);
     const char *plan = find_plan(&size);
+    if (request.settings_size > 0 && request.settings[0] != '\0')
+        directory = strdup(request.settings);
     ep_py_zygote_attach();
     if (ep_py_zygote_prepare(plan, size, why, sizeof(why)) < 0)
         ep_worker_die(EP_EXIT_NO_ZYGOTE, why);
-    try_a_fork();
+    /* Python alone survives. What a site module has imported may not. */
+    if (size > 0 || has_threads())
+        try_a_fork();
     ep_lane_worker_attach(&zygote->control_lane, zygote->a.mem, zygote->b.mem, zygote->c.mem,
                           zygote->n_lanes, 0);
     ep_worker_control_greet(zygote);

@@ -104,10 +104,10 @@ protected:
 
     static void Push(ep_ring_tx *ring)
     {
-        ep_slot *slot;
-        EXPECT_EQ(ep_ring_reserve(ring, &slot), 0);
-        slot->flags = 0;
-        slot->length = 0;
+        ep_cell *cell;
+        EXPECT_EQ(ep_ring_reserve(ring, &cell), 0);
+        cell->flags = 0;
+        cell->length = 0;
         ep_ring_commit(ring);
     }
 
@@ -118,7 +118,7 @@ protected:
 
 TEST_P(LaneEdgeTest, ACallIsSeenOrItsBellIs)
 {
-    const ep_slot *slot;
+    const ep_cell *cell;
     EXPECT_EQ(CountMisses(
                   [&] {
                       Push(&vm_.call);
@@ -126,7 +126,7 @@ TEST_P(LaneEdgeTest, ACallIsSeenOrItsBellIs)
                   },
                   [&] {
                       ep_bell_arm(&worker_.park);
-                      return ep_ring_peek(&worker_.call, &slot) == 0;
+                      return ep_ring_peek(&worker_.call, &cell) == 0;
                   },
                   [&] {
                       ep_ring_advance(&worker_.call);
@@ -167,9 +167,9 @@ TEST_P(LaneEdgeTest, RoomInTheResponseRingIsSeenOrItsBellIs)
                       return ep_bell_must_ring(&vm_.space);
                   },
                   [&] {
-                      ep_slot *slot;
+                      ep_cell *cell;
                       ep_bell_arm(&worker_.space);
-                      return ep_ring_reserve(&worker_.response, &slot) == 0;
+                      return ep_ring_reserve(&worker_.response, &cell) == 0;
                   },
                   [&] {
                       Push(&worker_.response);

@@ -15,12 +15,12 @@ namespace {
 // The layout of docs/wire.md, spelled out a second time on purpose: a change
 // must break a test and bump the version.
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kSlot = 256;
+constexpr uint64_t kCell = 256;
 constexpr uint64_t kSlab = 4ull << 30;
-constexpr uint64_t kCallSlots = 256, kUrgentSlots = 128, kResponseSlots = 256, kReclaim = 1024;
+constexpr uint64_t kCallCells = 256, kUrgentCells = 128, kResponseCells = 256, kReclaim = 1024;
 constexpr uint64_t kWordsA = 320, kWordsB = 320;
-constexpr uint64_t kLaneA = kWordsA + (kCallSlots + kUrgentSlots) * kSlot + kReclaim * 8;
-constexpr uint64_t kLaneB = kWordsB + kResponseSlots * kSlot + kReclaim * 8;
+constexpr uint64_t kLaneA = kWordsA + (kCallCells + kUrgentCells) * kCell + kReclaim * 8;
+constexpr uint64_t kLaneB = kWordsB + kResponseCells * kCell + kReclaim * 8;
 
 uint64_t PageUp(uint64_t n)
 {
@@ -29,15 +29,18 @@ uint64_t PageUp(uint64_t n)
 
 TEST(LayoutTest, HasTheHeaderThatTheWireSays)
 {
-    EXPECT_EQ(EP_LAYOUT_VERSION, 12u);
+    EXPECT_EQ(EP_LAYOUT_VERSION, 14u);
+    EXPECT_EQ(EP_LEASES_OFFSET_A, 1024u);
+    EXPECT_EQ(EP_LEASES_OFFSET_B, 1024u);
+    EXPECT_EQ(EP_LEASES_MAX, 16u);
     EXPECT_EQ(std::memcmp(&(const uint64_t &)EP_LAYOUT_MAGIC, "epyper01", 8), 0);
     EXPECT_EQ(sizeof(ep_layout_header), 64u);
     EXPECT_EQ(offsetof(ep_layout_header, magic), 0u);
     EXPECT_EQ(offsetof(ep_layout_header, version), 8u);
     EXPECT_EQ(offsetof(ep_layout_header, lanes), 12u);
-    EXPECT_EQ(offsetof(ep_layout_header, call_slots), 16u);
-    EXPECT_EQ(offsetof(ep_layout_header, urgent_slots), 20u);
-    EXPECT_EQ(offsetof(ep_layout_header, response_slots), 24u);
+    EXPECT_EQ(offsetof(ep_layout_header, call_cells), 16u);
+    EXPECT_EQ(offsetof(ep_layout_header, urgent_cells), 20u);
+    EXPECT_EQ(offsetof(ep_layout_header, response_cells), 24u);
     EXPECT_EQ(offsetof(ep_layout_header, reclaim_slots), 28u);
     EXPECT_EQ(offsetof(ep_layout_header, slab_size), 32u);
     EXPECT_EQ(offsetof(ep_layout_header, size_a), 40u);
@@ -189,12 +192,12 @@ class LaneTest : public testing::Test {
 protected:
     void Call(uint64_t id)
     {
-        ep_slot *slot;
-        ASSERT_EQ(ep_ring_reserve(&pair_.vm.call, &slot), 0);
-        slot->call_id = id;
-        slot->length = 0;
-        slot->kind = EP_KIND_CALL;
-        slot->flags = 0;
+        ep_cell *cell;
+        ASSERT_EQ(ep_ring_reserve(&pair_.vm.call, &cell), 0);
+        cell->call_id = id;
+        cell->length = 0;
+        cell->kind = EP_KIND_CALL;
+        cell->flags = 0;
         ep_ring_commit(&pair_.vm.call);
     }
 
@@ -214,8 +217,8 @@ TEST_F(LaneTest, PutsEveryPartWhereTheWireSays)
     EXPECT_EQ((void *)vm.futex, a + 128);
     EXPECT_EQ((void *)vm.kicked_ns, a + 136);
     EXPECT_EQ((void *)vm.reclaim_tx.tail, a + 192);
-    EXPECT_EQ((void *)vm.call.slots, a + kWordsA);
-    EXPECT_EQ((void *)vm.urgent.slots, a + kWordsA + kCallSlots * kSlot);
+    EXPECT_EQ((void *)vm.call.cells, a + kWordsA);
+    EXPECT_EQ((void *)vm.urgent.cells, a + kWordsA + kCallCells * kCell);
     EXPECT_EQ((void *)vm.reclaim_tx.entries, a + kLaneA - kReclaim * 8);
     EXPECT_EQ(vm.slab_mem, static_cast<uint8_t *>(pair_.c.mem) + kIndex * kSlab);
 
@@ -227,7 +230,7 @@ TEST_F(LaneTest, PutsEveryPartWhereTheWireSays)
     EXPECT_EQ((const void *)vm.wake_ns, b + 140);
     EXPECT_EQ((const void *)vm.space.word, b + 192);
     EXPECT_EQ((const void *)vm.reclaim_rx.tail, b + 256);
-    EXPECT_EQ((const void *)vm.response.slots, b + kWordsB);
+    EXPECT_EQ((const void *)vm.response.cells, b + kWordsB);
     EXPECT_EQ((const void *)vm.reclaim_rx.entries, b + kLaneB - kReclaim * 8);
     EXPECT_EQ(vm.peer_slab_mem, static_cast<uint8_t *>(pair_.b.mem)
                                     + PageUp(kPage + kLanes * kLaneB) + kIndex * kSlab);
@@ -242,9 +245,9 @@ TEST_F(LaneTest, SeesTheSamePlacesFromBothSides)
     const ep_lane_worker &worker = pair_.worker;
     const ep_seg &a = pair_.a, &b = pair_.b, &wa = pair_.worker_a, &wb = pair_.worker_b;
 
-    EXPECT_EQ(in(a, vm.call.slots), in(wa, worker.call.slots));
-    EXPECT_EQ(in(a, vm.urgent.slots), in(wa, worker.urgent.slots));
-    EXPECT_EQ(in(b, vm.response.slots), in(wb, worker.response.slots));
+    EXPECT_EQ(in(a, vm.call.cells), in(wa, worker.call.cells));
+    EXPECT_EQ(in(a, vm.urgent.cells), in(wa, worker.urgent.cells));
+    EXPECT_EQ(in(b, vm.response.cells), in(wb, worker.response.cells));
     EXPECT_EQ(in(b, vm.call.peer_head), in(wb, worker.call.shared_head));
     EXPECT_EQ(in(b, vm.urgent.peer_head), in(wb, worker.urgent.shared_head));
     EXPECT_EQ(in(b, vm.running), in(wb, worker.running));
@@ -267,7 +270,7 @@ TEST_F(LaneTest, SeesTheSamePlacesFromBothSides)
 TEST_F(LaneTest, CarriesACallAndItsResult)
 {
     Call(7);
-    const ep_slot *request;
+    const ep_cell *request;
     ASSERT_EQ(ep_ring_peek(&pair_.worker.call, &request), 0);
     EXPECT_EQ(request->call_id, 7u);
     EXPECT_EQ(ep_ring_taken(&pair_.vm.call), 0u);
@@ -275,7 +278,7 @@ TEST_F(LaneTest, CarriesACallAndItsResult)
     ep_ring_publish_head(&pair_.worker.call);
     EXPECT_EQ(ep_ring_taken(&pair_.vm.call), 1u);
 
-    ep_slot *response;
+    ep_cell *response;
     ASSERT_EQ(ep_ring_reserve(&pair_.worker.response, &response), 0);
     response->call_id = 7;
     response->kind = EP_KIND_RESULT;
@@ -296,12 +299,12 @@ TEST_F(LaneTest, CarriesBlocksInBothDirections)
     uint64_t block;
     ASSERT_EQ(ep_slab_alloc(&pair_.vm.slab, 5000, &block), 0);
     std::strcpy(reinterpret_cast<char *>(pair_.vm.slab_mem + block), "there");
-    ep_slot slot = {};
-    slot.flags = EP_FLAG_BLOCK;
-    slot.block = block;
-    EXPECT_STREQ((const char *)ep_lane_worker_payload(&pair_.worker, &slot), "there");
-    slot.flags = 0;
-    EXPECT_EQ(ep_lane_worker_payload(&pair_.worker, &slot), slot.data);
+    ep_cell cell = {};
+    cell.flags = EP_FLAG_BLOCK;
+    cell.block = block;
+    EXPECT_STREQ((const char *)ep_lane_worker_payload(&pair_.worker, &cell), "there");
+    cell.flags = 0;
+    EXPECT_EQ(ep_lane_worker_payload(&pair_.worker, &cell), cell.data);
     ep_reclaim_push(&pair_.worker.reclaim_tx, block);
     EXPECT_EQ(ep_reclaim_collect(&pair_.vm.reclaim_rx, &pair_.vm.slab), 1);
 
@@ -367,15 +370,15 @@ TEST_F(LaneTest, SurvivesAWorkerThatFillsItsWholeSegmentWithNoise)
         for (size_t i = 0; i < ep_layout_ring_bytes_b(kLanes) / 8; i++)
             words[i] = random();
 
-        ep_slot *slot;
-        for (uint32_t i = 0; i < EP_CALL_SLOTS + 2; i++) {
-            int rc = ep_ring_reserve(&pair_.vm.call, &slot);
+        ep_cell *cell;
+        for (uint32_t i = 0; i < EP_CALL_CELLS + 2; i++) {
+            int rc = ep_ring_reserve(&pair_.vm.call, &cell);
             if (rc == 0)
                 ep_ring_commit(&pair_.vm.call);
             else
                 EXPECT_TRUE(rc == -EAGAIN || rc == -EPROTO);
         }
-        EXPECT_LE(pair_.vm.call.tail - ep_ring_taken(&pair_.vm.call), EP_CALL_SLOTS);
+        EXPECT_LE(pair_.vm.call.tail - ep_ring_taken(&pair_.vm.call), EP_CALL_CELLS);
         (void)ep_bell_must_ring(&pair_.vm.park);
         (void)ep_bell_must_ring(&pair_.vm.space);
         EXPECT_EQ(ep_ring_copy(&pair_.vm.response, &msg_), -EPROTO);

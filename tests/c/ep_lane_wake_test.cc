@@ -58,13 +58,13 @@ public:
     }
 
     // Waits for a call. False if a wake-up was lost.
-    bool NextCall(const ep_slot **ret_slot)
+    bool NextCall(const ep_cell **ret_cell)
     {
         for (uint32_t i = jitter_.Next(); i > 0; i--) {
-            if (ep_ring_peek(&lane_->call, ret_slot) == 0)
+            if (ep_ring_peek(&lane_->call, ret_cell) == 0)
                 return true;
         }
-        return Sleep(&lane_->park, [&] { return ep_ring_peek(&lane_->call, ret_slot) != -EAGAIN; });
+        return Sleep(&lane_->park, [&] { return ep_ring_peek(&lane_->call, ret_cell) != -EAGAIN; });
     }
 
     // Sleeps until ready() holds. False if a wake-up was lost.
@@ -86,22 +86,22 @@ public:
         return true;
     }
 
-    bool Reserve(ep_slot **ret_slot)
+    bool Reserve(ep_cell **ret_cell)
     {
-        int rc = ep_ring_reserve(&lane_->response, ret_slot);
+        int rc = ep_ring_reserve(&lane_->response, ret_cell);
         if (rc == -EAGAIN)
             return Sleep(&lane_->space,
-                         [&] { return ep_ring_reserve(&lane_->response, ret_slot) == 0; });
+                         [&] { return ep_ring_reserve(&lane_->response, ret_cell) == 0; });
         return rc == 0;
     }
 
-    void Respond(ep_slot *slot, uint64_t id)
+    void Respond(ep_cell *cell, uint64_t id)
     {
-        slot->call_id = id;
-        slot->kind = EP_KIND_RESULT;
-        slot->flags = 0;
-        slot->length = sizeof(id);
-        std::memcpy(slot->data, &id, sizeof(id));
+        cell->call_id = id;
+        cell->kind = EP_KIND_RESULT;
+        cell->flags = 0;
+        cell->length = sizeof(id);
+        std::memcpy(cell->data, &id, sizeof(id));
         Publish();
     }
 
@@ -136,15 +136,15 @@ public:
 
     int Call(uint64_t id)
     {
-        ep_slot *slot;
-        int rc = ep_ring_reserve(&lane_->call, &slot);
+        ep_cell *cell;
+        int rc = ep_ring_reserve(&lane_->call, &cell);
         if (rc < 0)
             return rc;
-        slot->call_id = id;
-        slot->kind = EP_KIND_CALL;
-        slot->flags = 0;
-        slot->length = sizeof(id);
-        std::memcpy(slot->data, &id, sizeof(id));
+        cell->call_id = id;
+        cell->kind = EP_KIND_CALL;
+        cell->flags = 0;
+        cell->length = sizeof(id);
+        std::memcpy(cell->data, &id, sizeof(id));
         jitter_.Wait();
         ep_ring_commit(&lane_->call);
         if (ep_bell_must_ring(&lane_->park))
@@ -219,8 +219,8 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForACallOrItsResult)
     TwoCpus cpus;
     std::thread worker([&] {
         cpus.PinOther();
-        const ep_slot *call;
-        ep_slot *response;
+        const ep_cell *call;
+        ep_cell *response;
         for (uint64_t i = 0; i < kCalls && !lost; i++) {
             if (!worker_.NextCall(&call) || call->call_id != i) {
                 lost = true;
@@ -246,7 +246,7 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForACallOrItsResult)
     EXPECT_GT(worker_.slept_ + vm_.slept_, 0u) << "nobody ever slept: nothing was tested";
 }
 
-// With one slot, the worker waits for room before almost every response.
+// With one cell, the worker waits for room before almost every response.
 TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheResponseRing)
 {
     const uint64_t kMessages = 12000 / kScale;
@@ -257,12 +257,12 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheResponseRing)
     std::thread worker([&] {
         cpus.PinOther();
         for (uint64_t i = 0; i < kMessages && !lost; i++) {
-            ep_slot *slot;
-            if (!worker_.Reserve(&slot)) {
+            ep_cell *cell;
+            if (!worker_.Reserve(&cell)) {
                 lost = true;
                 break;
             }
-            worker_.Respond(slot, i);
+            worker_.Respond(cell, i);
         }
     });
     for (uint64_t i = 0; i < kMessages && !lost; i++) {
@@ -294,18 +294,18 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheSlab)
                 (void)ep_reclaim_collect(&pair_.worker.reclaim_rx, &pair_.worker.slab);
                 return ep_slab_alloc(&pair_.worker.slab, sizeof(i), &block) == 0;
             };
-            ep_slot *slot;
+            ep_cell *cell;
             if ((!ready() && !worker_.Sleep(&pair_.worker.space, ready))
-                || !worker_.Reserve(&slot)) {
+                || !worker_.Reserve(&cell)) {
                 lost = true;
                 break;
             }
             std::memcpy(pair_.worker.slab_mem + block, &i, sizeof(i));
-            slot->call_id = i;
-            slot->kind = EP_KIND_RESULT;
-            slot->flags = EP_FLAG_BLOCK;
-            slot->block = block;
-            slot->length = sizeof(i);
+            cell->call_id = i;
+            cell->kind = EP_KIND_RESULT;
+            cell->flags = EP_FLAG_BLOCK;
+            cell->block = block;
+            cell->length = sizeof(i);
             worker_.Publish();
         }
     });
@@ -326,7 +326,7 @@ TEST_P(LaneWakeTest, NeverLosesAWakeUpForRoomInTheSlab)
     EXPECT_GT(worker_.slept_, 0u);
 }
 
-// A full pipeline in both directions: order, contents, and the reuse of slots.
+// A full pipeline in both directions: order, contents, and the reuse of cells.
 TEST_P(LaneWakeTest, DeliversEverythingOnceWhenManyCallsAreOnTheirWay)
 {
     const uint64_t kCalls = 50000 / kScale;
@@ -336,8 +336,8 @@ TEST_P(LaneWakeTest, DeliversEverythingOnceWhenManyCallsAreOnTheirWay)
     std::thread worker([&] {
         cpus.PinOther();
         for (uint64_t i = 0; i < kCalls && !lost; i++) {
-            const ep_slot *call;
-            ep_slot *response;
+            const ep_cell *call;
+            ep_cell *response;
             uint64_t id;
             if (!worker_.NextCall(&call)) {
                 lost = true;
@@ -386,8 +386,8 @@ INSTANTIATE_TEST_SUITE_P(Mappings, LaneWakeTest, testing::Values(LanePair::kTwo,
     ep_lane_worker_attach(&lane, a.mem, b.mem, c.mem, 2, 1);
     Worker worker(&lane, doorbell);
     for (;;) {
-        const ep_slot *call;
-        ep_slot *response;
+        const ep_cell *call;
+        ep_cell *response;
         if (!worker.NextCall(&call))
             _exit(2);
         uint64_t id = call->call_id;

@@ -1,54 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/*
- * A real ep_launcher, with the test in the place of the VM and shell commands in
- * the place of workers: /bin/sh is executed with the arguments "-c" COMMAND, which
- * travel as python_path and module_path.
- */
+/* What the launcher promises the VM. */
 
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <chrono>
-#include <csignal>
-#include <cstdlib>
-#include <cstring>
-#include <fcntl.h>
-#include <iterator>
-#include <poll.h>
-#include <sched.h>
-#include <string>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#include <vector>
-
-extern "C" {
-#include "ep_control.h"
-#include "ep_fdpass.h"
-}
+#include "ep_launcher_fixture.h"
 
 namespace {
-
-constexpr int kTimeoutMs = 10000;
-const uint8_t kToken[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255};
-
-int open_pidfd(pid_t pid)
-{
-    return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-}
-
-/* Whether the process of the pidfd ends in time. */
-bool ends(int pidfd, int timeout_ms = kTimeoutMs)
-{
-    pollfd fd = {pidfd, POLLIN, 0};
-    return poll(&fd, 1, timeout_ms) == 1;
-}
-
 /*
  * What the machine needs at the moment for the ends of a few processes that have
  * nothing to do: the control of those that the launcher sees to.
@@ -79,177 +35,6 @@ std::chrono::milliseconds plain_ends_take()
     return std::chrono::duration_cast<std::chrono::milliseconds>(took);
 }
 
-class LauncherTest : public ::testing::Test {
-protected:
-    void SetUp() override
-    {
-        const char *program = getenv("EP_LAUNCHER_PATH");
-#ifdef EP_LAUNCHER_PATH
-        if (program == nullptr)
-            program = EP_LAUNCHER_PATH;
-#endif
-        ASSERT_NE(nullptr, program) << "EP_LAUNCHER_PATH is not set";
-        sockaddr_un address = {};
-        socklen_t size = sizeof(sa_family_t);
-        int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-        address.sun_family = AF_UNIX;
-        /* The kernel picks an abstract name. */
-        ASSERT_EQ(0, bind(listener, reinterpret_cast<sockaddr *>(&address), size));
-        size = sizeof(address);
-        ASSERT_EQ(0, getsockname(listener, reinterpret_cast<sockaddr *>(&address), &size));
-        ASSERT_EQ(0, listen(listener, 1));
-        std::string name(address.sun_path + 1, size - sizeof(sa_family_t) - 1);
-        ASSERT_NO_FATAL_FAILURE(start(program, name));
-        pollfd fd = {listener, POLLIN, 0};
-        ASSERT_EQ(1, poll(&fd, 1, kTimeoutMs));
-        socket_ = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-        ASSERT_GE(socket_, 0);
-        close(listener);
-
-        ep_control_event event = receive();
-        ASSERT_EQ(EP_CONTROL_READY, event.kind);
-        ASSERT_EQ(0, memcmp(kToken, event.token, sizeof(kToken)));
-    }
-
-    void TearDown() override
-    {
-        close_vm();
-        if (launcher_ > 0) {
-            EXPECT_TRUE(ends(launcher_pidfd_));
-            kill(launcher_, SIGKILL);
-            waitpid(launcher_, nullptr, 0);
-        }
-        for (int fd : fds_)
-            close(fd);
-    }
-
-    void start(const std::string &program, const std::string &name)
-    {
-        int to[2], from[2];
-        ASSERT_EQ(0, pipe2(to, O_CLOEXEC));
-        ASSERT_EQ(0, pipe2(from, O_CLOEXEC));
-        launcher_ = fork();
-        ASSERT_GE(launcher_, 0);
-        if (launcher_ == 0) {
-            int in = fcntl(to[0], F_DUPFD_CLOEXEC, 20), out = fcntl(from[1], F_DUPFD_CLOEXEC, 20);
-            signal(SIGFPE, SIG_IGN);  /* as the VM's port driver leaves it */
-            signal(SIGUSR2, SIG_IGN); /* as the VM was started */
-            sigset_t blocked;
-            sigemptyset(&blocked);
-            sigaddset(&blocked, SIGUSR1);
-            sigprocmask(SIG_SETMASK, &blocked, nullptr);
-            dup2(in, 3);
-            dup2(out, 4);
-            execl(program.c_str(), "ep_launcher", name.c_str(), static_cast<char *>(nullptr));
-            _exit(127);
-        }
-        close(to[0]);
-        close(from[1]);
-        port_ = to[1];
-        ASSERT_EQ(static_cast<ssize_t>(sizeof(kToken)), write(port_, kToken, sizeof(kToken)));
-        fds_.push_back(from[0]);
-        launcher_pidfd_ = open_pidfd(launcher_);
-        fds_.push_back(launcher_pidfd_);
-    }
-
-    void close_vm()
-    {
-        if (socket_ >= 0)
-            close(socket_);
-        if (port_ >= 0)
-            close(port_);
-        socket_ = port_ = -1;
-    }
-
-    ep_control_event receive(int *ret_fd = nullptr)
-    {
-        ep_control_event event = {};
-        int fds[EP_FDPASS_MAX];
-        pollfd fd = {socket_, POLLIN, 0};
-        EXPECT_EQ(1, poll(&fd, 1, kTimeoutMs));
-        EXPECT_EQ(static_cast<ssize_t>(sizeof(event)),
-                  ep_fdpass_receive(socket_, &event, sizeof(event), fds));
-        EXPECT_EQ(EP_CONTROL_VERSION, event.version);
-        if (ret_fd != nullptr) {
-            *ret_fd = fds[0];
-            fds_.push_back(fds[0]);
-        } else if (fds[0] >= 0) {
-            close(fds[0]);
-        }
-        return event;
-    }
-
-    /* Takes what a dead worker wrote last, which comes before how it ended. */
-    std::string wrote(uint64_t id)
-    {
-        ep_control_words words = {};
-        pollfd fd = {socket_, POLLIN, 0};
-        EXPECT_EQ(1, poll(&fd, 1, kTimeoutMs));
-        ssize_t n = ep_fdpass_receive(socket_, &words, sizeof(words), nullptr);
-        EXPECT_EQ(EP_CONTROL_WROTE, words.event.kind);
-        EXPECT_EQ(id, words.event.worker_id);
-        EXPECT_EQ(n, static_cast<ssize_t>(sizeof(words.event)) + words.event.value);
-        return std::string(words.text, static_cast<size_t>(words.event.value));
-    }
-
-    /* Starts a worker whose fds are all the write end of one pipe, and returns
-     * the read end. */
-    int spawn(uint64_t id, const std::string &command, pid_t *ret_pid, int *ret_pidfd,
-              const char *program = "/bin/sh", const std::string &settings = "",
-              ep_control_request_kind kind = EP_CONTROL_SPAWN)
-    {
-        int fd = ask(id, command, program, settings, kind);
-        ep_control_event event = receive(ret_pidfd);
-        EXPECT_EQ(EP_CONTROL_SPAWNED, event.kind);
-        EXPECT_EQ(id, event.worker_id);
-        EXPECT_GE(*ret_pidfd, 0);
-        *ret_pid = static_cast<pid_t>(event.value);
-        return fd;
-    }
-
-    int ask(uint64_t id, const std::string &command, const char *program,
-            const std::string &settings, ep_control_request_kind kind, uint64_t zygote = 0)
-    {
-        int ends_of_pipe[2];
-        ep_control_request request = {};
-        EXPECT_EQ(0, pipe2(ends_of_pipe, O_CLOEXEC));
-        int fds[EP_WORKER_FDS];
-        std::fill(std::begin(fds), std::end(fds), ends_of_pipe[1]);
-        request.version = EP_CONTROL_VERSION;
-        request.kind = kind;
-        request.worker_id = id;
-        request.zygote_id = zygote;
-        strcpy(request.worker_path, program);
-        strcpy(request.python_path, "-c");
-        strcpy(request.module_path, command.c_str());
-        request.settings_size = static_cast<uint32_t>(settings.size());
-        memcpy(request.settings, settings.data(), settings.size());
-        EXPECT_EQ(0,
-                  ep_fdpass_send(socket_, &request, ep_control_request_size(request.settings_size),
-                                 fds, EP_WORKER_FDS));
-        close(ends_of_pipe[1]);
-        fds_.push_back(ends_of_pipe[0]);
-        return ends_of_pipe[0];
-    }
-
-    /* Reads one line that the worker, or a descendant, writes to its fd 3. */
-    static std::string read_line(int fd)
-    {
-        std::string line;
-        char c;
-        pollfd p = {fd, POLLIN, 0};
-        while (poll(&p, 1, kTimeoutMs) == 1 && read(fd, &c, 1) == 1 && c != '\n')
-            line += c;
-        return line;
-    }
-
-    int socket_ = -1;
-    int port_ = -1;
-    pid_t launcher_ = -1;
-    int launcher_pidfd_ = -1;
-    std::vector<int> fds_;
-};
-
 TEST_F(LauncherTest, AppliesSettingsBeforeItExecutesTheWorker)
 {
     pid_t pid;
@@ -277,114 +62,6 @@ TEST_F(LauncherTest, LimitsThePrivateMemoryOfTheWorker)
     EXPECT_EQ(EP_CONTROL_EXITED, receive().kind);
 }
 
-/* --- zygotes: a shell or a Python script in the place of one, its socket is fd 8 ------------ */
-
-void expect_failed(const ep_control_event &event, uint64_t id, int error)
-{
-    EXPECT_EQ(EP_CONTROL_FAILED, event.kind);
-    EXPECT_EQ(id, event.worker_id);
-    EXPECT_EQ(error, event.value);
-}
-
-TEST_F(LauncherTest, RefusesAForkOfAZygoteThatIsNotThere)
-{
-    pid_t pid;
-    int pidfd;
-    spawn(1, "exec sleep 1000", &pid, &pidfd);
-    ask(2, "", "", "", EP_CONTROL_FORK, 1); /* it is no zygote */
-    expect_failed(receive(), 2, ESRCH);
-    ask(3, "", "", "", EP_CONTROL_FORK, 77);
-    expect_failed(receive(), 3, ESRCH);
-}
-
-TEST_F(LauncherTest, FailsWhatADeadZygoteWasToFork)
-{
-    pid_t pid;
-    int pidfd;
-    spawn(1, "exec sleep 1000", &pid, &pidfd, "/bin/sh", "", EP_CONTROL_ZYGOTE);
-    ask(2, "", "", "", EP_CONTROL_FORK, 1);
-    ask(3, "", "", "", EP_CONTROL_FORK, 1);
-    kill(pid, SIGKILL);
-    std::vector<uint64_t> failed;
-    bool has_exited = false;
-    for (int i = 0; i < 3; i++) {
-        ep_control_event event = receive();
-        if (event.kind == EP_CONTROL_FAILED)
-            failed.push_back(event.worker_id);
-        else
-            has_exited = event.kind == EP_CONTROL_EXITED && event.worker_id == 1;
-    }
-    std::sort(failed.begin(), failed.end());
-    EXPECT_EQ((std::vector<uint64_t>{2, 3}), failed);
-    EXPECT_TRUE(has_exited);
-    ask(4, "", "", "", EP_CONTROL_FORK, 1);
-    expect_failed(receive(), 4, ESRCH);
-}
-
-/* Receives what is to be prepared, then FORK, and answers with the pid of VALUE. */
-std::string zygote(const std::string &value)
-{
-    return "import os, socket, struct, sys, time\n"
-           "s = socket.socket(fileno=8)\n"
-           "s.recv(100000)\n"
-           "m, fds, *_ = socket.recv_fds(s, 100000, 6)\n"
-           "version, kind, worker, zygote = struct.unpack_from('IIQQ', m)\n"
-           "r, w = os.pipe()\n"
-           "def say(pid):\n"
-           "    socket.send_fds(s, [struct.pack('IIQq16x', version, 6, worker, pid)], [w])\n"
-           "    os.close(w)\n"
-           "    os.read(r, 1)\n"
-           + value;
-}
-
-TEST_F(LauncherTest, BelievesAZygoteOfItsGrandchildOnly)
-{
-    const char *lies[] = {"say(os.getppid())\ntime.sleep(1000)",
-                          "say(os.getpid())\ntime.sleep(1000)", "say(1)\ntime.sleep(1000)",
-                          "say(-1)\ntime.sleep(1000)", "say(0)\ntime.sleep(1000)"};
-    uint64_t id = 10;
-    for (const char *lie : lies) {
-        pid_t pid;
-        int pidfd;
-        spawn(++id, zygote(lie), &pid, &pidfd, "/usr/bin/python3", "", EP_CONTROL_ZYGOTE);
-        ask(id + 100, "", "", "", EP_CONTROL_FORK, id);
-        expect_failed(receive(), id + 100, ESRCH);
-    }
-}
-
-TEST_F(LauncherTest, IsTheParentOfWhatAZygoteForks)
-{
-    pid_t pid;
-    int pidfd, worker;
-    spawn(1,
-          zygote("if os.fork() == 0:\n"
-                 "    pid = os.fork()\n"
-                 "    if pid == 0:\n"
-                 "        os.close(w)\n"
-                 "        os.setpgid(0, 0)\n"
-                 "        os.read(r, 1)\n"
-                 "        while os.getppid() != int(open('/proc/%d/stat' % "
-                 "zygote_pid).read().rsplit(')')[1].split()[1]): pass\n"
-                 "        os._exit(7)\n"
-                 "    say(pid)\n"
-                 "    os._exit(0)\n"
-                 "os.close(w)\n"
-                 "os.wait()\n"
-                 "time.sleep(1000)")
-              .replace(0, 0, "import os\nzygote_pid = os.getpid()\n"),
-          &pid, &pidfd, "/usr/bin/python3", "", EP_CONTROL_ZYGOTE);
-    ask(2, "", "", "", EP_CONTROL_FORK, 1);
-    ep_control_event event = receive(&worker);
-    EXPECT_EQ(EP_CONTROL_SPAWNED, event.kind);
-    EXPECT_EQ(2u, event.worker_id);
-    EXPECT_GT(event.value, 1);
-    event = receive();
-    EXPECT_EQ(EP_CONTROL_EXITED, event.kind);
-    EXPECT_EQ(2u, event.worker_id);
-    EXPECT_EQ(7, event.value);
-    EXPECT_TRUE(ends(worker));
-}
-
 TEST_F(LauncherTest, ReportsExitCodesAndSignals)
 {
     const struct {
@@ -408,6 +85,22 @@ TEST_F(LauncherTest, ReportsExitCodesAndSignals)
         EXPECT_EQ(c.value, event.value) << c.command;
         EXPECT_TRUE(ends(pidfd));
     }
+}
+
+/* As the VM asks where it has no descriptor left to watch it by. */
+TEST_F(LauncherTest, KillsAWorkerThatTheVmGivesUp)
+{
+    pid_t pid;
+    int pidfd;
+    spawn(5, "exec sleep 1000", &pid, &pidfd);
+    ep_control_request request = {};
+    request.version = EP_CONTROL_VERSION;
+    request.kind = EP_CONTROL_KILL;
+    request.worker_id = 5;
+    EXPECT_EQ(0, ep_fdpass_send(socket_, &request, ep_control_request_size(0), nullptr, 0));
+    ep_control_event event = receive();
+    EXPECT_EQ(EP_CONTROL_EXITED, event.kind);
+    EXPECT_EQ(256 + SIGKILL, event.value);
 }
 
 TEST_F(LauncherTest, ReportsAProgramThatDoesNotExist)

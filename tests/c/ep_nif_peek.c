@@ -2,6 +2,7 @@
 #include "ep_nif_peek.h"
 
 #include "ep_lanes.h"
+#include "ep_object.h"
 #include "py_nif_calls.h"
 
 uint32_t ep_nif_parked(const void *lane)
@@ -29,4 +30,25 @@ const char *ep_nif_call_state(const void *call_ref)
     const struct ep_call *call = ((const struct ep_call_ref *)call_ref)->call;
 
     return call == NULL ? "none" : names[atomic_load(&call->state)];
+}
+
+bool ep_nif_put_for_erlang(void *object)
+{
+    const uint8_t byte = 1;
+    struct ep_item *item = ep_item_of_bytes(&byte, 1);
+
+    return item != NULL && ep_object_put(object, EP_SIDE_ERLANG, item, 0, NULL) == EP_STATUS_OK;
+}
+
+size_t ep_nif_take_for_python(void *object, uint8_t *bytes, size_t n)
+{
+    struct ep_item *item;
+    struct ep_buf buf;
+
+    if (ep_object_take(object, EP_SIDE_PYTHON, n, &item) != EP_STATUS_OK)
+        return 0;
+    ep_buf_init(&buf, bytes, n, n);
+    ep_item_put(item, &buf);
+    ep_item_free(item);
+    return buf.error == 0 ? buf.length : 0;
 }

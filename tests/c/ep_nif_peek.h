@@ -8,6 +8,8 @@
  * Trust  object is what fake_resource() gave for a term of the right type.
  */
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -22,6 +24,13 @@ unsigned ep_nif_open_calls(void *lane);
 
 /* The name of the state of the call that a reference is for; "none" once it has ended. */
 const char *ep_nif_call_state(const void *call_ref);
+
+/* Puts a byte into a byte channel, as a worker process does. */
+bool ep_nif_put_for_erlang(void *object);
+
+/* Takes an item as a request in Python does. Returns the bytes of its payload; 0: there is none, or
+ * it is longer than that. */
+size_t ep_nif_take_for_python(void *object, uint8_t *bytes, size_t n);
 
 #ifdef __cplusplus
 }

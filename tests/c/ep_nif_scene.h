@@ -312,7 +312,7 @@ public:
         if (context_.open_calls() != 0)
             left += " calls:" + std::to_string(context_.open_calls());
         if (library_->slots_in_use() != 0)
-            left += " slots:" + std::to_string(library_->slots_in_use());
+            left += " cells:" + std::to_string(library_->slots_in_use());
         if (!is_dropped_ && is_told())
             left += " message:" + message_.text();
         return left;

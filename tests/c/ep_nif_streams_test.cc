@@ -76,6 +76,13 @@ protected:
         return next();
     }
 
+    /* The reaper may be at the ring still. */
+    std::string settled()
+    {
+        std::string got = next();
+        return got == "waiting" ? woken() : got;
+    }
+
     bool is_caught()
     {
         for (int i = 0; i < 20000; i++) {
@@ -102,11 +109,11 @@ TEST_F(StreamTest, GivesTheItemsThenTheEndAndTheBeltBack)
     ASSERT_EQ("waiting", next());
     put(small(1));
     put(small(2));
-    tell();
     put(small(3));
+    tell();
     end();
     EXPECT_EQ("{items,[1,2,3]}", woken());
-    EXPECT_EQ("{ok,0}", next());
+    EXPECT_EQ("{ok,0}", settled());
     EXPECT_EQ(0u, worker_.blocks_out(1));
     EXPECT_EQ(0u, library_.counter("violations"));
 }
@@ -186,9 +193,10 @@ TEST_F(StreamTest, EndsAWorkerThatPutsTooManyItemsOnABelt)
     for (unsigned i = 0; i < EP_BELT_ITEMS + 1; i++)
         put(small(1));
     tell();
-    (void)next();
-    for (int i = 0; i < 100 && library_.counter("violations") == 0; i++)
+    for (int i = 0; i < 20000 && library_.counter("violations") == 0; i++) {
         (void)next();
+        usleep(1000);
+    }
     EXPECT_TRUE(is_caught());
 }
 

@@ -156,6 +156,15 @@ inline Term tuple(const std::vector<Term> &items)
     return compound(items, enif_make_tuple_from_array);
 }
 
+/* A map of one pair. */
+inline Term map_of(const Term &key, const Term &value)
+{
+    ErlNifEnv *env = enif_alloc_env();
+    ERL_NIF_TERM keys[] = {key.in(env)}, values[] = {value.in(env)}, map = 0;
+    enif_make_map_from_arrays(env, keys, values, 1, &map);
+    return Term(env, map);
+}
+
 inline Term empty_map()
 {
     ErlNifEnv *env = enif_alloc_env();

@@ -199,6 +199,11 @@ public:
         return &lanes_[index];
     }
 
+    const void *segment_a() const
+    {
+        return a_.mem;
+    }
+
     uint8_t *segment_b()
     {
         return static_cast<uint8_t *>(b_.mem);
@@ -210,21 +215,21 @@ public:
     {
         ep_lane_worker *lane = &lanes_[index];
         ep_ring_rx *ring = urgent ? &lane->urgent : &lane->call;
-        const ep_slot *slot;
-        if (ep_ring_peek(ring, &slot) < 0)
+        const ep_cell *cell;
+        if (ep_ring_peek(ring, &cell) < 0)
             return std::nullopt;
         Request request;
-        request.kind = slot->kind;
-        request.flags = slot->flags;
-        request.aux = slot->aux;
-        request.call_id = slot->call_id;
-        request.subject = slot->subject;
-        request.stamp = slot->stamp;
-        request.cancelled = ep_slot_is_cancelled(slot);
-        request.payload.assign(reinterpret_cast<const char *>(ep_lane_worker_payload(lane, slot)),
-                               slot->length);
-        if ((slot->flags & EP_FLAG_BLOCK) != 0)
-            ep_reclaim_push(&lane->reclaim_tx, slot->block);
+        request.kind = cell->kind;
+        request.flags = cell->flags;
+        request.aux = cell->aux;
+        request.call_id = cell->call_id;
+        request.subject = cell->subject;
+        request.stamp = cell->stamp;
+        request.cancelled = ep_cell_is_cancelled(cell);
+        request.payload.assign(reinterpret_cast<const char *>(ep_lane_worker_payload(lane, cell)),
+                               cell->length);
+        if ((cell->flags & EP_FLAG_BLOCK) != 0)
+            ep_reclaim_push(&lane->reclaim_tx, cell->block);
         ep_ring_advance(ring);
         ep_ring_publish_head(ring);
         return request;
@@ -256,22 +261,22 @@ public:
               uint8_t aux = 0, uint64_t subject = 0, uint64_t stamp = 0)
     {
         ep_lane_worker *lane = &lanes_[index];
-        ep_slot *slot;
-        if (ep_ring_reserve(&lane->response, &slot) < 0)
+        ep_cell *cell;
+        if (ep_ring_reserve(&lane->response, &cell) < 0)
             return false;
-        ep_slot_begin(slot, kind, 0, aux, call_id, subject);
+        ep_cell_begin(cell, kind, 0, aux, call_id, subject);
         if (stamp != 0)
-            ep_slot_set_stamp(slot, stamp);
-        slot->length = static_cast<uint32_t>(payload.size());
+            ep_cell_set_stamp(cell, stamp);
+        cell->length = static_cast<uint32_t>(payload.size());
         if (payload.size() > EP_INLINE_MAX) {
             uint64_t block;
             must(ep_reclaim_collect(&lane->reclaim_rx, &lane->slab) >= 0, "what came back");
             if (ep_slab_alloc(&lane->slab, payload.size(), &block) < 0)
                 return false;
             memcpy(lane->slab_mem + block, payload.data(), payload.size());
-            ep_slot_set_block(slot, block);
+            ep_cell_set_block(cell, block);
         } else {
-            memcpy(slot->data, payload.data(), payload.size());
+            memcpy(cell->data, payload.data(), payload.size());
         }
         (void)ep_ring_commit(&lane->response);
         return true;

@@ -26,20 +26,20 @@ constexpr size_t kCancelledOffset = 31;
 constexpr size_t kDataOffset = 32;
 constexpr size_t kBlockOffset = 224;
 constexpr size_t kStampOffset = 232;
-constexpr size_t kSlotSize = 256;
+constexpr size_t kCellSize = 256;
 
-void Fill(ep_slot *slot, uint64_t id)
+void Fill(ep_cell *cell, uint64_t id)
 {
-    ep_slot_begin(slot, EP_KIND_CALL, 0, static_cast<uint8_t>(id + 1), id, id + 2);
-    ep_slot_set_stamp(slot, id + 3);
-    slot->length = EP_INLINE_MAX;
+    ep_cell_begin(cell, EP_KIND_CALL, 0, static_cast<uint8_t>(id + 1), id, id + 2);
+    ep_cell_set_stamp(cell, id + 3);
+    cell->length = EP_INLINE_MAX;
     for (size_t i = 0; i < EP_INLINE_MAX; i++)
-        slot->data[i] = static_cast<uint8_t>(id + i);
+        cell->data[i] = static_cast<uint8_t>(id + i);
 }
 
 bool IsWhole(const ep_msg &msg, uint64_t id)
 {
-    ep_slot want = {};
+    ep_cell want = {};
     Fill(&want, id);
     return msg.aux == want.aux && msg.call_id == want.call_id && msg.subject == want.subject
            && msg.stamp == want.stamp && msg.length == want.length && msg.kind == want.kind
@@ -57,17 +57,17 @@ protected:
 
     void Attach()
     {
-        ep_ring_tx_attach(&tx_, slots_, &head_, kCapacity);
-        ep_ring_rx_attach(&rx_, slots_, &head_, kCapacity);
+        ep_ring_tx_attach(&tx_, cells_, &head_, kCapacity);
+        ep_ring_rx_attach(&rx_, cells_, &head_, kCapacity);
     }
 
     int Push(uint64_t id)
     {
-        ep_slot *slot;
-        int rc = ep_ring_reserve(&tx_, &slot);
+        ep_cell *cell;
+        int rc = ep_ring_reserve(&tx_, &cell);
         if (rc < 0)
             return rc;
-        Fill(slot, id);
+        Fill(cell, id);
         ep_ring_commit(&tx_);
         return 0;
     }
@@ -82,13 +82,13 @@ protected:
         return 0;
     }
 
-    template <typename T> void Poke(uint32_t slot, size_t offset, T value)
+    template <typename T> void Poke(uint32_t cell, size_t offset, T value)
     {
-        std::memcpy(reinterpret_cast<uint8_t *>(slots_) + slot * kSlotSize + offset, &value,
+        std::memcpy(reinterpret_cast<uint8_t *>(cells_) + cell * kCellSize + offset, &value,
                     sizeof(value));
     }
 
-    alignas(64) ep_slot slots_[kCapacity] = {};
+    alignas(64) ep_cell cells_[kCapacity] = {};
     alignas(64) uint64_t head_ = 0;
     ep_ring_tx tx_;
     ep_ring_rx rx_;
@@ -97,19 +97,19 @@ protected:
 
 TEST_F(RingTest, HasTheLayoutThatTheWireSays)
 {
-    EXPECT_EQ(sizeof(ep_slot), kSlotSize);
+    EXPECT_EQ(sizeof(ep_cell), kCellSize);
     EXPECT_EQ(EP_INLINE_MAX, kBlockOffset - kDataOffset);
-    EXPECT_EQ(offsetof(ep_slot, seq), kSeqOffset);
-    EXPECT_EQ(offsetof(ep_slot, cancelled), kCancelledOffset);
-    EXPECT_EQ(offsetof(ep_slot, aux), kAuxOffset);
-    EXPECT_EQ(offsetof(ep_slot, call_id), kCallIdOffset);
-    EXPECT_EQ(offsetof(ep_slot, subject), kSubjectOffset);
-    EXPECT_EQ(offsetof(ep_slot, length), kLengthOffset);
-    EXPECT_EQ(offsetof(ep_slot, kind), kKindOffset);
-    EXPECT_EQ(offsetof(ep_slot, flags), kFlagsOffset);
-    EXPECT_EQ(offsetof(ep_slot, data), kDataOffset);
-    EXPECT_EQ(offsetof(ep_slot, block), kBlockOffset);
-    EXPECT_EQ(offsetof(ep_slot, stamp), kStampOffset);
+    EXPECT_EQ(offsetof(ep_cell, seq), kSeqOffset);
+    EXPECT_EQ(offsetof(ep_cell, cancelled), kCancelledOffset);
+    EXPECT_EQ(offsetof(ep_cell, aux), kAuxOffset);
+    EXPECT_EQ(offsetof(ep_cell, call_id), kCallIdOffset);
+    EXPECT_EQ(offsetof(ep_cell, subject), kSubjectOffset);
+    EXPECT_EQ(offsetof(ep_cell, length), kLengthOffset);
+    EXPECT_EQ(offsetof(ep_cell, kind), kKindOffset);
+    EXPECT_EQ(offsetof(ep_cell, flags), kFlagsOffset);
+    EXPECT_EQ(offsetof(ep_cell, data), kDataOffset);
+    EXPECT_EQ(offsetof(ep_cell, block), kBlockOffset);
+    EXPECT_EQ(offsetof(ep_cell, stamp), kStampOffset);
 }
 
 TEST_F(RingTest, DeliversWholeMessagesInOrder)
@@ -183,8 +183,8 @@ TEST_F(RingTest, WorksBeyondPositionsOf32Bits)
 
 TEST_F(RingTest, WorksWithOneSlot)
 {
-    ep_ring_tx_attach(&tx_, slots_, &head_, 1);
-    ep_ring_rx_attach(&rx_, slots_, &head_, 1);
+    ep_ring_tx_attach(&tx_, cells_, &head_, 1);
+    ep_ring_rx_attach(&rx_, cells_, &head_, 1);
     for (uint64_t id = 0; id < 5; id++) {
         ASSERT_EQ(Push(id), 0);
         ASSERT_EQ(Push(id), -EAGAIN);
@@ -196,21 +196,21 @@ TEST_F(RingTest, WorksWithOneSlot)
 
 TEST_F(RingTest, CommitReturnsThePositionOfTheMessage)
 {
-    ep_slot *slot;
+    ep_cell *cell;
     for (uint64_t position = 0; position < 3; position++) {
-        ASSERT_EQ(ep_ring_reserve(&tx_, &slot), 0);
+        ASSERT_EQ(ep_ring_reserve(&tx_, &cell), 0);
         EXPECT_EQ(ep_ring_commit(&tx_), position);
     }
 }
 
 TEST_F(RingTest, HidesASlotWhoseProducerDiedBeforePublishingIt)
 {
-    ep_slot *slot;
+    ep_cell *cell;
     for (uint64_t lap = 0; lap < 2; lap++) {
-        ASSERT_EQ(ep_ring_reserve(&tx_, &slot), 0);
-        Fill(slot, 7);
+        ASSERT_EQ(ep_ring_reserve(&tx_, &cell), 0);
+        Fill(cell, 7);
         EXPECT_EQ(Pop(), -EAGAIN) << "lap " << lap;
-        for (uint64_t id = 0; id < kCapacity; id++) { // a new lap over the same slots
+        for (uint64_t id = 0; id < kCapacity; id++) { // a new lap over the same cells
             ASSERT_EQ(Push(id), 0);
             ASSERT_EQ(Pop(), 0);
         }
@@ -221,9 +221,9 @@ TEST_F(RingTest, DeliversAllThatAProducerPublishedBeforeItDied)
 {
     ASSERT_EQ(Push(1), 0);
     ASSERT_EQ(Push(2), 0);
-    ep_slot *slot;
-    ASSERT_EQ(ep_ring_reserve(&tx_, &slot), 0);
-    Fill(slot, 3);
+    ep_cell *cell;
+    ASSERT_EQ(ep_ring_reserve(&tx_, &cell), 0);
+    Fill(cell, 3);
     tx_ = {}; // dies here
 
     ASSERT_EQ(Pop(), 0);
@@ -304,7 +304,7 @@ TEST_F(RingTest, SurvivesRandomBytes)
     int good = 0;
 
     for (int i = 0; i < 20000; i++) {
-        for (size_t at = 0; at < sizeof(ep_slot); at += 8)
+        for (size_t at = 0; at < sizeof(ep_cell); at += 8)
             Poke<uint64_t>(0, at, random());
         if (i % 2 == 0) {
             Poke<uint64_t>(0, kSeqOffset, 1);
@@ -326,12 +326,12 @@ TEST_F(RingTest, MarksAWaitingMessageAsCancelled)
     ASSERT_EQ(Push(2), 0);
     EXPECT_TRUE(ep_ring_cancel(&tx_, 1, 2));
 
-    const ep_slot *slot;
-    ASSERT_EQ(ep_ring_peek(&rx_, &slot), 0);
-    EXPECT_FALSE(ep_slot_is_cancelled(slot));
+    const ep_cell *cell;
+    ASSERT_EQ(ep_ring_peek(&rx_, &cell), 0);
+    EXPECT_FALSE(ep_cell_is_cancelled(cell));
     ep_ring_advance(&rx_);
-    ASSERT_EQ(ep_ring_peek(&rx_, &slot), 0);
-    EXPECT_TRUE(ep_slot_is_cancelled(slot));
+    ASSERT_EQ(ep_ring_peek(&rx_, &cell), 0);
+    EXPECT_TRUE(ep_cell_is_cancelled(cell));
 }
 
 TEST_F(RingTest, CancelsNothingButTheMessageThatWasMeant)
@@ -345,7 +345,7 @@ TEST_F(RingTest, CancelsNothingButTheMessageThatWasMeant)
     EXPECT_FALSE(ep_ring_cancel(&tx_, 0, 1)) << "the consumer has it already";
     for (uint64_t id = 2; id < 2 + kCapacity; id++)
         ASSERT_EQ(Push(id), 0);
-    EXPECT_FALSE(ep_ring_cancel(&tx_, 0, 1)) << "its slot is somebody else's";
+    EXPECT_FALSE(ep_ring_cancel(&tx_, 0, 1)) << "its cell is somebody else's";
 }
 
 TEST_F(RingTest, ForgetsACancellationWhenTheSlotIsUsedAgain)
@@ -355,16 +355,16 @@ TEST_F(RingTest, ForgetsACancellationWhenTheSlotIsUsedAgain)
     ASSERT_EQ(Pop(), 0);
     for (uint64_t id = 1; id <= kCapacity; id++)
         ASSERT_EQ(Push(id), 0);
-    EXPECT_FALSE(ep_slot_is_cancelled(&slots_[0]));
+    EXPECT_FALSE(ep_cell_is_cancelled(&cells_[0]));
 }
 
 TEST_F(RingTest, LendsTheSlotItselfToAConsumerThatTrusts)
 {
     ASSERT_EQ(Push(1), 0);
-    const ep_slot *slot = nullptr;
-    ASSERT_EQ(ep_ring_peek(&rx_, &slot), 0);
-    EXPECT_EQ(slot, &slots_[0]);
-    ASSERT_EQ(ep_ring_peek(&rx_, &slot), 0) << "looking does not take it";
+    const ep_cell *cell = nullptr;
+    ASSERT_EQ(ep_ring_peek(&rx_, &cell), 0);
+    EXPECT_EQ(cell, &cells_[0]);
+    ASSERT_EQ(ep_ring_peek(&rx_, &cell), 0) << "looking does not take it";
 }
 
 // Under ThreadSanitizer this checks the edges P1-P2 and C1-C2.

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <map>
 #include <random>
+#include <sys/resource.h>
 #include <thread>
 #include <vector>
 
@@ -130,6 +131,80 @@ TEST_F(SlabTest, ShrinksPieceByPieceWhenItIsEmpty)
     }
     EXPECT_EQ(ep_slab_shrink(&slab_, UINT64_MAX, &offset), 0u);
     EXPECT_FALSE(ep_slab_has_spike(&slab_));
+}
+
+TEST_F(SlabTest, SaysWhereAsMuchWasFilledBefore)
+{
+    uint64_t first = Alloc(4 * EP_PAGE);
+    EXPECT_FALSE(ep_slab_is_warm(&slab_, first));
+    EXPECT_EQ(ep_slab_free(&slab_, first), 0);
+    ASSERT_EQ(Alloc(4 * EP_PAGE), first);
+    EXPECT_FALSE(ep_slab_is_warm(&slab_, first)) << "it was out, and not filled";
+    ep_slab_wrote(&slab_, first);
+    EXPECT_EQ(ep_slab_free(&slab_, first), 0);
+
+    for (uint64_t pages = 1; pages <= 8; pages *= 2) {
+        ASSERT_EQ(Alloc(pages * EP_PAGE), first);
+        EXPECT_EQ(ep_slab_is_warm(&slab_, first), pages <= 4) << pages;
+        EXPECT_EQ(ep_slab_free(&slab_, first), 0);
+    }
+}
+
+// Nor does it say so of what begins before the memory that was given back, and reaches there.
+TEST_F(SlabTest, ForgetsWhatWasFilledWhereItShrinks)
+{
+    constexpr uint64_t kKeep = EP_SLAB_KEEP;
+    ep_slab_finish(&slab_);
+    ep_slab_init(&slab_, 4 * kKeep);
+    uint64_t offset;
+
+    for (uint64_t size : {2 * kKeep, 4 * kKeep}) {
+        ASSERT_EQ(Alloc(size), 0u);
+        ep_slab_wrote(&slab_, 0);
+        EXPECT_EQ(ep_slab_free(&slab_, 0), 0);
+    }
+    EXPECT_GT(ep_slab_shrink(&slab_, UINT64_MAX, &offset), 0u);
+    for (uint64_t size : {4 * kKeep, 2 * kKeep, kKeep}) {
+        ASSERT_EQ(Alloc(size), 0u);
+        EXPECT_EQ(ep_slab_is_warm(&slab_, 0), size == kKeep) << size;
+        EXPECT_EQ(ep_slab_free(&slab_, 0), 0);
+    }
+}
+
+// Most pages of a large block have a record that was never touched, and stays so.
+TEST_F(SlabTest, ShrinksWithoutTakingMemory)
+{
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "it takes memory for what is read";
+#endif
+    constexpr uint64_t kLarge = 2ull << 30;
+    ep_slab_finish(&slab_);
+    ep_slab_init(&slab_, kLarge);
+    uint64_t offset;
+
+    ASSERT_EQ(Alloc(kLarge), 0u);
+    EXPECT_EQ(ep_slab_free(&slab_, 0), 0);
+    struct rusage before, after;
+    ASSERT_EQ(getrusage(RUSAGE_SELF, &before), 0);
+    while (ep_slab_shrink(&slab_, 2u << 20, &offset) > 0) {
+    }
+    ASSERT_EQ(getrusage(RUSAGE_SELF, &after), 0);
+    EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 2048) << "KiB";
+}
+
+// What is out lies at the start of the slab, not spread over it.
+TEST_F(SlabTest, GrowsFromItsStart)
+{
+    std::vector<uint64_t> out;
+
+    for (uint64_t most = EP_PAGE; most <= kSize; most *= 2)
+        while (out.size() * EP_PAGE < most) {
+            out.push_back(Alloc(EP_PAGE));
+            EXPECT_LT(out.back(), most);
+        }
+    for (uint64_t block : out)
+        EXPECT_EQ(ep_slab_free(&slab_, block), 0);
+    EXPECT_EQ(Alloc(kSize), 0u);
 }
 
 TEST_F(SlabTest, KeepsNothingAfterFinish)

@@ -160,20 +160,20 @@ public:
     void write(ep_ring_tx *ring, uint32_t lane, uint16_t kind, const std::string &payload,
                uint64_t call_id, uint8_t flags, uint64_t subject, uint8_t aux, uint64_t stamp = 0)
     {
-        ep_slot *slot;
-        ASSERT_EQ(0, ep_ring_reserve(ring, &slot));
-        ep_slot_begin(slot, static_cast<ep_kind>(kind), flags, aux, call_id, subject);
+        ep_cell *cell;
+        ASSERT_EQ(0, ep_ring_reserve(ring, &cell));
+        ep_cell_begin(cell, static_cast<ep_kind>(kind), flags, aux, call_id, subject);
         if (stamp != 0)
-            ep_slot_set_stamp(slot, stamp);
-        slot->length = static_cast<uint32_t>(payload.size());
+            ep_cell_set_stamp(cell, stamp);
+        cell->length = static_cast<uint32_t>(payload.size());
         if (payload.size() <= EP_INLINE_MAX) {
-            memcpy(slot->data, payload.data(), payload.size());
+            memcpy(cell->data, payload.data(), payload.size());
         } else {
             ASSERT_LE(0, ep_reclaim_collect(&lane_[lane].reclaim_rx, &lane_[lane].slab));
             uint64_t block;
             ASSERT_EQ(0, ep_slab_alloc(&lane_[lane].slab, payload.size(), &block));
             memcpy(lane_[lane].slab_mem + block, payload.data(), payload.size());
-            ep_slot_set_block(slot, block);
+            ep_cell_set_block(cell, block);
         }
         last_position_ = ep_ring_commit(ring);
     }
@@ -301,12 +301,12 @@ public:
     /* An urgent request that is marked before it can be seen. */
     void write_cancelled(uint32_t lane, uint16_t kind, const std::string &payload, uint64_t call_id)
     {
-        ep_slot *slot;
-        ASSERT_EQ(0, ep_ring_reserve(&lane_[lane].urgent, &slot));
-        ep_slot_begin(slot, static_cast<ep_kind>(kind), 0, 0, call_id, 0);
-        memcpy(slot->data, payload.data(), payload.size());
-        slot->length = static_cast<uint32_t>(payload.size());
-        slot->cancelled = 1;
+        ep_cell *cell;
+        ASSERT_EQ(0, ep_ring_reserve(&lane_[lane].urgent, &cell));
+        ep_cell_begin(cell, static_cast<ep_kind>(kind), 0, 0, call_id, 0);
+        memcpy(cell->data, payload.data(), payload.size());
+        cell->length = static_cast<uint32_t>(payload.size());
+        cell->cancelled = 1;
         ep_ring_commit(&lane_[lane].urgent);
         wake(lane);
     }
@@ -357,8 +357,8 @@ public:
 
     bool has_message(uint32_t lane) const
     {
-        const ep_slot *slot;
-        return ep_ring_peek(&lane_[lane].response, &slot) == 0;
+        const ep_cell *cell;
+        return ep_ring_peek(&lane_[lane].response, &cell) == 0;
     }
 
     /* There is nothing to sleep on: the word is for who looks now and then. */
@@ -443,8 +443,8 @@ public:
 private:
     void wait_for_room(ep_ring_tx *ring)
     {
-        ep_slot *slot;
-        while (ep_ring_reserve(ring, &slot) == -EAGAIN && is_alive())
+        ep_cell *cell;
+        while (ep_ring_reserve(ring, &cell) == -EAGAIN && is_alive())
             sched_yield();
     }
 

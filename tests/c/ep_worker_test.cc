@@ -320,8 +320,8 @@ TEST_F(WorkerTest, WaitsForRoomInTheResponseRing)
     const uint64_t n = 600;
     uint64_t sent = 0, got = 0;
     while (got < n) {
-        ep_slot *slot;
-        while (sent < n && ep_ring_reserve(&vm_->lane(1)->call, &slot) == 0) {
+        ep_cell *cell;
+        while (sent < n && ep_ring_reserve(&vm_->lane(1)->call, &cell) == 0) {
             ASSERT_NO_FATAL_FAILURE(vm_->send(
                 1, EP_KIND_CALL, VmSide::call_payload("math", "sqrt", {integer(16)}), 1000 + sent));
             sent++;

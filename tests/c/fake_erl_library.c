@@ -129,6 +129,13 @@ ERL_NIF_TERM fake_scheduled_argument(ERL_NIF_TERM scheduled)
     return fake_at(scheduled, FAKE_SCHEDULED)->u.scheduled.argv[0];
 }
 
+static _Atomic unsigned long dirty_runs;
+
+unsigned long fake_dirty_runs(void)
+{
+    return dirty_runs;
+}
+
 ERL_NIF_TERM fake_run(ErlNifEnv *env, ERL_NIF_TERM scheduled, unsigned polls)
 {
     const struct fake_term *term;
@@ -137,6 +144,7 @@ ERL_NIF_TERM fake_run(ErlNifEnv *env, ERL_NIF_TERM scheduled, unsigned polls)
         const struct fake_scheduled *next = &term->u.scheduled;
         if (next->flags == 0 && polls-- == 0)
             break;
+        dirty_runs += next->flags != 0;
         fake_enter(next->flags == 0 ? ERL_NIF_THR_NORMAL_SCHEDULER : next->flags + 1);
         scheduled = next->function(env, (int)term->count, next->argv);
         fake_enter(ERL_NIF_THR_UNDEFINED);

@@ -254,6 +254,12 @@ bool fake_is_alive(ErlNifPid pid)
     return is_alive;
 }
 
+int enif_is_process_alive(ErlNifEnv *env, ErlNifPid *pid)
+{
+    (void)env;
+    return fake_is_alive(*pid);
+}
+
 ErlNifEnv *fake_env_create(ErlNifPid pid)
 {
     return fake_env_alloc(pid.pid);
@@ -511,6 +517,8 @@ int enif_thread_join(ErlNifTid tid, void **respp)
 {
     int rc = tid->is_held ? 0 : pthread_join(tid->thread, respp);
 
+    if (tid->is_held)
+        enif_free(tid->args);
     free(tid);
     fake_count(&fake_live.threads, -1);
     return rc;

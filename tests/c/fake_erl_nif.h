@@ -84,6 +84,9 @@ bool fake_is_scheduled(ERL_NIF_TERM term);
 ERL_NIF_TERM fake_scheduled_argument(ERL_NIF_TERM scheduled);
 bool fake_is_badarg(ERL_NIF_TERM term);
 
+/* How often something was scheduled on a dirty scheduler. */
+unsigned long fake_dirty_runs(void);
+
 /* Enters a scheduler of that kind (ERL_NIF_THR_NORMAL_SCHEDULER, ...), for tests that call
  * functions of the library themselves, or leaves it (ERL_NIF_THR_UNDEFINED). */
 void fake_enter(int thread_type);

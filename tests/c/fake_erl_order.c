@@ -12,17 +12,25 @@ static int order(uint64_t a, uint64_t b)
     return (a > b) - (a < b);
 }
 
-/* Of terms of one kind; any order does in which only equal terms are equal. */
+static int compare_big(const struct fake_term *a, const struct fake_term *b)
+{
+    if (a->u.big.negative != b->u.big.negative)
+        return a->u.big.negative ? -1 : 1;
+    int rc = order(a->count, b->count);
+    for (size_t i = a->count; rc == 0 && i-- > 0;)
+        rc = order(a->u.big.digits[i], b->u.big.digits[i]);
+    return a->u.big.negative ? -rc : rc;
+}
+
+/* Of terms of one kind; any order does in which only equal terms are equal, but for integers. */
 static int compare_boxed(const struct fake_term *a, const struct fake_term *b)
 {
+    if (a->kind == FAKE_BIG)
+        return compare_big(a, b);
     int rc = order(a->count, b->count);
-
     if (rc != 0)
         return rc;
     switch (a->kind) {
-    case FAKE_BIG:
-        rc = order(a->u.big.negative, b->u.big.negative);
-        return rc != 0 ? rc : memcmp(a->u.big.digits, b->u.big.digits, a->count);
     case FAKE_FLOAT: return memcmp(&a->u.real, &b->u.real, sizeof(double));
     case FAKE_BINARY:
         return a->count == 0 ? 0 : memcmp(a->u.binary.data, b->u.binary.data, a->count);

@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: Apache-2.0
 
 %% @doc make chaos: callers under a storm of faults, and the laws that hold all the same.
-%% `KILLS=2000 SEED=1', FAULTS="kill stop" for some kinds only.
+%% `KILLS=2000 SEED=1', FAULTS="kill stop" for some kinds only, CALLERS=4 for less to do.
 -module(chaos).
 
 -include("chaos.hrl").
@@ -33,7 +33,7 @@ main() ->
 %% @doc One storm on targets that run; its history and how many faults of each kind hit.
 -spec storm([chaos_nemesis:fault()], integer(), file:filename()) -> {#history{}, #{atom() => integer()}}.
 storm(Faults, Seed, Dir) ->
-    Load = chaos_load:start(?CALLERS, Seed),
+    Load = chaos_load:start(number("CALLERS", ?CALLERS), Seed),
     Counts = chaos_nemesis:run(Faults, Load),
     ok = chaos_load:stop(Load),
     {chaos_history:dump(Dir), Counts}.
@@ -101,12 +101,14 @@ second_round(Kills, Seed, Kinds, Dir) ->
     ok = chaos_load:register_callbacks(),
 
     Start = erlang:monotonic_time(millisecond),
+    Cpu = cpu(),
     {History, Counts} = storm(chaos_nemesis:plan(Kills, Seed, Kinds), Seed, Dir),
     Seconds = (erlang:monotonic_time(millisecond) - Start) / 1000,
+    Idle = idle(Cpu, cpu()),
     chaos_report:check("everything serves after the storm", is_ok(chaos_targets:all_serve(5000)), chaos_targets:all_serve(1000)),
     Left = py_test:settle(fun chaos_leaks:running/0, ?SETTLE_MS),
     chaos_report:check("an idle application holds nothing of what was", Left =:= [], Left),
-    ok = judge(History, Counts, Seconds),
+    ok = judge(History, Counts, Seconds, Idle),
     ok = chaos_targets:stop(),
     chaos_history:clear().
 
@@ -128,9 +130,20 @@ clear_marks(Dir) ->
     [ok = file:write_file(filename:join(Dir, Name), <<>>) || Name <- ["begun", "deaths"]],
     ok.
 
-judge(History = #history{requests = Requests, events = Events}, Counts, Seconds) ->
+%% What all CPUs have done since the start of the system, and how much of it was nothing.
+cpu() ->
+    {ok, Text} = file:read_file("/proc/stat"),
+    [<<"cpu">> | Numbers] = string:lexemes(hd(binary:split(Text, <<"\n">>)), " "),
+    Ticks = [binary_to_integer(N) || N <- Numbers],
+    {lists:sum(Ticks), lists:nth(4, Ticks)}.
+
+%% Percent.
+idle({All0, Idle0}, {All1, Idle1}) ->
+    100 * (Idle1 - Idle0) / max(1, All1 - All0).
+
+judge(History = #history{requests = Requests, events = Events}, Counts, Seconds, Idle) ->
     Violations = chaos_checker:check(History),
-    Laws = [lost, doubled, wrong, stray, hanging, begun],
+    Laws = [lost, doubled, wrong, stray, hanging, begun, items],
     [
         chaos_report:check([atom_to_list(Law), " requests: none"], Bad =:= [], {length(Bad), lists:sublist(Bad, 3)})
      || Law <- Laws, Bad <- [[V || V = {L, _, _} <- Violations, L =:= Law]]
@@ -151,10 +164,12 @@ judge(History = #history{requests = Requests, events = Events}, Counts, Seconds)
             ok
     end,
     chaos_report:check("everything back within a second of a child's death", Bad =:= [], {length(Bad), Bad}),
+    %% Without it a process that is killed waits for a CPU to end, and latencies say how busy the machine was.
+    io:format("the CPUs were idle for ~.1f %~n", [float(Idle)]),
     io:format("faults: ~ts~n", [[io_lib:format(" ~s ~b", [K, N]) || {K, N} <- lists:sort(maps:to_list(Counts))]]),
     io:format("requests:~ts~n", [kinds_line(Requests)]),
     io:format(
-        "kills ~b, requests ~b in ~.1f s; lost ~b doubled ~b wrong ~b stray ~b hanging ~b begun ~b; "
+        "kills ~b, requests ~b in ~.1f s; lost ~b doubled ~b wrong ~b stray ~b hanging ~b begun ~b items ~b; "
         "error after death ~.1f/~.1f/~.1f ms (~b), after stop ~.1f/~.1f/~.1f (~b), serving again ~.1f/~.1f/~.1f (~b), "
         "back after a child ~.1f/~.1f/~.1f (~b)~n",
         [lists:sum(maps:values(Counts)), length(Requests), Seconds] ++

@@ -13,9 +13,10 @@ chaos-ebin: build
 KILLS ?= 100
 SEED ?= 1
 FAULTS ?=
+CALLERS ?= 14
 chaos: chaos-ebin
-	@echo '== chaos: KILLS=$(KILLS) SEED=$(SEED) $(FAULTS)'
-	@KILLS='$(KILLS)' SEED='$(SEED)' FAULTS='$(FAULTS)' $(CHAOS_ERL) -eval 'chaos:main()'
+	@echo '== chaos: KILLS=$(KILLS) SEED=$(SEED) CALLERS=$(CALLERS) $(FAULTS)'
+	@KILLS='$(KILLS)' SEED='$(SEED)' FAULTS='$(FAULTS)' CALLERS='$(CALLERS)' $(CHAOS_ERL) -eval 'chaos:main()'
 
 # A worker that ends at named steps, in a tree of its own. PART=4: one case in four, others for another SEED. KINDS="import
 # leave": of these kinds of request only.
@@ -29,7 +30,8 @@ crash-build: build
 
 crashpoints: chaos-ebin crash-build
 	@echo '== crash points: PART=$(PART) SEED=$(SEED)'
-	@PART='$(PART)' SEED='$(SEED)' KINDS='$(KINDS)' ERL_LIBS=$(CURDIR)/_build/crash_lib $(ERL_STORM) -eval 'chaos_crashpoints:main()'
+	@PART='$(PART)' SEED='$(SEED)' KINDS='$(KINDS)' EP_CRASH_PAGE=$(CURDIR)/$(CHAOS)/page.$$$$ \
+	    ERL_LIBS=$(CURDIR)/_build/crash_lib $(ERL_STORM) -eval 'chaos_crashpoints:main()'
 
 # SIGKILL of whole VMs.
 N ?= 10

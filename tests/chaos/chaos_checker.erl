@@ -2,7 +2,8 @@
 
 %% @doc Whether a history obeys the laws: each request has exactly one outcome, in time,
 %% and the right one; no process got a message that it did not ask for; a request begins
-%% at most once, and not at all if its outcome says so. Pure.
+%% at most once, and not at all if its outcome says so; an item of a channel goes to one reader at most, in its
+%% order, and what Python has put is there. Pure.
 -module(chaos_checker).
 
 -include("chaos.hrl").
@@ -11,7 +12,7 @@
 
 -export_type([law/0, violation/0]).
 
--type law() :: lost | doubled | wrong | stray | hanging | begun.
+-type law() :: lost | doubled | wrong | stray | hanging | begun | items.
 -type violation() :: {law(), id() | pid(), term()}.
 
 -define(MS, 1000000).
@@ -25,9 +26,12 @@
 
 -record(facts, {
     dead = #{} :: #{pid() => []},
-    %% of processes of the system
+    %% of processes of the system; killed: without those that went with an outage, at a moment that nobody knows
     deaths = #{} :: #{integer() => integer()},
+    killed = #{} :: #{integer() => integer()},
     ended = #{} :: #{pid() => integer()},
+    %% who had a place in a process that ended
+    places = #{} :: #{integer() => [pid()]},
     outages = [] :: [integer()],
     losses = [] :: [integer()],
     callbacks = #{} :: #{id() => integer()}
@@ -41,10 +45,12 @@ check(History = #history{requests = Requests, outcomes = Outcomes, events = Even
         lists:flatmap(fun(R) -> request(R, maps:get(R#request.id, Outcomes, []), Begun, Facts) end, Requests),
         [{stray, Pid, stray(What, Requests, Outcomes)} || {_, {stray, Pid, What}} <- Events],
         [{stray, Id, L} || {Id, L} <- maps:to_list(Outcomes), not is_map_key(Id, Known)],
-        [{begun, Id, {unknown, N}} || {Id, N} <- maps:to_list(Begun), not is_map_key(Id, Known)]
+        [{begun, Id, {unknown, N}} || {Id, N} <- maps:to_list(Begun), not is_map_key(Id, Known)],
+        [{items, Pid, {N, Readers}} || {_, {items, Pid, N, Readers}} <- Events, not is_shared(Readers, 1, 0, N)],
+        [{items, Pid, {N, Came, IsOk}} || {_, {sent, Pid, N, Came, IsOk}} <- Events, not is_sent(Came, N, IsOk)]
     ]).
 
-%% @doc `errors': from the death of a worker process to the moment when each of its
+%% @doc `errors': from the death of a worker process, unless it went with an outage, to the moment when each of its
 %% callers had the error; `stops': the same for contexts; `serving': from the death to the
 %% first answer of a successor, for each context. Milliseconds.
 -spec latencies(#history{}) -> #{errors | stops | serving => [float()]}.
@@ -69,8 +75,14 @@ facts(#history{events = Events}) ->
 
 fact({_, {caller_dead, Pid}}, F = #facts{dead = Dead}) ->
     F#facts{dead = Dead#{Pid => []}};
-fact({T, {death, OsPid, _, _}}, F = #facts{deaths = Deaths, losses = Losses}) ->
-    F#facts{deaths = maps:merge(#{OsPid => T}, Deaths), losses = [T | Losses]};
+fact({T, {death, OsPid, Why, Contexts}}, F = #facts{deaths = Deaths, killed = Killed, losses = Losses}) ->
+    place(OsPid, Contexts, F#facts{
+        deaths = maps:merge(#{OsPid => T}, Deaths),
+        killed = case Why of outage -> Killed; _ -> maps:merge(#{OsPid => T}, Killed) end,
+        losses = [T | Losses]
+    });
+fact({_, {aimed, OsPid, Contexts}}, F) ->
+    place(OsPid, Contexts, F);
 fact({T, {context_end, Ctx, _}}, F = #facts{ended = Ended, losses = Losses}) ->
     F#facts{ended = maps:merge(#{Ctx => T}, Ended), losses = [T | Losses]};
 fact({T, {outage, _}}, F = #facts{outages = Outages, losses = Losses}) ->
@@ -80,6 +92,9 @@ fact({T, {callback_end, Id}}, F = #facts{callbacks = Callbacks}) ->
 fact(_, F) ->
     F.
 
+place(OsPid, Contexts, F = #facts{places = Places}) ->
+    F#facts{places = maps:update_with(OsPid, fun(Known) -> Contexts ++ Known end, Contexts, Places)}.
+
 %% The message, and what its receiver had asked for before.
 stray({Message, Ids}, Requests, Outcomes) when is_list(Ids) ->
     {Message, [{R, maps:get(Id, Outcomes, none)} || R = #request{id = Id} <- Requests, lists:member(Id, Ids)]};
@@ -88,7 +103,7 @@ stray(Message, _Requests, _Outcomes) ->
 
 %% --- one request ------------------------------------------------------------------------
 
-request(R = #request{kind = cast, id = Id}, Outcomes, Begun, _Facts) ->
+request(R = #request{kind = Kind, id = Id}, Outcomes, Begun, _Facts) when Kind =:= cast; Kind =:= orphan ->
     [{stray, Id, Outcomes} || Outcomes =/= []] ++ marks(R, cast, maps:get(Id, Begun, 0));
 request(R = #request{id = Id}, [], Begun, Facts) ->
     [{lost, Id, R} || not may_be_silent(R, Facts)] ++ marks(R, none, maps:get(Id, Begun, 0));
@@ -96,6 +111,21 @@ request(R = #request{id = Id}, [{T, Outcome}], Begun, Facts) ->
     value(R, T, Outcome, Facts) ++ in_time(R, T, Outcome, Facts) ++ marks(R, Outcome, maps:get(Id, Begun, 0));
 request(#request{id = Id}, Several, _Begun, _Facts) ->
     [{doubled, Id, Several}].
+
+%% Next: the first item that nobody has had; Lost: how many from there on may have gone to readers that failed.
+is_shared([], _Next, _Lost, _N) ->
+    true;
+is_shared([{failed, Most} | Rest], Next, Lost, N) ->
+    is_shared(Rest, Next, Lost + Most, N);
+is_shared([{ok, [], IsAll} | Rest], Next, Lost, N) ->
+    IsAll andalso Next + Lost > N andalso is_shared(Rest, N + 1, 0, N);
+is_shared([{ok, Items = [First | _], IsAll} | Rest], Next, Lost, N) ->
+    Last = First + length(Items) - 1,
+    Items =:= lists:seq(First, Last) andalso First >= Next andalso First =< Next + Lost andalso Last =< N andalso
+        (not IsAll orelse Last =:= N) andalso is_shared(Rest, Last + 1, 0, N).
+
+is_sent(Came, N, IsOk) ->
+    Came =:= lists:seq(1, length(Came)) andalso length(Came) =< N andalso (not IsOk orelse length(Came) =:= N).
 
 %% Who died asks for nothing any more; who ran a callback for a Python thread may end with
 %% what watched over it.
@@ -186,9 +216,13 @@ has_not_begun(_) -> false.
 
 %% --- latencies ----------------------------------------------------------------------------
 
-latency(R, T, {worker_died, #{os_pid := OsPid}}, Facts = #facts{deaths = Deaths}) ->
-    case Deaths of
-        #{OsPid := At} when At =< T -> {death, since(R, At, T, Facts)};
+%% It waits for the other tasks, too, and those may wait for the next process.
+latency(#request{kind = gather}, _T, _Reason, _Facts) ->
+    unknown;
+latency(R, T, {worker_died, #{os_pid := OsPid}}, Facts = #facts{deaths = Deaths, killed = Killed}) ->
+    case {Killed, Deaths} of
+        {#{OsPid := At}, _} when At =< T -> {death, since(R, At, T, Facts)};
+        {_, #{OsPid := At}} when At =< T -> {outage, since(R, At, T, Facts)};
         _ -> unknown
     end;
 latency(R = #request{context = Ctx, invoked = T0}, T, {context_died, _}, Facts = #facts{ended = Ended}) ->
@@ -203,8 +237,9 @@ latency(_R, _T, _Reason, _Facts) ->
 since(R = #request{invoked = T0}, At, T, Facts) ->
     (T - max(T0, busy_until(R, At, Facts))) / ?MS.
 
-%% The answers of each context: when, and of which process.
-serving(#history{requests = Requests, outcomes = Outcomes, events = Events}, #facts{ended = Ended}) ->
+%% The answers of each context: when, and of which process. Where the next process of a context was killed, too, or
+%% the whole application had an outage, nobody knows what took its time.
+serving(#history{requests = Requests, outcomes = Outcomes, events = Events}, Facts = #facts{ended = Ended}) ->
     Answers = lists:foldl(
         fun(#request{id = Id, context = Ctx}, Acc) ->
             case maps:get(Id, Outcomes, []) of
@@ -228,11 +263,22 @@ serving(#history{requests = Requests, outcomes = Outcomes, events = Events}, #fa
             Pids = lists:usort([P || {_, P} <- In]),
             [
                 (T - At) / ?MS
-             || P <- Pids, {ok, At} <- [maps:find(P, Deaths)], {T, _} <- first(In, At, P), maps:get(Ctx, Ended, T) >= T
+             || P <- Pids, {ok, At} <- [maps:find(P, Deaths)], {T, _} <- first(In, At, P), maps:get(Ctx, Ended, T) >= T,
+                not is_hit_again(Ctx, P, At, T, Facts)
             ]
         end,
         maps:to_list(Answers)
     ).
+
+is_hit_again(Ctx, Former, At, T, #facts{deaths = Deaths, places = Places, outages = Outages}) ->
+    Within = fun(Moment) -> Moment > At andalso Moment =< T end,
+    lists:any(Within, Outages) orelse
+        lists:any(
+            fun({OsPid, Contexts}) ->
+                OsPid =/= Former andalso lists:member(Ctx, Contexts) andalso Within(maps:get(OsPid, Deaths, At))
+            end,
+            maps:to_list(Places)
+        ).
 
 first([{T, P} | _], At, Dead) when T > At, P =/= Dead -> [{T, P}];
 first([_ | Rest], At, Dead) -> first(Rest, At, Dead);

@@ -61,6 +61,10 @@ good() ->
             {90 * ?MS, {caller_dead, ctx(9)}},
             {100 * ?MS, {death, 200, kill, [ctx(2)]}},
             {120 * ?MS, {context_end, ctx(3), stop}},
+            {130 * ?MS, {items, ctx(7), 5, [{ok, [1, 2], false}, {failed, 2}, {ok, [4, 5], true}]}},
+            {130 * ?MS, {items, ctx(7), 3, [{failed, 0}, {ok, [1, 2, 3], true}]}},
+            {131 * ?MS, {sent, ctx(7), 3, [1, 2, 3], true}},
+            {131 * ?MS, {sent, ctx(7), 3, [1], false}},
             {300 * ?MS, {outage, py_launcher}}
         ],
         begun = #{1 => 1, 2 => 1, 3 => 1, 8 => 1}
@@ -127,6 +131,16 @@ corrupted() ->
         {"a beginning of a request that had not started", {begun, 4}, Begun(4, 1)},
         {"a value of a request that never began", {begun, 1}, G#history{begun = maps:remove(1, B)}},
         {"a beginning of nobody", {begun, 98}, Begun(98, 1)},
+        {"an item that two readers had", {items, Ctx7}, Event(140, {items, Ctx7, 3, [{ok, [1, 2], false}, {ok, [2, 3], true}]})},
+        {"an item that was lost", {items, Ctx7}, Event(140, {items, Ctx7, 3, [{ok, [1], false}, {ok, [3], true}]})},
+        {"an item that went with nobody", {items, Ctx7}, Event(140, {items, Ctx7, 3, [{failed, 0}, {ok, [2, 3], true}]})},
+        {"more items lost than a reader can take", {items, Ctx7}, Event(140, {items, Ctx7, 9, [{failed, 2}, {ok, [4, 5], false}]})},
+        {"items in another order", {items, Ctx7}, Event(140, {items, Ctx7, 3, [{ok, [1, 3, 2], true}]})},
+        {"an end before the last item", {items, Ctx7}, Event(140, {items, Ctx7, 3, [{ok, [1, 2], true}]})},
+        {"an item that nobody sent", {items, Ctx7}, Event(140, {items, Ctx7, 2, [{ok, [1, 2, 3], true}]})},
+        {"a message that Python had put", {items, Ctx7}, Event(140, {sent, Ctx7, 3, [1, 2], true})},
+        {"a message before its turn", {items, Ctx7}, Event(140, {sent, Ctx7, 3, [1, 3], false})},
+        {"another message", {items, Ctx7}, Event(140, {sent, Ctx7, 3, [1, wrong], false})},
         {"a beginning without a worker", {begun, 3}, With(3, 105, {error, {worker_unavailable, x}})}
     ].
 
@@ -134,11 +148,22 @@ without(G = #history{events = E, outcomes = O}, Event, More) ->
     G#history{events = [X || X = {_, Y} <- E, element(1, Y) =/= Event], outcomes = maps:merge(O, More)}.
 
 latencies() ->
-    #{errors := Errors, stops := Stops, serving := Serving} = chaos_checker:latencies(served()),
+    Served = #history{events = Events} = served(),
+    With = fun(Event) -> Served#history{events = Events ++ [{150 * ?MS, Event}]} end,
+    #{errors := Errors, stops := Stops, serving := Serving} = chaos_checker:latencies(Served),
+    #{serving := Twice} = chaos_checker:latencies(With({death, 202, kill, [ctx(2)]})),
+    #{errors := Early} = chaos_checker:latencies(Served#history{events = [{60 * ?MS, {death, 200, outage, []}} | Events]}),
+    WentWith = [case E of {T, {death, 200, _, C}} -> {T, {death, 200, outage, C}}; _ -> E end || E <- Events],
+    #{errors := Gone} = chaos_checker:latencies(Served#history{events = WentWith}),
+    #{serving := Outage} = chaos_checker:latencies(With({outage, py_launcher})),
     [
         {"errors are timed from the death", lists:sort(Errors) =:= [4.0, 5.0], Errors},
         {"ends are timed from the stop", Stops =:= [1.0], Stops},
-        {"serving is timed from the death to another process's answer", Serving =:= [140.0], Serving}
+        {"serving is timed from the death to another process's answer", Serving =:= [140.0], Serving},
+        {"serving is not timed where the next process was killed, too", Twice =:= [], Twice},
+        {"serving is not timed over an outage", Outage =:= [], Outage},
+        {"errors are not timed from an outage", lists:sort(Early) =:= [4.0, 5.0], Early},
+        {"errors of who went with an outage are not timed", Gone =:= [], Gone}
     ].
 
 %% Before the death the process had answered.

@@ -27,7 +27,10 @@
 -record(result, {
     outcome :: term(),
     messages = 1 :: non_neg_integer(),
-    id = none :: none | pos_integer()
+    id = none :: none | pos_integer(),
+    took_ms = 0 :: non_neg_integer(),
+    %% what is wrong with what is left, asked once the context serves again
+    rest = fun() -> [] end :: fun(() -> [{atom(), term()}])
 }).
 
 -spec main() -> no_return().
@@ -50,6 +53,7 @@ main() ->
     Reached = not is_whole() orelse chaos_report:check("every point ended a process", Missing =:= [], Missing),
     io:format("~b points, ~b of them ended a process~n", [length(chaos_page:points()), length(lists:usort(Fired))]),
     ok = application:stop(erlang_python),
+    ok = chaos_page:delete(Page),
     ok = file:del_dir_r(Dir),
     halt(case chaos_report:finish() andalso Reached of true -> 0; false -> 1 end).
 
@@ -59,7 +63,8 @@ main() ->
 kinds() ->
     Kinds = [
         call, eval, exec, cast, import, nested, threads, letters, task, awaited, task_stop, big_argument, big_result, big_answer,
-        overdue, overdue_spinning, overdue_callback, maintain, env_drop, start, fork, stop, leave
+        overdue, overdue_spinning, overdue_callback, maintain, env_drop, start, fork, forked, stop, leave
+        | chaos_crash_objects:kinds()
     ],
     case os:getenv("KINDS", "") of
         "" -> Kinds;
@@ -108,43 +113,62 @@ new_context(Mode) ->
 traced(Kind, Run = #run{page = Page}) ->
     OsPid = quiet(Run),
     ok = chaos_page:arm(Page, case pid_for(Kind) of own -> OsPid; any -> 0 end, <<"nothing">>, 0, none),
-    _ = within(fun() -> request(Kind, Run, infinity) end),
+    #result{rest = Rest} = within(fun() -> request(Kind, Run, infinity) end),
     %% What comes after the reply.
+    [] = Rest(),
     {ok, 1} = py:call(Run#run.context, builtins, abs, [-1], #{}, ?LIMIT_MS),
     #{hits := Hits} = chaos_page:read(Page),
     ok = chaos_page:disarm(Page),
     maps:to_list(Hits).
 
 %% These have a process of their own, which is not known before.
-pid_for(Kind) when Kind =:= start; Kind =:= fork; Kind =:= stop; Kind =:= leave; Kind =:= task_stop -> any;
+pid_for(Kind) when Kind =:= start; Kind =:= fork; Kind =:= forked; Kind =:= stop; Kind =:= leave; Kind =:= task_stop -> any;
 pid_for(_Kind) -> own.
 
-%% The process, once it has done everything that follows its last reply, and sleeps.
-quiet(#run{context = Ctx, page = Page}) ->
-    ok = chaos_page:arm(Page, 0, <<"nothing">>, 0, none),
+%% The process, once it has done everything that follows its last reply, and sleeps. That it sleeps counts only
+%% after that reply: it may have slept before the request came.
+quiet(Run = #run{context = Ctx, page = Page}) ->
     {ok, OsPid} = py:call(Ctx, os, getpid, [], #{}, ?LIMIT_MS),
-    [] = py_test:settle(
-        fun() -> case chaos_page:read(Page) of #{hits := #{<<"lane.armed">> := _}} -> []; _ -> [still] end end,
-        ?LIMIT_MS
-    ),
-    OsPid.
+    ok = chaos_page:arm(Page, OsPid, <<"nothing">>, 0, none),
+    case py:call(Ctx, os, getpid, [], #{}, ?LIMIT_MS) of
+        {ok, OsPid} ->
+            [] = py_test:settle(
+                fun() -> case chaos_page:read(Page) of #{is_resting := true} -> []; _ -> [still] end end, ?LIMIT_MS
+            ),
+            OsPid;
+        {ok, _Another} ->
+            quiet(Run)
+    end.
 
-%% What is stopped goes on after its caller has lost patience.
+%% Zygotes, and what they fork before that is a worker, are killed when they are stopped.
+is_dispensable(Point) ->
+    lists:member(Point, [<<"zygote.asked">>, <<"zygote.forked">>, <<"zygote.known">>]).
+
+%% What is stopped goes on after its caller has lost patience, however late it was stopped.
 go_on_later(Page) ->
     spawn_monitor(fun() ->
-        case await_fired(Page, erlang:monotonic_time(millisecond) + ?BUDGET_MS + ?FIRED_MS) of
-            0 ->
-                ok;
-            OsPid ->
-                receive after 2 * ?BUDGET_MS -> ok end,
-                os:cmd("kill -CONT " ++ integer_to_list(OsPid) ++ " 2>/dev/null")
-        end
+        OsPid = await_fired(Page, infinity),
+        receive after 2 * ?BUDGET_MS -> ok end,
+        os:cmd("kill -CONT " ++ integer_to_list(OsPid) ++ " 2>/dev/null")
     end).
 
+went_on(0, {Pid, Ref}) ->
+    true = exit(Pid, kill),
+    went_on(Ref);
+went_on(_Fired, {_Pid, Ref}) ->
+    went_on(Ref).
+
+went_on(Ref) ->
+    receive {'DOWN', Ref, process, _, _} -> ok end.
+
 cases(Kind, Hits) ->
-    [{Kind, Point, 1, Action} || {Point, _} <- Hits, Action <- [kill9, segv, exit0, abort, stop]] ++
+    [{Kind, Point, 1, Action} || {Point, _} <- Hits, Action <- actions(Point)] ++
         [{Kind, Point, 2, kill9} || {Point, N} <- Hits, N > 1] ++
         [{Kind, Point, 3, kill9} || {Point, N} <- Hits, N > 2].
+
+%% The VM can only kill it, or stop it.
+actions(<<"vm.", _/binary>>) -> [kill9, stop];
+actions(_Point) -> [kill9, segv, exit0, abort, stop].
 
 %% One in PART, another one for each seed; of the second mode one in four of those.
 choose(Cases, Mode) ->
@@ -154,9 +178,11 @@ choose(Cases, Mode) ->
 
 within(Fun) ->
     {Pid, Ref} = spawn_monitor(fun() ->
+        Start = erlang:monotonic_time(millisecond),
         Result = Fun(),
+        Took = erlang:monotonic_time(millisecond) - Start,
         {messages, Messages} = process_info(self(), messages),
-        exit({result, Result, Messages})
+        exit({result, Result#result{took_ms = Took}, Messages})
     end),
     receive
         {'DOWN', Ref, process, Pid, {result, Result, []}} -> Result;
@@ -171,37 +197,50 @@ within(Fun) ->
 
 %% --- one case ---------------------------------------------------------------------------
 
-one(Case = {Kind, Point, Nth, Action}, Run = #run{page = Page}) ->
+one(Case, Run) ->
+    {Name, Fired, Wrong0, More} = tried(Case, Run),
+    %% All terms of it are garbage by now.
+    Wrong = Wrong0 ++ chaos_crash_objects:left(),
+    true = chaos_report:check(Name, Wrong =:= [], {Wrong, More}) orelse true,
+    case Fired of
+        0 -> none;
+        _ -> element(2, Case)
+    end.
+
+tried(Case = {Kind, Point, Nth, Action}, Run = #run{page = Page}) ->
     ok = clear_marks(Run),
     Before = quiet(Run),
     ok = chaos_page:arm(Page, case pid_for(Kind) of own -> Before; any -> 0 end, Point, Nth, Action),
     Budget = case Action of stop -> ?BUDGET_MS; _ -> infinity end,
-    Other = [go_on_later(Page) || Action =:= stop],
+    Other = [go_on_later(Page) || Action =:= stop, not is_dispensable(Point)],
     Result = within(fun() -> request(Kind, Run, Budget) end),
     Fired = await_fired(Page, erlang:monotonic_time(millisecond) + ?FIRED_MS),
-    [receive {'DOWN', Ref, process, _, _} -> ok end || {_, Ref} <- Other],
+    [ok = went_on(Fired, Process) || Process <- Other],
     Seen = chaos_page:read(Page),
     ok = chaos_page:disarm(Page),
     Serves = serves(Run#run.context, case Action of stop -> none; _ -> Fired end),
+    Rest = (Result#result.rest)(),
     Name = io_lib:format("~s: ~s at ~s (~b), ~s", [Run#run.mode, Kind, Point, Nth, Action]),
+    Plain = {Result#result.outcome, Result#result.id, Result#result.took_ms},
     Wrong = [
         {What, Detail}
      || {What, false, Detail} <- [
-            {outcome, is_right(Case, Result, Seen, Fired, Run), Result},
+            {outcome, is_right(Case, Result, Seen, Fired, Run), Plain},
             {serves_again, Serves =:= ok, Serves},
+            {rest, Rest =:= [], Rest},
             {slots, slots_free(), ep_nif:slots()}
         ]
     ],
-    true = chaos_report:check(Name, Wrong =:= [], {Wrong, maps:remove(hits, Seen), Before}) orelse true,
-    case Fired of
-        0 -> none;
-        _ -> Point
-    end.
+    {Name, Fired, Wrong, {maps:remove(hits, Seen), Before}}.
 
 clear_marks(#run{dir = Dir}) ->
-    case file:open(filename:join(Dir, "begun"), [write]) of
-        {ok, File} -> file:close(File)
-    end.
+    [
+        case file:open(filename:join(Dir, Name), [write]) of
+            {ok, File} -> ok = file:close(File)
+        end
+     || Name <- ["begun", "got"]
+    ],
+    ok.
 
 %% A point behind the reply is met after the caller has it; some are met only now and then.
 await_fired(Page, Deadline) ->
@@ -241,9 +280,13 @@ is_right(_Case, #result{outcome = {hanging, _}}, _Seen, _Fired, _Run) -> false;
 is_right(_Case, #result{outcome = {ended, _}}, _Seen, _Fired, _Run) -> false;
 is_right({cast, _, _, _}, #result{outcome = ok, id = Id}, _Seen, _Fired, Run) -> begun(Id, Run) =< 1;
 %% What ends a zygote, or what it forks before that is a worker, costs a start nothing but time.
-is_right({fork, <<"zygote.", _/binary>>, _, _}, #result{outcome = Outcome}, _Seen, _Fired, _Run) ->
+is_right({Fork, <<"zygote.", _/binary>>, _, _}, #result{outcome = Outcome}, _Seen, _Fired, _Run) when
+    Fork =:= fork; Fork =:= forked
+->
     Outcome =:= ok;
-is_right({Start, _, _, _}, #result{outcome = Outcome}, _Seen, Fired, _Run) when Start =:= start; Start =:= fork ->
+is_right({Start, _, _, _}, #result{outcome = Outcome}, _Seen, Fired, _Run) when
+    Start =:= start; Start =:= fork; Start =:= forked
+->
     Outcome =:= ok orelse (Fired =/= 0 andalso is_failed_start(Outcome));
 is_right({Kind, _, _, _}, #result{outcome = Outcome}, _Seen, _Fired, _Run) when
     Kind =:= stop; Kind =:= leave; Kind =:= task_stop
@@ -251,15 +294,16 @@ is_right({Kind, _, _, _}, #result{outcome = Outcome}, _Seen, _Fired, _Run) when
     Outcome =:= ok;
 is_right({maintain, _, _, _}, #result{outcome = Outcome}, _Seen, Fired, _Run) ->
     is_ok(Outcome) orelse Fired =/= 0 andalso element(1, Outcome) =:= error;
-is_right({env_drop, _, _, Action}, #result{outcome = Outcome}, _Seen, Fired, _Run) ->
-    is_ok(Outcome) orelse is_death(Outcome, Action, Fired) orelse Action =:= stop andalso Outcome =:= {error, timeout};
+is_right({env_drop, _, _, Action}, Result = #result{outcome = Outcome}, _Seen, Fired, _Run) ->
+    is_ok(Outcome) orelse is_death(Outcome, Action, Fired) orelse Action =:= stop andalso is_timeout(Result);
 is_right({Kind, _, _, Action}, #result{outcome = Outcome, id = Id}, Seen, Fired, Run) when
     Kind =:= overdue; Kind =:= overdue_spinning; Kind =:= overdue_callback
 ->
     begun(Id, Run) =< 1 andalso
         (Outcome =:= {error, timeout} orelse is_death(Outcome, Action, Fired) andalso is_started(Outcome, Seen));
-is_right({_, _, _, stop}, #result{outcome = Outcome, id = Id}, _Seen, Fired, Run) ->
-    begun(Id, Run) =< 1 andalso (is_ok(Outcome) orelse Fired =/= 0 andalso Outcome =:= {error, timeout});
+%% On a busy machine it may be out of time before it comes to the point.
+is_right({_, _, _, stop}, Result = #result{outcome = Outcome, id = Id}, _Seen, _Fired, Run) ->
+    begun(Id, Run) =< 1 andalso (is_ok(Outcome) orelse is_timeout(Result));
 %% A task counts as started from the moment when it is sent.
 is_right({Kind, _, _, Action}, #result{outcome = Outcome, id = Id}, _Seen, Fired, Run) when
     Kind =:= task; Kind =:= awaited
@@ -269,7 +313,28 @@ is_right({Kind, _, _, Action}, #result{outcome = Outcome, id = Id}, _Seen, Fired
 is_right({letters, _, _, Action}, #result{outcome = Outcome, id = Id}, Seen, Fired, Run) ->
     begun(Id, Run) =< 1 andalso
         (is_ok(Outcome) orelse is_death(Outcome, Action, Fired) andalso is_started(Outcome, Seen));
-is_right({_, _, _, Action}, Result = #result{outcome = Outcome, id = Id}, Seen, Fired, Run) ->
+is_right({Kind, Point, _, Action}, Result = #result{outcome = Outcome, id = Id}, Seen, Fired, Run) ->
+    IsByVm = string:prefix(Point, "vm.") =/= nomatch,
+    case lists:member(Kind, chaos_crash_objects:kinds()) of
+        true when IsByVm; Kind =/= array, Kind =/= hold ->
+            IsLoose = IsByVm orelse Kind =:= channel_task,
+            is_right_of_object(IsLoose, Outcome, begun(Id, Run), Action, Seen, Fired);
+        _ ->
+            is_right_to_the_message(Action, Result, Seen, Fired, Run)
+    end.
+
+%% How many questions a reader asks depends on the time. What the VM ends before the request is there has not begun, and
+%% may run in the next process; a task counts as started from the moment when it is sent.
+is_right_of_object(IsLoose, Outcome, Begun, Action, Seen, Fired) ->
+    case is_ok(Outcome) of
+        true ->
+            Begun =:= 1;
+        false ->
+            is_death(Outcome, Action, Fired) andalso Begun =< 1 andalso (Begun =:= 0 orelse has_started(Outcome)) andalso
+                (IsLoose orelse is_started(Outcome, Seen))
+    end.
+
+is_right_to_the_message(Action, Result = #result{outcome = Outcome, id = Id}, Seen, Fired, Run) ->
     #{committed := Committed} = Seen,
     Begun = begun(Id, Run),
     case Committed >= Result#result.messages of
@@ -283,6 +348,9 @@ is_right({_, _, _, Action}, Result = #result{outcome = Outcome, id = Id}, Seen, 
 is_ok(ok) -> true;
 is_ok({ok, _}) -> true;
 is_ok(_) -> false.
+
+is_timeout(#result{outcome = Outcome, took_ms = Ms}) ->
+    Outcome =:= {error, timeout} andalso Ms + 1 >= ?BUDGET_MS.
 
 is_failed_start({error, {worker_unavailable, _}}) -> true;
 is_failed_start({error, {start_failed, _}}) -> true;
@@ -331,43 +399,60 @@ value(Id, {ok, [<<"ok">>, Value, _OsPid | More]}) ->
 value(_Id, Other) ->
     Other.
 
-request(call, Run, Budget) ->
+request(Kind, Run, Budget) ->
+    case lists:member(Kind, chaos_crash_objects:kinds()) of
+        true -> object_request(Kind, Run, Budget);
+        false -> plain_request(Kind, Run, Budget)
+    end.
+
+object_request(Kind, Run = #run{context = Ctx, dir = Dir}, Budget) ->
+    Id = id(),
+    {Outcome, Rest} = chaos_crash_objects:request(Kind, #{
+        id => Id,
+        dir => Dir,
+        call => fun(Function, Args) -> py:call(Ctx, ep_chaos, Function, [Id, file | Args], #{}, Budget) end,
+        task => fun(Function, Args) -> task(Function, [Id, file | Args], Run, Budget) end,
+        then => fun(Function, Args) -> py:call(Ctx, ep_chaos, Function, Args, #{}, ?LIMIT_MS) end
+    }),
+    #result{id = Id, outcome = Outcome, rest = Rest}.
+
+plain_request(call, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(work, Id, [1], Run, Budget)};
-request(eval, #run{context = Ctx}, Budget) ->
+plain_request(eval, #run{context = Ctx}, Budget) ->
     Id = id(),
     Locals = #{i => Id},
     Answer = py:eval(Ctx, <<"__import__('ep_chaos').work(i, 'file', 0)">>, Locals, Budget),
     #result{id = Id, outcome = value(Id, Answer)};
-request(exec, #run{context = Ctx}, Budget) ->
+plain_request(exec, #run{context = Ctx}, Budget) ->
     Id = id(),
     Code = io_lib:format("import ep_chaos~nep_chaos.work(~b, 'file', 0)~n", [Id]),
     #result{id = Id, outcome = py:exec(Ctx, Code, #{timeout => Budget})};
-request(import, #run{context = Ctx}, Budget) ->
+plain_request(import, #run{context = Ctx}, Budget) ->
     Id = id(),
     Code = io_lib:format("import sys, ep_chaos~nsys.modules.pop('colorsys', None)~nimport colorsys~nep_chaos.work(~b, 'file', 0)~n", [Id]),
     #result{id = Id, outcome = py:exec(Ctx, Code, #{timeout => Budget})};
-request(cast, #run{context = Ctx}, _Budget) ->
+plain_request(cast, #run{context = Ctx}, _Budget) ->
     Id = id(),
     #result{id = Id, outcome = py:cast(Ctx, ep_chaos, work, [Id, file, 0])};
-request(nested, Run, Budget) ->
+plain_request(nested, Run, Budget) ->
     %% The question, the request that it makes, and the result.
     Id = id(),
     #result{id = Id, messages = 3, outcome = on(nested, Id, [1, 0], Run, Budget)};
-request(big_answer, Run, Budget) ->
+plain_request(big_answer, Run, Budget) ->
     Id = id(),
     #result{id = Id, messages = 2, outcome = on(nested, Id, [0, 0], Run, Budget)};
-request(threads, Run, Budget) ->
+plain_request(threads, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(threads, Id, [1], Run, Budget)};
-request(task, Run, Budget) ->
+plain_request(task, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = value(Id, task(work, [Id, file, 1], Run, Budget))};
-request(awaited, Run, Budget) ->
+plain_request(awaited, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = value(Id, task(awaited, [Id, file], Run, Budget))};
 %% A context with a task that sleeps ends.
-request(task_stop, #run{mode = Mode}, _Budget) ->
+plain_request(task_stop, #run{mode = Mode}, _Budget) ->
     case py_context:start_link(crash, Mode, #{own_process => true, kill_after => ?KILL_AFTER_MS}) of
         {ok, Ctx} ->
             Task = spawn_monitor(fun() -> task(rest, [100], #run{context = Ctx}, infinity) end),
@@ -378,7 +463,7 @@ request(task_stop, #run{mode = Mode}, _Budget) ->
         {error, _} ->
             #result{outcome = ok}
     end;
-request(letters, Run, Budget) ->
+plain_request(letters, Run, Budget) ->
     %% Another process reads: a request that is out of time may send still.
     Id = id(),
     Reader = spawn(fun() -> read_letters([]) end),
@@ -386,24 +471,24 @@ request(letters, Run, Budget) ->
     Reader ! {got, self()},
     Got = receive {got, Reader, Letters} -> Letters end,
     #result{id = Id, outcome = with_letters(Outcome, Got)};
-request(big_argument, Run, Budget) ->
+plain_request(big_argument, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(take, Id, [{bytes, binary:copy(<<16#FE>>, 1 bsl 20)}], Run, Budget)};
-request(big_result, Run, Budget) ->
+plain_request(big_result, Run, Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(give, Id, [1 bsl 20], Run, Budget)};
-request(overdue, Run, _Budget) ->
+plain_request(overdue, Run, _Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(work, Id, [10 * ?BUDGET_MS + 1], Run, 30)};
-request(overdue_spinning, Run, _Budget) ->
+plain_request(overdue_spinning, Run, _Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(work, Id, [10 * ?BUDGET_MS], Run, 30)};
-request(overdue_callback, Run, _Budget) ->
+plain_request(overdue_callback, Run, _Budget) ->
     Id = id(),
     #result{id = Id, outcome = on(nested, Id, [2, 0], Run, 30)};
-request(maintain, #run{context = Ctx}, _Budget) ->
+plain_request(maintain, #run{context = Ctx}, _Budget) ->
     #result{outcome = py:gc(Ctx)};
-request(env_drop, #run{context = Ctx}, Budget) ->
+plain_request(env_drop, #run{context = Ctx}, Budget) ->
     Self = self(),
     {Pid, Ref} = spawn_monitor(fun() -> Self ! {made, py:exec(Ctx, "x = 1", #{timeout => Budget})} end),
     receive
@@ -413,14 +498,21 @@ request(env_drop, #run{context = Ctx}, Budget) ->
         {made, ok} -> #result{outcome = py_context:call(Ctx, builtins, abs, [-1], #{}, Budget)};
         {made, Other} -> #result{outcome = Other}
     end;
-request(Start, #run{mode = Mode}, _Budget) when Start =:= start; Start =:= fork ->
-    Preload = case Start of start -> []; fork -> [colorsys] end,
-    Options = #{own_process => true, kill_after => ?KILL_AFTER_MS, preload => Preload},
-    case py_context:start_link(crash, Mode, Options) of
+plain_request(Start, #run{mode = Mode}, _Budget) when Start =:= start; Start =:= fork; Start =:= forked ->
+    How =
+        case Start of
+            %% The first of its kind has no zygote.
+            start -> #{env => [{"EP_CHAOS_START", integer_to_list(id())}]};
+            %% One of its own, which starts as well.
+            fork -> #{preload => [colorsys]};
+            %% That of the pool.
+            forked -> #{}
+        end,
+    case py_context:start_link(crash, Mode, How#{own_process => true, kill_after => ?KILL_AFTER_MS}) of
         {ok, Ctx} -> #result{outcome = py_context:stop(Ctx)};
         Other -> #result{outcome = Other}
     end;
-request(stop, #run{mode = Mode}, _Budget) ->
+plain_request(stop, #run{mode = Mode}, _Budget) ->
     Options = #{own_process => true, kill_after => ?KILL_AFTER_MS},
     case py_context:start_link(crash, Mode, Options) of
         {ok, Ctx} -> #result{outcome = py_context:stop(Ctx)};
@@ -428,7 +520,7 @@ request(stop, #run{mode = Mode}, _Budget) ->
         {error, _} -> #result{outcome = ok}
     end;
 %% Of two contexts in one process the first ends without it.
-request(leave, #run{mode = Mode}, _Budget) ->
+plain_request(leave, #run{mode = Mode}, _Budget) ->
     Options = #{mode => Mode, num_workers => 1, kill_after => ?KILL_AFTER_MS},
     case py_context_router:start_pool(leave, 2, Options) of
         {ok, _} -> #result{outcome = py_context_router:stop_pool(leave)};

@@ -15,8 +15,14 @@
     | {caller_dead, pid()}
     | {callback_end, id()}
     | {death, OsPid :: integer(), Why :: atom(), [pid()]}
+    %% a process that is to end by itself, and who has a place in it
+    | {aimed, OsPid :: integer(), [pid()]}
     | {context_end, pid(), Why :: atom()}
     | {outage, Child :: term()}
+    %% what came out of a channel of so many items, by those who read it one after the other
+    | {items, pid(), N :: pos_integer(), [chaos_shared:reader()]}
+    %% which of so many messages of Python are there, and whether it said that all are
+    | {sent, pid(), N :: pos_integer(), [pos_integer() | wrong], IsOk :: boolean()}
     | {back, Child :: term(), Ms :: number()}.
 -export_type([event/0]).
 
@@ -59,12 +65,13 @@ next_id() ->
 f(Id) ->
     (Id * 16#9E3779B97F4A7C15 + 16#1234567) band ((1 bsl 60) - 1).
 
-%% @doc The calling process makes a request. A cast has no outcome, so it is never open.
+%% @doc The calling process makes a request. A cast has no outcome, nor what an
+%% orphan has asked for, so they are never open.
 -spec invoke(#request{}) -> ok.
 invoke(Request = #request{id = Id, budget = Budget, kind = Kind}) ->
     Now = now_ns(),
     true = ets:insert_new(?REQUESTS, Request#request{caller = self(), invoked = Now}),
-    Kind =:= cast orelse ets:insert(?OPEN, {Id, self(), Now + patience(Budget)}),
+    lists:member(Kind, [cast, orphan]) orelse ets:insert(?OPEN, {Id, self(), Now + patience(Budget)}),
     ok.
 
 -spec outcome(id(), outcome()) -> ok.

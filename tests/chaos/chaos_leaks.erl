@@ -15,6 +15,9 @@
 %% Code that is loaded when something is printed.
 -define(ATOMS_MAX, 64).
 
+%% Memory for arrays that the VM keeps for the next ones.
+-define(WARM_MAX, 64 bsl 20).
+
 -spec snapshot() -> snapshot().
 snapshot() ->
     [true = erlang:garbage_collect(P) || P <- processes(), is_process_alive(P)],
@@ -53,18 +56,22 @@ compare(Before, After) ->
 %% @doc What is wrong with an application that runs and has nothing to do.
 -spec running() -> [term()].
 running() ->
-    #{hosts := Hosts, launchers := Launchers, lost_wake := LostWake} = ep_nif:counters(),
+    #{hosts := Hosts, launchers := Launchers, lost_wake := LostWake, objects := Objects} = ep_nif:counters(),
     Workers = [P || P <- processes(), initial(P) =:= {py_worker, init, 1}],
+    Zygotes = [P || P <- py_test:descendants(py_test:vm_pid()), comm(P) =:= "ep_zygote"],
     OsWorkers = [P || P <- py_test:descendants(py_test:vm_pid()), comm(P) =:= "ep_worker"],
     Contexts = py_context_table:all(),
     {Current, _Max, Waiting} = ep_nif:slots(),
     Rules = [
         {slots, {Current, Waiting} =:= {0, 0}, {Current, Waiting}},
-        {hosts_and_workers, Hosts =:= length(Workers), {Hosts, Workers}},
-        {hosts_and_processes, Hosts =:= length(OsWorkers), {Hosts, OsWorkers}},
+        {hosts_and_workers, Hosts =:= length(Workers) + length(Zygotes), {Hosts, Workers, Zygotes}},
+        {hosts_and_processes, length(Workers) =:= length(OsWorkers), {Workers, OsWorkers}},
         {contexts, length(Contexts) =:= length(chaos_targets:keys()), Contexts},
         {launchers, Launchers =:= 1, Launchers},
         {lost_wake, LostWake =:= 0, LostWake},
+        {arrays, no_arrays(), py_shared_memory:stats()},
+        {objects, Objects =:= 0, Objects},
+        {tasks, [] =:= tasks(Contexts), tasks(Contexts)},
         {idle, [] =:= busy(Contexts), busy(Contexts)},
         {namespaces, [] =:= namespaces(Contexts), namespaces(Contexts)}
     ],
@@ -82,6 +89,16 @@ busy(Contexts) ->
 %% Those that callers left: each had a tag.
 namespaces(Contexts) ->
     [{Ctx, N} || {Ctx, _} <- Contexts, N <- [py:call(Ctx, ep_steps, namespaces, [<<"chaos">>], #{}, 5000)], N =/= {ok, 0}].
+
+%% What refers to arrays is garbage by now, on both sides.
+no_arrays() ->
+    [true = erlang:garbage_collect(P) || P <- processes(), is_process_alive(P)],
+    #{count := Count, shared_bytes := Bytes} = py_shared_memory:stats(),
+    Count =:= 0 andalso Bytes =< ?WARM_MAX.
+
+%% Tasks and streams of async generators that go on.
+tasks(Contexts) ->
+    [{Ctx, N} || {Ctx, _} <- Contexts, N <- [py:call(Ctx, ep_chaos, beside, [], #{}, 5000)], N =/= {ok, 0}].
 
 %% A process of the VM by what it was started to do.
 initial_calls() ->

@@ -32,11 +32,13 @@
 -define(LAST, '$chaos_last').
 -define(ROLE, '$chaos_role').
 
-%% Of 100 requests.
+%% How often each, in proportion.
 weights() ->
     [
         {call, 26}, {eval, 10}, {exec, 8}, {cast, 8}, {spawn, 8}, {parallel, 3},
-        {nested, 12}, {threads, 5}, {short, 12}, {large, 5}, {state, 3}
+        {nested, 12}, {threads, 5}, {short, 12}, {large, 5}, {state, 3},
+        {stream, 6}, {items, 8}, {orphan, 6}, {task, 6}, {task_run, 5}, {gather, 3}, {array, 6}, {messages, 4},
+        {channel, 5}, {byte_channel, 4}, {dict, 4}, {buffer, 4}
     ].
 
 %% --- callbacks ----------------------------------------------------------------------------
@@ -287,6 +289,34 @@ run(parallel, Shape, Number) ->
         end,
     [chaos_history:outcome(Id, normal(Result, value)) || {{Id, _}, Result} <- lists:zip(Items, Results)],
     ok;
+run(items, Shape, Number) ->
+    %% What is cancelled may not have begun.
+    Marked = case chaos_beside:is_cancelled(Number) of true -> Shape#shape{mark = none}; false -> Shape end,
+    beside(items, Marked, fun(Id, How) -> chaos_beside:items(Id, How, Number) end);
+run(Kind, Shape, Number) when Kind =:= stream; Kind =:= task; Kind =:= gather ->
+    beside(Kind, Shape, fun(Id, How) -> chaos_beside:Kind(Id, How, Number) end);
+run(task_run, Shape, Number) ->
+    Budget = 1 + Number rem 60,
+    beside(task_run, Shape, fun(Id, How) -> chaos_beside:run(Id, How, Budget, Number) end, Budget);
+run(orphan, Shape, Number) ->
+    {Id, How} = open(orphan, Shape#shape{by = implicit, budget = infinity}),
+    chaos_beside:orphan(Id, How, Number);
+run(array, Shape, Number) ->
+    simple(array, Shape, fun(Id, How) ->
+        (chaos_beside:array(Id, How, Number))(fun(Args) -> on(Shape, array, Args) end)
+    end);
+run(messages, Shape, Number) ->
+    simple(messages, Shape, fun(Id, How) ->
+        (chaos_beside:messages(Id, How, Number))(fun(Args) -> on(Shape, sends, Args) end)
+    end);
+run(channel, Shape, Number) ->
+    chaos_shared:channel(Number, fun(Ask) ->
+        simple(channel, Shape, fun(Id, How) -> Ask(Id, How, fun(Function, Args) -> on(Shape, Function, Args) end) end)
+    end);
+run(Kind, Shape, Number) when Kind =:= byte_channel; Kind =:= dict; Kind =:= buffer ->
+    simple(Kind, Shape, fun(Id, How) ->
+        chaos_shared:Kind(Id, How, Number, fun(Function, Args) -> on(Shape, Function, Args) end)
+    end);
 run(large, Shape, Number) ->
     %% Around the sizes where the way of a payload changes, up to 3 MiB.
     Sizes = [190, 200, 32700, 32800, 65600, 1 bsl 20, 3 bsl 20],
@@ -295,6 +325,24 @@ run(large, Shape, Number) ->
     Expected = {bytes, Size, erlang:md5(reverse(Data))},
     {Id, How} = open(large, Shape, Expected),
     close(Id, Shape, fun() -> on(Shape, reverse, [Id, How, {bytes, Data}]) end, bytes).
+
+%% What names no context goes to the one that the caller is bound to.
+beside(Kind, Shape, Fun) ->
+    beside(Kind, Shape, Fun, infinity).
+
+beside(Kind, Shape = #shape{by = context, context = Ctx}, Fun, Budget) when is_pid(Ctx) ->
+    simple(Kind, Shape#shape{budget = Budget}, fun(Id, How) ->
+        try py_context_router:bind_context(Ctx) of
+            ok -> Fun(Id, How)
+        catch
+            %% It had ended before it was asked.
+            error:badarg -> {error, {context_died, noproc}}
+        after
+            ok = py_context_router:unbind_context()
+        end
+    end);
+beside(Kind, Shape, Fun, Budget) ->
+    simple(Kind, Shape#shape{context = none, by = implicit, budget = Budget}, Fun).
 
 nest(Shape, Depth, Seed) ->
     simple(nested, Shape, fun(Id, How) -> on(Shape, nested, [Id, How, Depth, Seed]) end).

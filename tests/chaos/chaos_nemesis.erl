@@ -10,7 +10,7 @@
 
 -type kind() ::
     kill | stop | freeze | segv | exit | abort | kill_in_callback | stop_in_callback
-    | caller | context_stop | context_kill | young | child.
+    | caller | context_stop | context_kill | young | child | zygote | zygote_stop | zygote_fork.
 -type fault() :: {kind(), Number :: non_neg_integer(), PauseMs :: non_neg_integer()}.
 
 -define(BACK_MS, 10000).
@@ -29,13 +29,13 @@
     watchers = 0 :: non_neg_integer()
 }).
 
-%% Of 100 faults.
+%% How often each comes.
 -spec kinds() -> [{kind(), pos_integer()}].
 kinds() ->
     [
         {kill, 20}, {stop, 7}, {freeze, 2}, {segv, 7}, {exit, 6}, {abort, 4},
         {kill_in_callback, 14}, {stop_in_callback, 8}, {caller, 14},
-        {context_stop, 6}, {context_kill, 6}, {young, 3}, {child, 3}
+        {context_stop, 6}, {context_kill, 6}, {young, 3}, {child, 3}, {zygote, 3}, {zygote_stop, 2}, {zygote_fork, 3}
     ].
 
 -spec plan(pos_integer(), integer(), [kind()]) -> [fault()].
@@ -95,12 +95,13 @@ wait_for_watchers(Nemesis = #nemesis{watchers = N}) ->
 %% --- faults -----------------------------------------------------------------------------
 
 do(kill, Number, N) ->
-    on_serving(Number, fun(Ctx, OsPid) -> kill(N, OsPid, Ctx) end);
+    on_serving(Number, fun(_Ctx, OsPid) -> kill(N, OsPid) end);
 do(young, Number, N) ->
     %% The one that is killed, and then its successor, before that can have answered.
-    on_serving(Number, fun(Ctx, OsPid) ->
+    on_serving(Number, fun(_Ctx, OsPid) ->
         Before = workers(),
-        ok = chaos_history:event({death, OsPid, young, chaos_targets:contexts_of(OsPid)}),
+        Contexts = chaos_targets:contexts_of(OsPid),
+        ok = chaos_history:event({death, OsPid, young, Contexts}),
         ok = signal(N, "KILL", OsPid),
         case await_new(Before, chaos_history:now_ns() + ?YOUNG_MS * 1000000) of
             none ->
@@ -110,7 +111,7 @@ do(young, Number, N) ->
                 ok = chaos_history:event({death, Young, young, []}),
                 ok = signal(N, "KILL", Young)
         end,
-        serve_again(Ctx, OsPid)
+        serve_again(Contexts, OsPid)
     end);
 do(stop, Number, N) ->
     on_serving(Number, fun(_Ctx, OsPid) ->
@@ -127,7 +128,7 @@ do(freeze, Number, N) ->
             receive after ?FREEZE_MS -> ok end,
             Killer = #nemesis{killer = spare_killer(), load = N#nemesis.load},
             case chaos_targets:os_pid(Ctx) of
-                OsPid -> kill(Killer, OsPid, Ctx);
+                OsPid -> kill(Killer, OsPid);
                 _ -> ok
             end,
             true = port_close(Killer#nemesis.killer)
@@ -135,13 +136,15 @@ do(freeze, Number, N) ->
     end);
 do(Way, Number, _N) when Way =:= segv; Way =:= exit; Way =:= abort ->
     on_serving(Number, fun(Ctx, OsPid) ->
+        Contexts = chaos_targets:contexts_of(OsPid),
+        ok = chaos_history:event({aimed, OsPid, Contexts}),
         watcher(fun() -> chaos_load:crash(Ctx, Way, lists:nth(1 + Number rem 3, [none, file, state])) end),
-        serve_again(Ctx, OsPid)
+        serve_again(Contexts, OsPid)
     end);
 do(kill_in_callback, Number, N) ->
     on_serving(Number, fun(Ctx, OsPid) ->
         ok = hold(Ctx, Number),
-        kill(N, OsPid, Ctx)
+        kill(N, OsPid)
     end);
 do(stop_in_callback, Number, _N) ->
     stop_single(Number, fun(Ctx) -> hold(Ctx, Number) end);
@@ -153,13 +156,25 @@ do(context_kill, Number, _N) ->
 do(caller, Number, #nemesis{load = Load}) ->
     ok = chaos_load:kill(Load, Number),
     1;
+do(zygote, Number, N) ->
+    on_zygote(Number, fun(OsPid) -> end_zygote(N, "KILL", OsPid) end);
+do(zygote_stop, Number, N) ->
+    on_zygote(Number, fun(OsPid) -> end_zygote(N, "STOP", OsPid) end);
+%% While it forks what follows a worker that was killed.
+do(zygote_fork, Number, N) ->
+    on_serving(Number, fun(_Ctx, OsPid) ->
+        ok = kill(N, OsPid),
+        receive after Number rem 8 -> ok end,
+        lists:foreach(fun(Zygote) -> end_zygote(N, "KILL", Zygote) end, zygotes())
+    end);
 do(child, Number, N) ->
     child(nth(Number, children()), N).
 
-kill(N, OsPid, Ctx) ->
-    ok = chaos_history:event({death, OsPid, kill, chaos_targets:contexts_of(OsPid)}),
+kill(N, OsPid) ->
+    Contexts = chaos_targets:contexts_of(OsPid),
+    ok = chaos_history:event({death, OsPid, kill, Contexts}),
     ok = signal(N, "KILL", OsPid),
-    serve_again(Ctx, OsPid).
+    serve_again(Contexts, OsPid).
 
 signal(#nemesis{killer = Killer}, Signal, OsPid) ->
     true = port_command(Killer, [Signal, " ", integer_to_list(OsPid), "\n"]),
@@ -172,12 +187,26 @@ spare_killer() ->
         {args, ["-c", "while read -r s p; do kill -$s $p 2>/dev/null; echo; done"]}, {line, 16}, binary
     ]).
 
-%% The children of the launcher; one read, for a look at the whole of /proc takes a CPU
+%% The children of the launcher, zygotes among them; one read, for a look at the whole of /proc takes a CPU
 %% from those who are measured.
 workers() ->
     lists:append([children_of(L) || L <- children_of(py_test:vm_pid()), name(L) =:= "ep_launcher"] ++
         [children_of(L) || S <- children_of(py_test:vm_pid()), name(S) =:= "erl_child_setup",
                            L <- children_of(S), name(L) =:= "ep_launcher"]).
+
+zygotes() ->
+    [OsPid || OsPid <- workers(), name(OsPid) =:= "ep_zygote"].
+
+%% It may have been a worker that was just being forked.
+end_zygote(N, Signal, OsPid) ->
+    ok = chaos_history:event({death, OsPid, young, []}),
+    signal(N, Signal, OsPid).
+
+on_zygote(Number, Fun) ->
+    case zygotes() of
+        [] -> 0;
+        Zygotes -> ok = Fun(nth(Number, Zygotes)), 1
+    end.
 
 children_of(OsPid) ->
     Files = filelib:wildcard(lists:flatten(io_lib:format("/proc/~b/task/*/children", [OsPid]))),
@@ -325,10 +354,10 @@ nemesis() ->
         Pid -> Pid
     end.
 
-%% Asks the context until another process answers, so that the moment of that is known.
-serve_again(Ctx, OsPid) ->
+%% Asks each context that was there until another process answers, so that the moment of that is known.
+serve_again(Contexts, OsPid) ->
     Until = chaos_history:now_ns() + ?BACK_MS * 1000000,
-    watcher(fun() -> serve_again(Ctx, OsPid, Until) end).
+    lists:foreach(fun(Ctx) -> watcher(fun() -> serve_again(Ctx, OsPid, Until) end) end, Contexts).
 
 serve_again(Ctx, OsPid, Until) ->
     case chaos_load:request(state, Ctx) of

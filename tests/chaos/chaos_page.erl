@@ -4,7 +4,7 @@
 %% to end, and what came of it. The layout is struct page of ep_crashpoint.c.
 -module(chaos_page).
 
--export([create/1, arm/5, disarm/1, read/1, points/0]).
+-export([create/1, delete/1, arm/5, disarm/1, read/1, points/0]).
 
 -export_type([page/0, action/0]).
 
@@ -17,12 +17,22 @@
 -define(AFTER_ORDER, 64).
 -define(POINTS, 96).
 
-%% @doc Makes the file, and tells the processes that start from now on.
+%% @doc Makes the file, and tells the processes that start from now on. The library of this VM has it mapped if the
+%% environment named it before.
 -spec create(file:filename()) -> page().
 create(File) ->
-    ok = file:write_file(File, <<0:?SIZE/unit:8>>),
-    true = os:putenv("EP_CRASH_PAGE", filename:absname(File)),
-    File.
+    Path =
+        case os:getenv("EP_CRASH_PAGE") of
+            false -> filename:absname(File);
+            Given -> Given
+        end,
+    ok = file:write_file(Path, <<0:?SIZE/unit:8>>),
+    true = os:putenv("EP_CRASH_PAGE", Path),
+    Path.
+
+-spec delete(page()) -> ok.
+delete(Page) ->
+    file:delete(Page).
 
 %% @doc The Nth time that the process, 0: any, comes to the point.
 -spec arm(page(), non_neg_integer(), atom() | binary(), non_neg_integer(), action()) -> ok.
@@ -39,19 +49,22 @@ disarm(Page) ->
     write(Page, 0, <<0:32>>).
 
 %% @doc Which process it ended, if it did; how many slots of requests were given back and
-%% messages of lanes published; how often each point was met.
+%% messages of lanes published; whether the lane sleeps after that; how often each point was met.
 -spec read(page()) ->
-    #{fired := 0 | pos_integer(), taken := integer(), committed := integer(), hits := #{binary() => integer()}}.
+    #{
+        fired := 0 | pos_integer(), taken := integer(), committed := integer(), is_resting := boolean(),
+        hits := #{binary() => integer()}
+    }.
 read(Page) ->
     {ok, Bytes} = file:read_file(Page),
-    <<_:?AFTER_ORDER/binary, Fired:32/native, OsPid:32/native, _:32, Taken:32/native, Committed:32/native, _/binary>> =
+    <<_:?AFTER_ORDER/binary, Fired:32/native, OsPid:32/native, _:32, Taken:32/native, Committed:32/native, Resting:32/native, _/binary>> =
         Bytes,
     <<_:?POINTS/binary, Points/binary>> = Bytes,
     Hits = [
         {hd(binary:split(Name, <<0>>)), N}
      || <<Name:?NAME/binary, N:32/native>> <= Points, binary:first(Name) =/= 0
     ],
-    #{fired => Fired * OsPid, taken => Taken, committed => Committed, hits => maps:from_list(Hits)}.
+    #{fired => Fired * OsPid, taken => Taken, committed => Committed, is_resting => Resting =:= 1, hits => maps:from_list(Hits)}.
 
 %% @doc All that the sources name.
 -spec points() -> [binary()].
@@ -59,12 +72,12 @@ points() ->
     lists:usort(lists:append([
         begin
             {ok, Text} = file:read_file(File),
-            case re:run(Text, "EP_CRASHPOINT\\(\"([^\"]+)\"\\)", [global, {capture, all_but_first, binary}]) of
+            case re:run(Text, "EP_CRASHPOINT(?:_PEER)?\\(\"([^\"]+)\"\\)", [global, {capture, all_but_first, binary}]) of
                 {match, Names} -> lists:append(Names);
                 nomatch -> []
             end
         end
-     || File <- filelib:wildcard("service/*/*.c")
+     || File <- filelib:wildcard("{service,nif}/*/*.c")
     ])).
 
 %% Internal

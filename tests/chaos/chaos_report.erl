@@ -6,9 +6,11 @@
 -export([create/0, check/3, finish/0, percentiles/1, count/2]).
 
 -define(COUNTS, chaos_counts).
+-define(FAILURES, chaos_failures).
 
 -spec create() -> ok.
 create() ->
+    ?FAILURES = ets:new(?FAILURES, [named_table, public, ordered_set]),
     persistent_term:put(?COUNTS, counters:new(2, [])).
 
 %% @doc One check: prints it if it fails.
@@ -18,14 +20,17 @@ check(_What, true, _Detail) ->
     true;
 check(What, false, Detail) ->
     ok = counters:add(persistent_term:get(?COUNTS), 2, 1),
-    io:format("FAILED ~ts~n~ts~n", [What, io_lib:format("  ~tp", [Detail], [{chars_limit, 6000}])]),
+    Text = io_lib:format("FAILED ~ts~n~ts~n", [What, io_lib:format("  ~tp", [Detail], [{chars_limit, 6000}])]),
+    true = ets:insert(?FAILURES, {erlang:unique_integer([monotonic]), Text}),
+    io:put_chars(Text),
     false.
 
-%% @doc Prints the counts; whether nothing failed.
+%% @doc Prints what failed once more, for workers that die have written much since, and the counts; whether nothing failed.
 -spec finish() -> boolean().
 finish() ->
     Counts = persistent_term:get(?COUNTS),
     Failed = counters:get(Counts, 2),
+    _ = [io:put_chars(Text) || {_, Text} <- ets:tab2list(?FAILURES)],
     io:format("~b passed, ~b failed~n", [counters:get(Counts, 1), Failed]),
     Failed =:= 0.
 

@@ -16,9 +16,9 @@
 %% Between two looks whether a context serves.
 -define(AGAIN_MS, 2).
 
-%% Name, contexts, options.
+%% Name, contexts, options. The first has a zygote of its own, with a module.
 pools() ->
-    [{chaos_shared, 3, #{mode => worker, num_workers => 1, kill_after => ?KILL_AFTER_MS}}] ++
+    [{chaos_shared, 3, #{mode => worker, num_workers => 1, preload => [ep_chaos], kill_after => ?KILL_AFTER_MS}}] ++
         [{chaos_owngil, 2, #{mode => owngil, kill_after => ?KILL_AFTER_MS}} || py:subinterp_supported()].
 
 singles() ->

@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,8 +16,13 @@
 /*
  * The page that a test shares with the worker processes: the OS variable EP_CRASH_PAGE
  * names the file. The test writes the order, generation last; the process writes what it
- * has seen since that order. One order ends one process.
+ * has seen since that order. One order ends one process. The VM, which has the file mapped, too,
+ * ends the process of the order at steps of its own.
  */
+
+/* How long the VM waits until a process has ended or stopped. */
+#define PEER_LOOKS 1000
+#define PEER_LOOK_US 100
 
 #define NAME_SIZE 48
 #define POINTS_MAX 120
@@ -40,7 +47,8 @@ struct page {
     _Atomic uint32_t matched;
     _Atomic uint32_t taken;     /* slots of requests given back */
     _Atomic uint32_t committed; /* messages of lanes published */
-    uint32_t reserved[3];
+    _Atomic uint32_t resting;   /* the lane sleeps, and has done nothing since it took a request */
+    uint32_t reserved[2];
     struct point points[POINTS_MAX];
 };
 
@@ -91,22 +99,61 @@ static void act(uint32_t action)
         (void)pause();
 }
 
+/* Whether this is where the order says, for the first time. */
+static bool is_here(const char *name)
+{
+    count(name);
+    return strncmp(page->name, name, NAME_SIZE) == 0
+           && atomic_fetch_add(&page->matched, 1) + 1 == page->nth
+           && atomic_exchange(&page->fired, 1) == 0;
+}
+
 void ep_crashpoint(const char *name)
 {
     if (page == NULL || atomic_load(&page->generation) == 0)
         return;
     if (page->pid != 0 && page->pid != (uint32_t)getpid())
         return;
-    if (strcmp(name, "request.taken") == 0)
+    if (strcmp(name, "request.taken") == 0) {
         (void)atomic_fetch_add(&page->taken, 1);
+        atomic_store(&page->resting, 0);
+    }
+    if (strcmp(name, "lane.armed") == 0 && atomic_load(&page->taken) > 0)
+        atomic_store(&page->resting, 1);
     if (strcmp(name, "reply.committed") == 0)
         (void)atomic_fetch_add(&page->committed, 1);
-    count(name);
-    if (strncmp(page->name, name, NAME_SIZE) != 0
-        || atomic_fetch_add(&page->matched, 1) + 1 != page->nth)
-        return;
-    if (atomic_exchange(&page->fired, 1) != 0)
+    if (!is_here(name))
         return;
     atomic_store(&page->fired_pid, (uint32_t)getpid());
     act(page->action);
+}
+
+/* The state of a process as /proc tells it; Z: it has gone. */
+static int state_of(uint32_t pid)
+{
+    char path[64], text[512] = "";
+
+    (void)snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 'Z';
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+    const char *at = n > 0 ? strrchr(text, ')') : NULL;
+    return at == NULL || at[1] != ' ' ? 'Z' : at[2];
+}
+
+void ep_crashpoint_peer(const char *name)
+{
+    if (page == NULL || atomic_load(&page->generation) == 0 || page->pid == 0 || !is_here(name))
+        return;
+    uint32_t pid = page->pid;
+    atomic_store(&page->fired_pid, pid);
+    (void)kill((pid_t)pid, page->action == ACTION_STOP ? SIGSTOP : SIGKILL);
+    for (unsigned n = 0; n < PEER_LOOKS; n++) {
+        int state = state_of(pid);
+        if (state == 'Z' || state == 'T')
+            break;
+        (void)usleep(PEER_LOOK_US);
+    }
 }

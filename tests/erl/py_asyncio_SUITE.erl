@@ -15,10 +15,32 @@ suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_fixture:modes()] ++ [bounds_the_tasks_of_a_worker_process].
+    [{group, Group} || {Group, _, _} <- groups()] ++ [bounds_the_tasks_of_a_worker_process].
 
+%% Contexts that share an interpreter share its loop.
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_fixture:modes()].
+    py_fixture:groups(cases(), #{
+        shared => [
+            awaits_a_coroutine,
+            cancels_the_tasks_of_a_creator_that_dies,
+            serves_requests_beside_tasks,
+            serves_tasks_beside_a_request,
+            keeps_namespaces_apart,
+            starts_the_tasks_of_a_process_in_order,
+            runs_many_at_a_time,
+            serves_after_its_worker_process_was_replaced,
+            tells_each_caller_that_its_worker_died,
+            tells_each_caller_that_its_context_ended,
+            ends_the_tasks_of_a_context_only,
+            ends_with_the_application,
+            leaves_nothing_behind
+        ],
+        single_worker => [
+            serves_requests_beside_tasks,
+            serves_tasks_beside_a_request,
+            takes_no_slot
+        ]
+    }).
 
 cases() ->
     [
@@ -385,9 +407,9 @@ logs_what_holds_the_loop_up(_Config) ->
     ok = logger:add_handler(?MODULE, py_test, #{config => self(), level => warning}),
     try
         %% Many that wait hold nothing up.
-        {ok, _} = py:async_gather([{'__main__', rest, [1.5]} || _ <- lists:seq(1, 10)]),
+        {ok, _} = py:async_gather([{'__main__', rest, [1.3]} || _ <- lists:seq(1, 10)]),
         receive {logged, Early} -> error({logged, Early}) after 0 -> ok end,
-        {ok, none} = py_event_loop:run('__main__', hold_up, [3], #{timeout => 30000}),
+        {ok, none} = py_event_loop:run('__main__', hold_up, [2], #{timeout => 30000}),
         receive
             {logged, Text} ->
                 {match, _} = re:run(Text, "the event loop of context .* has been held up for 1... ms"),

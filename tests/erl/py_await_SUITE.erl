@@ -14,14 +14,30 @@ suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_fixture:modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_fixture:modes()].
+    py_fixture:groups(cases(), #{
+        shared => [
+            awaits_an_erlang_function,
+            awaits_in_a_loop_of_a_request,
+            awaits_in_a_loop_of_a_thread,
+            awaits_many_at_a_time,
+            runs_nested_requests_between_two_steps,
+            interrupts_a_nested_request_only,
+            outlives_a_loop_that_ends
+        ],
+        single_worker => [
+            awaits_in_a_loop_of_a_request,
+            runs_nested_requests_between_two_steps,
+            interrupts_a_nested_request_only
+        ]
+    }).
 
 cases() ->
     [
         awaits_an_erlang_function,
+        takes_arrays_and_channels,
         awaits_in_a_loop_of_a_request,
         awaits_in_a_loop_of_a_thread,
         awaits_many_at_a_time,
@@ -79,6 +95,30 @@ awaits_an_erlang_function(_Config) ->
      || Term <- Terms
     ],
     ok.
+
+takes_arrays_and_channels(_Config) ->
+    Self = self(),
+    ok = py:register_function(keep, fun([Handle, #{<<"array">> := Array}]) ->
+        Self ! {kept, Array},
+        {ok, Numbers} = py_array:to_list(Array),
+        ok = py_channel:send(Handle, Numbers),
+        Array
+    end),
+    ok = py:exec("from erlang import Channel\n"
+                 "async def give(handle, i):\n"
+                 "    made = erlang.share(bytes([i, i + 1]))\n"
+                 "    back = await erlang.async_call('keep', handle, {'array': made})\n"
+                 "    return list(back), list(await Channel(handle).async_receive())\n"
+                 "async def give_all(handles):\n"
+                 "    return await asyncio.gather(*[give(h, i) for i, h in enumerate(handles)])\n"),
+    Channels = [element(2, py_channel:new()) || _ <- lists:seq(1, 30)],
+    ?assertEqual(
+        {ok, [{[I, I + 1], [I, I + 1]} || I <- lists:seq(0, 29)]},
+        py_event_loop:run('__main__', give_all, [Channels])
+    ),
+    %% They outlive the question.
+    Kept = [receive {kept, Array} -> py_array:to_list(Array) end || _ <- Channels],
+    ?assertEqual([{ok, [I, I + 1]} || I <- lists:seq(0, 29)], lists:sort(Kept)).
 
 awaits_in_a_loop_of_a_request(_Config) ->
     {ok, 2} = py:eval("asyncio.run(inc(1))"),
@@ -187,7 +227,10 @@ interrupts_a_nested_request_only(_Config) ->
             Other -> Other
         end
     end),
-    ok = py:exec("async def slow(): return await asyncio.gather(erlang.async_call('slow'), asyncio.sleep(0.01, 'awake'))"),
+    ok = py:exec("async def slow():\n"
+                 "    said = await asyncio.gather(erlang.async_call('slow'), asyncio.sleep(0.01, 'awake'))\n"
+                 "    asyncio.get_running_loop()\n"
+                 "    return said\n"),
     {ok, [<<"late">>, <<"awake">>]} = py:eval("asyncio.run(slow())"),
     {ok, [<<"late">>, <<"awake">>]} = py_event_loop:run('__main__', slow, []).
 

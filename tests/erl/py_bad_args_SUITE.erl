@@ -15,10 +15,10 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_test:modes()].
+    py_fixture:groups(py_test:modes(), cases(), #{}).
 
 cases() ->
     [
@@ -70,7 +70,7 @@ end_per_testcase(_Case, Config) ->
 
 %% Each form of each function, with the kinds of its arguments.
 forms() ->
-    calls() ++ evals() ++ asynchronous() ++ tasks() ++ streams() ++ contexts() ++ pools() ++ callbacks() ++ memory().
+    calls() ++ evals() ++ asynchronous() ++ tasks() ++ streams() ++ contexts() ++ pools() ++ callbacks() ++ arrays() ++ memory().
 
 calls() ->
     [
@@ -210,6 +210,25 @@ callbacks() ->
         {py, state_decr, [counter]},
         {py, state_decr, [counter, amount]},
         {py, state_remove, [any]},
+        {py, shared_dict_get, [dict, dict_key]},
+        {py, shared_dict_get, [dict, dict_key, any]},
+        {py, shared_dict_set, [dict, dict_key, any]},
+        {py, shared_dict_del, [dict, dict_key]},
+        {py, shared_dict_keys, [dict]},
+        {py, shared_dict_destroy, [dict]},
+        {py_channel, new, [channel_options]},
+        {py_channel, send, [channel, any]},
+        {py_channel, close, [channel]},
+        {py_channel, info, [channel]},
+        {py_byte_channel, new, [channel_options]},
+        {py_byte_channel, send, [byte_channel, bin]},
+        {py_byte_channel, try_receive, [byte_channel]},
+        {py_byte_channel, recv, [byte_channel, timeout]},
+        {py_byte_channel, close, [byte_channel]},
+        {py_byte_channel, info, [byte_channel]},
+        {py_buffer, new, [content_length]},
+        {py_buffer, write, [any, bin]},
+        {py_buffer, close, [buffer]},
         {py_callback, register, [name, callback]},
         {py_callback, unregister, [name]},
         {py_callback, lookup, [name]},
@@ -223,6 +242,18 @@ callbacks() ->
         {py_state, incr, [counter, amount]},
         {py_state, decr, [counter]},
         {py_state, decr, [counter, amount]}
+    ].
+
+arrays() ->
+    [
+        {py_array, from_binary, [array_bin, dtype, shape]},
+        {py_array, new, [dtype, shape]},
+        {py_array, write, [open_array, byte_offset, array_bin]},
+        {py_array, seal, [open_array]},
+        {py_array, from_list, [nested, dtype]},
+        {py_array, slice, [array, start, rows]},
+        {py_array, is_array, [any]}
+        | [{py_array, F, [array]} || F <- [to_binary, to_list, shape, dtype, nbytes, info]]
     ].
 
 memory() ->
@@ -267,6 +298,22 @@ good(name, _) -> bad_args_function;
 good(callback, _) -> fun(_) -> ok end;
 good(counter, _) -> {bad_args, counter};
 good(amount, _) -> 2;
+good(bin, _) -> <<"bin">>;
+good(array, _) -> element(2, py_array:from_list([[1, 2, 3], [4, 5, 6]], uint8));
+good(array_bin, _) -> <<"binary">>;
+good(dtype, _) -> uint8;
+good(nested, _) -> [[1, 2], [3, 4]];
+good(open_array, _) -> element(2, py_array:new(uint8, {2, 3}));
+good(shape, _) -> {2, 3};
+good(Size, _) when Size =:= byte_offset; Size =:= start -> 0;
+good(rows, _) -> 2;
+good(buffer, _) -> element(2, py_buffer:new());
+good(byte_channel, _) -> element(2, py_byte_channel:new());
+good(channel, _) -> element(2, py_channel:new());
+good(channel_options, _) -> #{max_size => 1000};
+good(content_length, _) -> 5;
+good(dict, _) -> element(2, py:shared_dict_new());
+good(dict_key, _) -> <<"key">>;
 good(generation, _) -> 2;
 good(frames, _) -> 1;
 good(mode, _) -> worker;
@@ -327,6 +374,20 @@ bad(any, _) -> [];
 bad(name, _) -> not_text();
 bad(callback, _) -> [5, foo, <<>>, fun() -> ok end, fun(_, _) -> ok end, {1, f}, {m, f, 1}, []];
 bad(counter, _) -> [];
+bad(Array, V) when Array =:= array; Array =:= open_array -> [5, foo, {}, make_ref(), self(), <<>>, good(channel, V)];
+bad(array_bin, V) -> [<<"seven b">> | bad(bin, V)];
+bad(dtype, _) -> [5, float, {uint8}, "uint8", <<"uint8">>];
+bad(nested, _) -> [foo, [[1, 2], [3]], [1, [2]], [256], [1.5], {1, 2}, [1 | 2]];
+bad(shape, _) -> [6, [2, 3], {-1}, {1.0}, {foo}, list_to_tuple(lists:duplicate(33, 1))];
+bad(Size, _) when Size =:= byte_offset; Size =:= start; Size =:= rows -> [-1, 7, 1.0, foo, <<>>];
+bad(bin, _) -> [5, foo, "text", {}, <<1:3>>, []];
+bad(Handle, V) when Handle =:= buffer; Handle =:= byte_channel; Handle =:= channel ->
+    Others = [good(Other, V) || Other <- [buffer, byte_channel, channel, dict], Other =/= Handle],
+    Others ++ [5, foo, {}, make_ref(), self(), <<>>];
+bad(channel_options, _) -> [5, foo, [], {}, #{size => 1}, #{max_size => -1}, #{max_size => 1.0}, #{max_size => 1, x => 1}];
+bad(content_length, _) -> [-1, 1.0, foo, <<"5">>, {}];
+bad(dict, V) -> [5, foo, {}, make_ref(), self(), <<>>, good(channel, V)];
+bad(dict_key, _) -> [5, foo, "key", {}, <<1:3>>];
 bad(amount, _) -> [1.5, foo, <<"1">>, []];
 bad(generation, _) -> [-1, 3, 1.0, foo, <<>>, []];
 bad(frames, _) -> [0, -1, 1.5, foo, 65536, <<>>];
@@ -364,6 +425,10 @@ covers_every_exported_function(_Config) ->
         py_context_sup => [{start_link, 0}, {start_member, 3}, {init, 1}],
         py_callback => [{create_table, 0}, {set, 2}, {run, 3}, {failure, 3}],
         py_semaphore => [],
+        py_channel => [],
+        py_byte_channel => [{recv, 1}], % waits for ever
+        py_buffer => [],
+        py_array => [],
         py_state => [{create_table, 0}]
     },
     Covered = [{M, F, length(Kinds)} || {M, F, Kinds} <- forms()],
@@ -394,7 +459,7 @@ the_good_arguments_are_good(Config) ->
     ok = py_context_router:unbind_context(),
     ok = py_context_router:unbind_context(io).
 
-tidy(F, _, {ok, Ctx}) when is_pid(Ctx), F =:= start_link; F =:= new; F =:= start_context ->
+tidy(F, _, {ok, Ctx}) when is_pid(Ctx), (F =:= start_link orelse F =:= new orelse F =:= start_context) ->
     py_context:stop(Ctx);
 tidy(F, [Pool | _], {ok, _}) when F =:= start_pool ->
     py_context_router:stop_pool(Pool);
@@ -419,6 +484,11 @@ tidy(spawn_call, _, Ref) ->
     {ok, _} = py:await(Ref);
 tidy(async_call, _, Ref) ->
     {ok, _} = py:async_await(Ref);
+%% Nothing was sent, and `any' is no buffer.
+tidy(F, [_], _) when F =:= shape; F =:= dtype; F =:= nbytes; F =:= is_array ->
+    ok;
+tidy(F, _, {error, _}) when F =:= recv; F =:= try_receive; F =:= write ->
+    ok;
 %% None is no iterable.
 tidy(stream_eval, _, {error, {'TypeError', _}}) ->
     ok;

@@ -198,7 +198,7 @@ in_callbacks(Config, End, Finish) ->
             ],
             Finish(Ctx)
         end
-     || I <- lists:seq(1, ?DEATHS)
+     || I <- lists:seq(1, py_test:times(20, ?DEATHS))
     ],
     0 = py_semaphore:current(),
     ok = py_callback:unregister(bounds_begin),

@@ -13,10 +13,27 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_fixture:modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_fixture:modes()].
+    py_fixture:groups(cases(), #{
+        shared => [
+            offers_registered_names_as_attributes_and_imports,
+            replaces_and_removes_at_once_in_all_workers,
+            runs_in_the_process_of_the_caller,
+            runs_each_callback_once,
+            runs_each_callback_once_when_the_worker_dies_after_it,
+            survives_the_death_of_the_worker_during_a_callback,
+            survives_the_death_of_the_caller_in_a_callback
+        ],
+        single_worker => [
+            runs_in_the_process_of_the_caller,
+            runs_in_the_helper_where_there_is_one,
+            runs_each_callback_once,
+            survives_the_death_of_the_worker_during_a_callback,
+            survives_the_death_of_the_caller_in_a_callback
+        ]
+    }).
 
 cases() ->
     [

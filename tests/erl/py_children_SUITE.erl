@@ -20,17 +20,24 @@ suite() ->
     [{timetrap, {seconds, 180}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()] ++ [{group, vm}].
+    [{group, Group} || {Group, _, _} <- groups()].
 
 groups() ->
-    [
-        {vm, [
-            leaves_no_names_when_the_vm_is_killed,
-            ends_in_order_when_all_processes_are_told_to_end,
-            passes_on_how_the_vm_was_started
-        ]}
-        | [{Mode, cases()} || {Mode, _} <- py_test:modes()]
-    ].
+    py_fixture:groups(py_test:modes(), cases(), #{
+        shared => [
+            leaves_no_names_when_a_process_dies,
+            ends_in_the_order_of_python,
+            ends_quietly_when_threading_was_used,
+            shows_contexts_in_the_list_of_processes
+        ]
+    }) ++
+        [
+            {vm, [], [
+                leaves_no_names_when_the_vm_is_killed,
+                ends_in_order_when_all_processes_are_told_to_end,
+                passes_on_how_the_vm_was_started
+            ]}
+        ].
 
 cases() ->
     [

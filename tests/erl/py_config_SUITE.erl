@@ -70,6 +70,7 @@ bad_values() ->
         {max_result_bytes, [0, -1, 1.5, infinity, 1 bsl 64]},
         {max_shared_bytes, [0, -1, 1.5, infinity, 1 bsl 64]},
         {max_atoms, [-1, lots]},
+        {sandbox, [restricted, "strict", true]},
         {python, [1, "", {path, "x"}, [[[]]]]}
     ].
 
@@ -81,12 +82,12 @@ a_key_that_this_version_lacks_is_bad_config(_Config) ->
             ?assertMatch({match, _}, re:run(Why, ["^", atom_to_list(Key), ": this version .* does not have it"]))
         end
      || {Key, Value} <- [
-            {sandbox, strict}, {output, log}, {event_loop_pool_size, 2},
+            {output, log}, {event_loop_pool_size, 2},
             {event_loop_pool_owngil, false}
         ]
     ],
     ok = py_test:start([{num_contexts, 1}]),
-    {error, {bad_config, sandbox, strict, _}} = py_context_router:start_pool(p, 1, #{sandbox => strict}),
+    {error, {bad_config, output, log, _}} = py_context_router:start_pool(p, 1, #{output => log}),
     {error, {bad_config, output, log, _}} = py_context:start_link(x, worker, #{output => log}),
     {ok, Ctx} = py_context:start_link(x, worker, #{preload => "x = 1"}),
     ok = py_context:stop(Ctx).

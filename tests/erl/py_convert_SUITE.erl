@@ -14,10 +14,11 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()] ++ [{group, numpy}].
+    [{group, Group} || {Group, _, _} <- groups()].
 
+%% The codec does not know whether contexts share an interpreter.
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_test:modes()] ++ [{numpy, numpy_cases()}].
+    py_fixture:groups(py_test:modes(), cases(), #{}) ++ [{numpy, [], numpy_cases()}].
 
 cases() ->
     [

@@ -17,10 +17,23 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()] ++ [{group, single}].
+    [{group, Group} || {Group, _, _} <- groups()].
 
 groups() ->
-    [{Mode, exceptions() ++ timeouts()} || {Mode, _} <- py_test:modes()] ++ [{single, single()}].
+    py_fixture:groups(py_test:modes(), exceptions() ++ timeouts(), #{
+        shared => [
+            goes_on_after_an_exception,
+            tells_stop_iteration_exit_and_interrupt_apart,
+            ends_a_busy_loop_at_the_timeout,
+            ends_a_sleep_at_the_timeout,
+            kills_what_ignores_the_interrupt,
+            never_runs_a_queued_call_that_timed_out,
+            never_interrupts_the_call_after_the_one_that_timed_out,
+            cancels_the_call_of_a_caller_that_dies,
+            cancels_the_queued_call_of_a_caller_that_dies,
+            cancels_the_parallel_calls_of_a_caller_that_dies
+        ]
+    }) ++ [{single, [], single()}].
 
 exceptions() ->
     [

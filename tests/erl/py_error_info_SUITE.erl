@@ -148,13 +148,20 @@ does_not_take_an_empty_list_for_keyword_arguments(_Config) ->
     ?assertMatch([1], maps:keys(fault({py, call, [json, math, pi, []]}))).
 
 says_what_a_function_takes_in_the_words_of_that_function(_Config) ->
+    {ok, Open} = py_array:new(uint8, {5}),
+    {ok, Sealed} = py_array:from_binary(<<"bytes">>, uint8, {5}),
     [
         ?assertMatch({match, _}, re:run(text(Position, Call), Text))
      || {Position, Text, Call} <- [
             {2, "^Timeout must be milliseconds .*, and is -1$", {py, await, [make_ref(), -1]}},
             {5, "^Options must be milliseconds .* or a map of options, and is -1$", {py, call, [math, sqrt, [16], #{}, -1]}},
             {2, "call register_function/3, and is {m,f}$", {py, register_function, [f, {m, f}]}},
-            {2, "call register_function/3, and is m$", {py, register_function, [f, m]}}
+            {2, "call register_function/3, and is m$", {py, register_function, [f, m]}},
+            {1, "^Bin must have as many bytes as .*, 8, and has 3$", {py_array, from_binary, [<<1, 2, 3>>, float64, {1}]}},
+            {1, "^Dtype must be one of bool, int8, .*, and is float$", {py_array, new, [float, {1}]}},
+            {3, "^Bin must have at most 3 bytes, .*, and has 4$", {py_array, write, [Open, 2, <<"four">>]}},
+            {3, "^Length must be at most 2 from there, and is 3$", {py_array, slice, [Sealed, 3, 3]}},
+            {1, "^Array must be an array, .*, and is none$", {py_array, to_list, [none]}}
         ]
     ].
 
@@ -442,7 +449,7 @@ contract({Class, _Reason, Stack}) when is_list(Stack), Class =:= error orelse Cl
 contract(Atom) when is_atom(Atom) -> ok.
 
 %% What follows must not depend on it.
-tidy(F, _, {ok, Ctx}) when is_pid(Ctx), F =:= start_link; F =:= new; F =:= start_context ->
+tidy(F, _, {ok, Ctx}) when is_pid(Ctx), (F =:= start_link orelse F =:= new orelse F =:= start_context) ->
     py_context:stop(Ctx);
 tidy(start_pool, [Pool | _], {ok, _}) when Pool =/= default ->
     py_context_router:stop_pool(Pool);

@@ -5,7 +5,7 @@
 -module(py_fixture).
 
 -export([clean/1, clean/0, start_with_default_limit/1]).
--export([modes/0, singles/0, init/3, init/2, hold/2, hold/3, let_go/1, parked/1]).
+-export([modes/0, singles/0, groups/2, groups/3, init/3, init/2, hold/2, hold/3, let_go/1, parked/1]).
 -export([waiting_for_slot/1, wait_in_line/1]).
 -export([stays/0, end_process/2, dead/1, serves/1, slots_free/0, percentile/2]).
 
@@ -20,6 +20,20 @@ singles() ->
 
 modes() ->
     py_test:modes() ++ singles().
+
+%% For groups/0: every case where the interpreter is the main one of its process and where it has
+%% a GIL of its own. In another group, those cases that it can make a difference to: `shared', two
+%% contexts in one interpreter; those of one context and one slot. make test-deep: all everywhere.
+groups(Cases, Others) ->
+    groups(modes(), Cases, Others).
+
+%% The same with these modes only.
+groups(Modes, Cases, Others) ->
+    Named = maps:merge(#{worker => Cases, owngil => Cases}, Others),
+    [
+        {Group, [], Some}
+     || {Group, _} <- Modes, Some <- [py_test:times(maps:get(Group, Named, []), Cases)], Some =/= []
+    ].
 
 %% For init_per_group/2: the configuration of a group, and these keys besides.
 init(Group, Extra, Config) ->

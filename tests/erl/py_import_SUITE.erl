@@ -10,16 +10,27 @@
 
 -define(KILL_AFTER_MS, 150).
 -define(IMPORT_MS, 400).
--define(TIMES, 20).
+-define(TIMES, (py_test:times(6, 20))).
 
 suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_fixture:modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
+%% Locks of imports belong to the interpreter; no slot or neighbour has to do with them.
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_fixture:modes()].
+    py_fixture:groups(cases(), #{
+        shared => [
+            is_not_cut_by_an_interrupt,
+            is_not_cut_where_it_waits_for_another_thread,
+            ends_although_every_caller_is_in_a_hurry,
+            ends_before_its_context_does,
+            raises_in_the_request_that_imports_and_in_no_other,
+            is_killed_when_it_never_ends,
+            survives_timeouts_of_any_length
+        ]
+    }).
 
 cases() ->
     [
@@ -382,7 +393,8 @@ survives_timeouts_of_any_length(Config) ->
 survives(Mode, Options, {Module, Use, Result}) ->
     Code = ["__import__('", atom_to_list(Module), "').", Use],
     {Longest, _} = py_test:elapsed(fun() -> {ok, Result} = in_new_pool(Mode, Options, [{Code, infinity}]) end),
-    Times = [max(1, Longest * N div ?TIMES) || N <- lists:seq(1, ?TIMES)],
+    Rounds = ?TIMES,
+    Times = [max(1, Longest * N div Rounds) || N <- lists:seq(1, Rounds)],
     Results = [in_new_pool(Mode, Options, [{Code, T}, {Code, 30000}]) || T <- Times],
     ?assertEqual([], [{T, R} || {T, R} <- lists:zip(Times, Results), R =/= {ok, Result}]).
 

@@ -14,10 +14,14 @@ suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_test:modes()].
+    py_fixture:groups(py_test:modes(), cases(), #{
+        shared => [
+            serves_callers_that_fill_the_memory_together
+        ]
+    }).
 
 cases() ->
     [

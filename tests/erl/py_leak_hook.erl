@@ -105,10 +105,10 @@ figures() ->
         sockets_and_pipes => maps:get(socket, Fds, 0) + maps:get(pipe, Fds, 0) - Hosts - 3 * Launchers,
         other_fds => maps:get(other, Fds, []),
         maps => py_test:memfd_maps(Vm) - 3 * Hosts,
-        workers => length([P || {P, "ep_worker"} <- OsPids]) - Hosts,
+        workers => length([P || {P, C} <- OsPids, is_host(C)]) - Hosts,
         launchers => length([P || {P, "ep_launcher"} <- OsPids]) - Launchers,
         os_processes => [{P, C} || {P, C} <- OsPids, not lists:prefix("ep_", C), C =/= "erl_child_setup"],
-        py_workers => length([P || P <- processes(), initial(P) =:= py_worker]) - Hosts,
+        py_workers => length([P || P <- processes(), initial(P) =:= py_worker]) - length([P || {P, "ep_worker"} <- OsPids]),
         processes => lists:sort([P || P <- processes(), not is_expected(P)]),
         slots => {element(1, ep_nif:slots()), element(3, ep_nif:slots())},
         context_rows => [Ctx || {Ctx, _} <- Contexts, not is_process_alive(Ctx)],
@@ -126,8 +126,11 @@ stale() ->
     _ = [erlang:garbage_collect(P) || P <- processes()],
     #{hosts := Hosts, launchers := Launchers} = ep_nif:counters(),
     Commands = [comm(P) || P <- py_test:descendants(py_test:vm_pid())],
-    Counted = [{workers, Hosts, "ep_worker"}, {launchers, Launchers, "ep_launcher"}],
-    [{What, Count} || {What, Count, Name} <- Counted, Count > length([C || C <- Commands, C =:= Name])].
+    Counted = [{workers, Hosts, fun is_host/1}, {launchers, Launchers, fun(C) -> C =:= "ep_launcher" end}],
+    [{What, Count} || {What, Count, Is} <- Counted, Count > length(lists:filter(Is, Commands))].
+
+is_host(Command) ->
+    lists:member(Command, ["ep_worker", "ep_zygote"]).
 
 %% @doc What is there now and was not before.
 -spec differences(figures(), figures()) -> [{atom(), term()}].

@@ -43,9 +43,11 @@ group(Mode, Library) ->
 libraries(owngil) ->
     %% Most extension modules refuse sub-interpreters, and so does os.fork.
     [asyncio, sqlite3];
-libraries(_Worker) ->
+libraries(Worker) ->
     case is_whole() of
         true -> all_libraries();
+        %% What one interpreter is to two contexts.
+        false when Worker =:= shared -> [numpy, asyncio];
         false -> [numpy, multiprocessing, asyncio, sqlite3]
     end.
 

@@ -14,7 +14,7 @@ suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()] ++
+    [{group, Group} || {Group, _, _} <- groups()] ++
         [
             a_limit_too_small_for_python_says_so,
             a_context_has_a_limit_of_its_own,
@@ -28,7 +28,8 @@ all() ->
         ].
 
 groups() ->
-    [{Mode, [beyond_the_limit_is_a_memory_error, shared_memory_is_not_counted]} || {Mode, _} <- py_test:modes()].
+    Cases = [beyond_the_limit_is_a_memory_error, shared_memory_is_not_counted],
+    py_fixture:groups(py_test:modes(), Cases, #{shared => [beyond_the_limit_is_a_memory_error]}).
 
 init_per_group(Mode, Config) ->
     py_test:init_mode(Mode, Config).

@@ -10,16 +10,28 @@
 
 -define(KILL_AFTER_MS, 2000).
 -define(BUDGET_MS, 300).
--define(ROUNDS, 150).
+-define(ROUNDS, (py_test:times(50, 150))).
 
 suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_fixture:modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_fixture:modes()].
+    py_fixture:groups(cases(), #{
+        shared => [
+            interrupts_a_task_that_sleeps,
+            interrupts_a_loop_in_a_nested_request,
+            interrupts_a_nested_request_below_a_loop,
+            leaves_no_loop_behind,
+            leaves_other_loops_of_the_process_alone
+        ],
+        single_worker => [
+            interrupts_a_loop_in_a_nested_request,
+            interrupts_a_nested_request_below_a_loop
+        ]
+    }).
 
 cases() ->
     [
@@ -218,9 +230,10 @@ leaves_a_loop_that_ends_alone(Config) ->
 %% An exception may also land where a loop begins or ends, which then counts as running.
 leaves_no_loop_behind(Config) ->
     Ctx = lists:last(py_context_router:contexts()),
+    Mark = py_test:marker(Config, "running"),
     Code = [
         "asyncio._set_running_loop(asyncio.new_event_loop())\n",
-        ["ep_probe.mark('", Mark = py_test:marker(Config, "running"), "')\n"],
+        ["ep_probe.mark('", Mark, "')\n"],
         "while True: pass"
     ],
     {_, Source} = source(Config, Code),

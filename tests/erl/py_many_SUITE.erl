@@ -29,7 +29,7 @@ start_with_a_scheduler_for_each_of_48(_Config) ->
     in_vm(defaults, []).
 
 start_as_a_pool(_Config) ->
-    _ = [in_vm(pool, [?MANY, #{}]) || _ <- lists:seq(1, ?TIMES)],
+    _ = [in_vm(pool, [?MANY, #{}]) || _ <- lists:seq(1, py_test:times(1, ?TIMES))],
     ok.
 
 start_as_a_pool_in_mode_owngil(_Config) ->

@@ -58,7 +58,7 @@ does_what_the_model_does(Config) ->
             fun() -> proper:aggregate(proper_statem:command_names(Commands), Result =:= ok) end
         )
     end),
-    py_prop:check("the model", Property, ?TESTS).
+    py_prop:check("the model", Property, py_test:times(40, ?TESTS)).
 
 %% --- the model ------------------------------------------------------------------------
 

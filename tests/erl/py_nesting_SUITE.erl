@@ -17,12 +17,36 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_fixture:modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
+%% In one context only, two cannot cross.
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_test:modes()] ++
-        [{Mode, cases() -- [reaches_a_hundred_levels_on_two_contexts_that_cross]}
-         || {Mode, _} <- py_fixture:singles()].
+    Some = cases_by_number_of_contexts(),
+    [
+        {Group, Properties, [C || C <- Cases, not (is_single(Group) andalso C =:= reaches_a_hundred_levels_on_two_contexts_that_cross)]}
+     || {Group, Properties, Cases} <- py_fixture:groups(cases(), #{shared => Some, single_worker => Some})
+    ].
+
+%% Where it matters how many contexts a process has, or how many there are.
+cases_by_number_of_contexts() ->
+    [
+        reaches_a_hundred_levels_on_one_context,
+        reaches_a_hundred_levels_from_eval_and_exec,
+        reaches_a_hundred_levels_on_two_contexts_that_cross,
+        passes_exceptions_up_through_the_levels,
+        runs_nested_requests_on_the_thread_of_the_callback,
+        takes_no_slot_for_a_nested_request,
+        runs_nested_requests_before_those_that_wait,
+        nests_requests_of_helpers,
+        does_not_count_a_process_that_is_asked_as_inside,
+        ends_a_nested_request_by_its_own_budget,
+        ends_all_levels_when_the_outermost_budget_ends,
+        interrupts_the_request_that_runs,
+        interrupts_python_that_waits_for_a_callback
+    ].
+
+is_single(Group) ->
+    lists:keymember(Group, 1, py_fixture:singles()).
 
 cases() ->
     [
@@ -253,7 +277,10 @@ ends_a_callback_that_outlives_the_budget_when_it_returns(Config) ->
     Ctx = py:context(1),
     OsPid = py_test:os_pid(Ctx),
     Mark = py_test:marker(Config, "interrupted"),
-    ok = py:register_function(slow, fun([]) -> ok = py_test:wait_for_file(Mark), dropped end),
+    ok = py:register_function(slow, fun([]) ->
+        ok = py_test:wait_until(fun() -> py_test:marks(Mark) =/= [] end),
+        dropped
+    end),
     ok = py:exec(Ctx, [
         "import ep_probe\n"
         "def f():\n"

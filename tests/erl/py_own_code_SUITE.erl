@@ -7,14 +7,14 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--define(ROUNDS, 15).
+-define(ROUNDS, (py_test:times(6, 15))).
 -define(LONG_MS, 60000).
 
 suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()] ++
+    [{group, Group} || {Group, _, _} <- groups()] ++
         [
             imports_of_the_configuration_are_there_at_the_start,
             an_import_that_hangs_does_not_keep_a_pool_from_starting,
@@ -25,8 +25,19 @@ all() ->
             bad_values_are_refused_with_the_reason
         ].
 
+%% That a process stands still is found in the same way whatever runs in it, and takes half a minute.
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_test:modes()].
+    py_fixture:groups(py_test:modes(), cases(), #{
+        owngil => cases() -- [a_reload_that_hangs_costs_the_process_and_no_request],
+        shared => [
+            an_import_reaches_every_interpreter,
+            a_reload_reaches_every_interpreter,
+            a_reload_reaches_contexts_that_are_busy,
+            a_reload_is_not_lost_by_workers_that_die_meanwhile,
+            a_reload_loads_nothing_that_was_not_loaded,
+            a_reload_happens_once_in_an_interpreter
+        ]
+    }).
 
 cases() ->
     [

@@ -9,13 +9,13 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -define(MANY, 4000).
--define(ROUNDS, 30).
+-define(ROUNDS, (py_test:times(8, 30))).
 
 suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()] ++
+    [{group, Group} || {Group, _, _} <- groups()] ++
         [
             configured_paths_take_every_form,
             a_path_of_a_pool_is_that_pools_only,
@@ -25,7 +25,16 @@ all() ->
         ].
 
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_test:modes()].
+    py_fixture:groups(py_test:modes(), cases(), #{
+        shared => [
+            a_path_is_there_for_the_next_request,
+            a_path_is_there_although_the_context_was_busy,
+            a_path_is_there_for_contexts_that_start_later,
+            no_path_is_lost_by_workers_that_die_meanwhile,
+            cleared_paths_stay_where_they_are_and_go_with_the_process
+        ],
+        owngil => cases() -- [a_path_is_there_although_the_gil_was_held_too_long, thousands_of_paths_are_taken]
+    }).
 
 cases() ->
     [

@@ -477,8 +477,10 @@ answers_when_a_pool_does_not_start(_Config) ->
                 [] = os:cmd(io_lib:format("~s --pid ~b --as=~s", [Prlimit, Launcher, Bytes]))
             end,
             Limit("20000000:unlimited"),
+            %% No zygote of that kind runs.
+            Options = #{env => [{"EP_TEST_A", "1"}]},
             Starters = [
-                py_test:spawn_caller(fun() -> py_context_router:start_pool(io, 2) end)
+                py_test:spawn_caller(fun() -> py_context_router:start_pool(io, 2, Options) end)
              || _ <- [1, 2, 3]
             ],
             [
@@ -490,7 +492,7 @@ answers_when_a_pool_does_not_start(_Config) ->
             false = py_context_router:pool_started(io),
             [] = [Id || {Id = {io, _}, _} <- pool_ids()],
             Limit("unlimited:unlimited"),
-            {ok, [_, _]} = py_context_router:start_pool(io, 2),
+            {ok, [_, _]} = py_context_router:start_pool(io, 2, Options),
             {ok, 4.0} = py:call(io, math, sqrt, [16])
     end.
 

@@ -200,6 +200,10 @@ names_what_the_loader_misses(_Config) ->
     ok = contains(py_start_failure:sentence({exited, 127}, <<"ep_launcher: cannot execute /x: Permission denied\n">>), [
         "^the worker process does not start: cannot execute /x: Permission denied$"
     ]),
+    %% Only what may come of a limit names it.
+    ok = contains(py_start_failure:sentence({exited, 'SIGABRT', 1048576}, <<>>), ["1048576 bytes that memory_limit allows"]),
+    Same = [{'SIGABRT', infinity}, {'SIGKILL', 1048576}, {emfile, 1048576}, {127, 1048576}],
+    [?assertEqual(py_start_failure:sentence({exited, R}, <<>>), py_start_failure:sentence({exited, R, B}, <<>>)) || {R, B} <- Same],
     ok = contains(py_start_failure:sentence({exited, emfile}, <<>>), ["RLIMIT_NOFILE, ulimit -n, \\d+ now"]),
     [
         ?assert(byte_size(py_start_failure:sentence(Cause, <<>>)) > 40)

@@ -21,6 +21,7 @@ cases() ->
         counts_replacements,
         never_times_more_calls_than_there_were,
         tells_the_memory_of_the_process,
+        counts_channels_buffers_and_dicts,
         lists_contexts_in_the_order_of_their_numbers
     ].
 
@@ -78,6 +79,53 @@ tells_the_memory_of_the_process(_Config) ->
     #{rss := After, cpu_us := CpuAfter, os_pid := OsPid} = of_context(Ctx),
     ?assert(After - Before > 40000000, {Before, After}),
     ?assert(CpuAfter - Cpu > 10000, {Cpu, CpuAfter}).
+
+counts_channels_buffers_and_dicts(_Config) ->
+    Before = objects(),
+    Self = self(),
+    Keeper = spawn(fun() ->
+        {ok, Ch} = py_channel:new(),
+        {ok, Bytes} = py_byte_channel:new(),
+        {ok, Buffer} = py_buffer:new(),
+        {ok, Dict} = py:shared_dict_new(),
+        [ok = py_channel:send(Ch, I) || I <- lists:seq(1, 100)],
+        ok = py_byte_channel:send(Bytes, <<"12345">>),
+        ok = py_buffer:write(Buffer, <<"1234567">>),
+        ok = py:shared_dict_set(Dict, <<"key">>, binary:copy(<<"v">>, 1000)),
+        Self ! {made, Ch, Bytes, Dict},
+        receive done -> [Ch, Bytes, Buffer, Dict] end
+    end),
+    {made, Ch, Bytes, Dict} = receive Made = {made, _, _, _} -> Made end,
+    ?assertMatch(
+        #{channels := {1, 200}, byte_channels := {1, 5}, buffers := {1, 7}, shared_dicts := {1, N}} when N > 1000,
+        since(Before)
+    ),
+    {ok, <<"12345">>} = py_byte_channel:recv(Bytes),
+    {ok, [1, 2, 3]} = py_event_loop:run(ep_channels, async_receive, [Ch, 3]),
+    %% What a coroutine has ahead counts until it has read it; whoever looks at the channel hears of that.
+    #{size := 194} = py_channel:info(Ch),
+    ok = py:shared_dict_destroy(Dict),
+    ?assertMatch(#{channels := {1, 194}, byte_channels := {1, 0}, shared_dicts := {1, 0}}, since(Before)),
+    gone(Keeper, Before).
+
+%% The terms of this process are those of its last frame.
+gone(Keeper, Before) ->
+    Keeper ! done,
+    ok = py_test:wait_until(fun() ->
+        true = erlang:garbage_collect(),
+        lists:usort(maps:values(since(Before))) =:= [{0, 0}]
+    end).
+
+objects() -> maps:get(objects, py:stats()).
+
+since(Before) ->
+    maps:map(
+        fun(Kind, #{count := Count, bytes := Bytes}) ->
+            #{Kind := #{count := OldCount, bytes := OldBytes}} = Before,
+            {Count - OldCount, Bytes - OldBytes}
+        end,
+        objects()
+    ).
 
 lists_contexts_in_the_order_of_their_numbers(_Config) ->
     {ok, _} = py_context_router:start_pool(a_pool, 3, #{num_workers => 1}),

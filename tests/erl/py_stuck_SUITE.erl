@@ -34,10 +34,20 @@ suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [{group, Group} || {Group, _} <- modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
+%% What the VM does alone needs one mode.
 groups() ->
-    [{Group, cases()} || {Group, _} <- modes()].
+    py_fixture:groups(py_test:modes(), cases(), #{
+        shared => [
+            is_found_when_it_was_stopped_while_idle,
+            is_found_when_it_was_stopped_while_it_ran,
+            is_found_when_a_thread_holds_the_gil,
+            is_busy_while_a_request_waits,
+            is_found_although_its_neighbour_was_stopped
+        ],
+        owngil => cases() -- [is_left_alone_while_its_thread_computes_and_nobody_has_a_budget, is_left_alone_for_ever_if_so_configured]
+    }).
 
 modes() ->
     py_test:modes().
@@ -68,6 +78,15 @@ init_per_group(Group, Config) ->
 
 end_per_group(_Group, _Config) ->
     ok.
+
+%% Without a GIL nobody can hold it.
+init_per_testcase(Case, Config) when Case =:= is_found_when_a_thread_holds_the_gil; Case =:= is_found_although_its_neighbour_was_stopped ->
+    case py_test:is_free_threaded() of
+        true -> {skip, "this Python has no GIL"};
+        false -> Config
+    end;
+init_per_testcase(_Case, Config) ->
+    Config.
 
 end_per_testcase(_Case, _Config) ->
     py_fixture:clean().

@@ -14,11 +14,17 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_fixture:modes()] ++
+    [{group, Group} || {Group, _, _} <- groups()] ++
         [the_application_decides, single_contexts_decide, bad_values_are_refused].
 
 groups() ->
-    [{Mode, [], in_each_mode()} || {Mode, _} <- py_fixture:modes()].
+    py_fixture:groups(in_each_mode(), #{
+        shared => [
+            none_is_what_the_pool_says,
+            nested_requests_have_their_own,
+            threads_have_that_of_the_pool
+        ]
+    }).
 
 in_each_mode() ->
     [

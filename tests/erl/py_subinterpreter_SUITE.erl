@@ -11,7 +11,7 @@ suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [end_after_they_loaded_types_of_the_process].
+    [end_after_they_loaded_types_of_the_process, tell_of_loops_that_stand_still].
 
 init_per_suite(Config) ->
     py_fixture:init(owngil, Config).
@@ -39,6 +39,21 @@ end_after_they_loaded_types_of_the_process(_Config) ->
         _ <- [1, 2]
     ],
     ok = py_context:stop(Stays).
+
+%% The stack of each goes to the log.
+tell_of_loops_that_stand_still(_Config) ->
+    Contexts = [start(N) || N <- [1, 2, 3, 4]],
+    Before = [py_test:os_pid(C) || C <- Contexts],
+    Callers = [
+        py_test:spawn_caller(fun() ->
+            ok = py_context_router:bind_context(C),
+            py_event_loop:run(time, sleep, [1.6], #{timeout => 20000})
+        end)
+     || C <- Contexts, _ <- [1, 2]
+    ],
+    ?assertEqual([{ok, none}], lists:usort([py_test:result_of(Caller) || Caller <- Callers])),
+    ?assertEqual(Before, [py_test:os_pid(C) || C <- Contexts]),
+    [ok = py_context:stop(C) || C <- Contexts].
 
 start(N) ->
     {ok, Ctx} = py_context:start_link(N, owngil),

@@ -385,7 +385,7 @@ forgets_contexts_that_were_killed_with_their_worker(_Config) ->
 %% Somebody who starts a worker may be killed before it attaches a context.
 keeps_no_worker_that_nobody_uses(_Config) ->
     {ok, Settings} = py_config:context_options(#{}),
-    {ok, Worker} = py_worker_sup:start_worker(Settings#{places => 1}),
+    {ok, Worker} = py_worker_sup:start_worker(Settings#{places => 1, zygote => #{modules => [], is_eager => false}}),
     Ref = monitor(process, Worker),
     Worker ! unused,
     receive

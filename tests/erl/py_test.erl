@@ -4,12 +4,12 @@
 %% their own, and what the operating system says about processes.
 -module(py_test).
 
--export([start/1, restart/1, stop/0, modes/0, init_mode/2]).
+-export([start/1, restart/1, stop/0, modes/0, init_mode/2, times/2]).
 -export([start_vm/0, start_vm/1, start_vm/2, stop_vm/1, in_vm/4]).
--export([clean/0, badarg/1, error_texts/2, elapsed/1, spawn_caller/1, result_of/1, marker/2, marks/1]).
+-export([clean/0, messages/0, badarg/1, error_texts/2, elapsed/1, spawn_caller/1, result_of/1, marker/2, marks/1]).
 -export([wait_until/1, wait_until/2, settle/2, wait_for_file/1, wait_for_exit/2]).
 -export([log/2]).
--export([os_pid/1, kill/1, vm_pid/0, launcher_pid/0, children/1, descendants/1]).
+-export([os_pid/1, kill/1, vm_pid/0, launcher_pid/0, children/1, descendants/1, workers/1, zygotes/1]).
 -export([is_running/1, fd_count/1, memfd_maps/1, cpu_ns/1, shared_bytes/1, available_bytes/0]).
 -export([python_dir/0, test_python/0, is_free_threaded/0, frees_functions/0]).
 
@@ -25,6 +25,13 @@ modes() ->
         {shared, [{num_contexts, 2}, {num_workers, 1}]},
         {owngil, [{num_contexts, 2}, {context_mode, owngil}]}
     ].
+
+%% How often: in make test, and in make test-deep.
+times(Ordinary, Deep) ->
+    case os:getenv("EP_TEST_DEEP") of
+        false -> Ordinary;
+        _ -> Deep
+    end.
 
 %% For init_per_group/2; a Python without sub-interpreters skips that group.
 init_mode(Mode, Config) ->
@@ -99,7 +106,7 @@ in_vm(Peer, M, F, Args) ->
 %% in its mailbox, no wake-up may have been lost, and no worker process may have been
 %% found to break the protocol.
 clean() ->
-    {messages, Messages} = process_info(self(), messages),
+    Messages = messages(),
     #{lost_wake := LostWake, violations := Violations} = ep_nif:counters(),
     Before = persistent_term:get({?MODULE, violations}, 0),
     ok = persistent_term:put({?MODULE, violations}, Violations),
@@ -107,6 +114,13 @@ clean() ->
         {[], 0, true} -> ok;
         _ -> {fail, {left, Messages, {lost_wake, LostWake}, {violations, Before, Violations}}}
     end.
+
+%% What is in the mailbox of the calling process. OTP 25 does not show what has come since it last
+%% looked for a message, for seconds.
+messages() ->
+    receive {?MODULE, no_such_message} -> ok after 0 -> ok end,
+    {messages, Messages} = process_info(self(), messages),
+    Messages.
 
 badarg(Fun) ->
     try Fun() of
@@ -221,6 +235,13 @@ launcher_pid() ->
 %% All processes whose parent this is, the ones that nobody has reaped included.
 children(OsPid) ->
     [P || {P, Parent} <- processes_of_the_system(), Parent =:= OsPid].
+
+%% Of a launcher.
+workers(Launcher) ->
+    children(Launcher) -- zygotes(Launcher).
+
+zygotes(Launcher) ->
+    [P || P <- children(Launcher), file:read_file(["/proc/", integer_to_list(P), "/comm"]) =:= {ok, <<"ep_zygote\n">>}].
 
 descendants(OsPid) ->
     descendants([OsPid], processes_of_the_system(), []).

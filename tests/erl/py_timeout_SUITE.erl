@@ -13,17 +13,29 @@
 %% The contract allows 5 ms and 100 ms; more here, for test machines are busy.
 -define(LATE_MS, 50).
 -define(RESTART_MS, 600).
--define(ROUNDS, 4).
+-define(ROUNDS, (py_test:times(2, 4))).
 -define(TRIES, 10).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, Mode} || {Mode, _} <- py_test:modes()].
+    [{group, Group} || {Group, _, _} <- groups()].
 
 groups() ->
-    [{Mode, cases()} || {Mode, _} <- py_test:modes()].
+    py_fixture:groups(py_test:modes(), cases(), #{
+        shared => [
+            stops_a_loop,
+            stops_a_sleep,
+            stops_c_code_that_holds_the_gil,
+            never_runs_a_queued_request_that_timed_out,
+            keeps_queued_requests_in_order_across_a_kill,
+            interrupts_no_other_context,
+            touches_other_contexts_only_where_they_share_the_process,
+            leaves_a_request_on_top_alone,
+            loses_what_lies_below_in_a_kill
+        ]
+    }).
 
 cases() ->
     [

@@ -23,6 +23,14 @@ all() ->
             a_zygote_that_is_stopped_holds_nobody,
             a_memory_limit_holds,
             processes_are_replaced_by_it,
+            pools_without_modules_share_one,
+            the_first_context_alone_starts_by_itself,
+            so_many_and_no_more_without_modules,
+            one_that_is_stopped_is_replaced,
+            the_first_that_dies_young_is_waited_for,
+            a_site_module_with_a_thread_is_reported,
+            a_site_module_that_does_not_survive_a_fork_is_reported,
+            one_that_does_not_come_up_holds_nobody_for_long,
             the_last_pool_takes_it_away
         ].
 
@@ -86,13 +94,25 @@ importer(Ctx) ->
     {ok, Pid} = py:eval(Ctx, "__import__('ep_forked').PID", #{}, 30000),
     Pid.
 
+%% Those with a module.
 zygotes() ->
-    #{zygotes := Zygotes} = state(),
-    maps:values(Zygotes).
+    [Zygote || {#{modules := [_ | _]}, Zygote} <- all_zygotes()].
 
-state() ->
+all_zygotes() ->
     {state, Zygotes} = sys:get_state(py_zygote),
-    #{zygotes => Zygotes}.
+    maps:to_list(Zygotes).
+
+os_zygotes() ->
+    py_test:zygotes(py_test:launcher_pid()).
+
+%% The seed of Python's hashes: those that one zygote has forked have the same.
+seed(Ctx) ->
+    {ok, Hash} = py:eval(Ctx, "hash('seed')", #{}, 30000),
+    Hash.
+
+die(Ctx) ->
+    {error, {worker_died, _}} = py:call(Ctx, os, '_exit', [1]),
+    ok.
 
 %% Sub-interpreters import once more each, in their worker process.
 is_owngil(Config) ->
@@ -190,18 +210,14 @@ starts_go_on_while_zygotes_are_killed(_Config) ->
     [
         begin
             %% Whatever it does at the moment.
-            _ = [os:cmd("kill -9 " ++ integer_to_list(P)) || P <- py_test:children(Launcher), is_zygote(P)],
+            _ = [os:cmd("kill -9 " ++ integer_to_list(P)) || P <- py_test:zygotes(Launcher)],
             _ = py:call(Ctx, os, '_exit', [1]),
             ok = py_test:wait_until(fun() -> py:call(Ctx, math, sqrt, [16]) =:= {ok, 4.0} end, 30000)
         end
-     || _ <- lists:seq(1, 15)
+     || _ <- lists:seq(1, 6)
     ],
     %% One comes back.
     ok = py_test:wait_until(fun() -> [Z || Z <- zygotes(), element(2, Z) =:= up] =/= [] end, 60000).
-
-is_zygote(OsPid) ->
-    {ok, Line} = file:read_file(["/proc/", integer_to_list(OsPid), "/cmdline"]),
-    binary:match(Line, <<"\0zygote\0">>) =/= nomatch.
 
 %% Functions of register_at_fork run once in each worker, and Python takes its thread for the main one.
 the_fork_is_python_s(Config) ->
@@ -258,9 +274,19 @@ reported(Fun) ->
     ok = logger:add_handler(?MODULE, py_test, #{config => self(), level => warning}),
     try
         ok = Fun(),
-        receive {logged, Text} -> Text after 30000 -> ct:fail(nothing_logged) end
+        receive_warning()
     after
         ok = logger:remove_handler(?MODULE)
+    end.
+
+receive_warning() ->
+    receive
+        {logged, Text} ->
+            case re:run(Text, "each Python worker process") of
+                {match, _} -> Text;
+                nomatch -> receive_warning()
+            end
+    after 30000 -> ct:fail(nothing_logged)
     end.
 
 a_module_with_a_thread_is_reported_and_imported_by_each(Config) ->
@@ -310,6 +336,105 @@ processes_are_replaced_by_it(Config) ->
     Seen = (fun Until(Pids) when length(Pids) > 4 -> Pids; Until(Pids) -> Until(lists:usort([py_test:os_pid(Ctx) | Pids])) end)([]),
     ?assertNot(lists:member(Importer, Seen)),
     ?assertEqual(Importer, importer(Ctx)).
+
+%% Other paths do not matter; another environment does.
+pools_without_modules_share_one(Config) ->
+    {ok, A} = py_context_router:start_pool(a, 2, #{}),
+    {ok, B} = py_context_router:start_pool(b, 2, #{mode => mode(), paths => [proplists:get_value(dir, Config)]}),
+    {ok, C} = py_context_router:start_pool(c, 2, #{env => [{"EP_TEST_A", "1"}]}),
+    [Seed] = lists:usort([seed(Ctx) || Ctx <- [py:context(1) | A ++ B]]),
+    [Other] = lists:usort([seed(Ctx) || Ctx <- C]),
+    ?assertNotEqual(Seed, Other),
+    ok = die(hd(A)),
+    ?assertEqual(Seed, seed(hd(A))),
+    %% What is registered does not retire it.
+    ok = py_import:add_path("/tmp"),
+    ok = die(hd(A)),
+    {ok, true} = py:eval(hd(A), "'/tmp' in __import__('sys').path"),
+    ?assertEqual(Seed, seed(hd(A))),
+    ok = py_import:clear_paths(),
+    ?assertEqual(2, length(os_zygotes())).
+
+mode() ->
+    case py:subinterp_supported() of
+        true -> owngil;
+        false -> worker
+    end.
+
+the_first_context_alone_starts_by_itself(_Config) ->
+    Options = #{env => [{"EP_TEST_A", "1"}]},
+    [First, Second, Third] = [element(2, {ok, _} = py_context:start_link(I, worker, Options)) || I <- [1, 2, 3]],
+    ?assertNotEqual(seed(First), seed(Second)),
+    ?assertEqual(seed(Second), seed(Third)),
+    ok = die(First),
+    ?assertEqual(seed(Second), seed(First)),
+    [Zygote] = os_zygotes() -- bare_zygote(),
+    [ok = py_context:stop(Ctx) || Ctx <- [First, Second, Third]],
+    ok = py_test:wait_until(fun() -> not py_test:is_running(Zygote) end).
+
+%% That of the default pool.
+bare_zygote() ->
+    [P || P <- os_zygotes(), {ok, Environ} <- [file:read_file(["/proc/", integer_to_list(P), "/environ"])],
+          binary:match(Environ, <<"EP_TEST_A">>) =:= nomatch].
+
+so_many_and_no_more_without_modules(_Config) ->
+    Pools = [list_to_atom("p" ++ integer_to_list(I)) || I <- lists:seq(1, 9)],
+    [{ok, [_]} = py_context_router:start_pool(P, 1, #{env => [{"EP_TEST_A", atom_to_list(P)}]}) || P <- Pools],
+    ?assertEqual(8, length(os_zygotes())),
+    [{ok, 4.0} = py:call(P, math, sqrt, [16]) || P <- Pools].
+
+%% Before anybody asks it to fork.
+one_that_is_stopped_is_replaced(_Config) ->
+    [Zygote] = os_zygotes(),
+    Seed = seed(py:context(1)),
+    [] = os:cmd("kill -STOP " ++ integer_to_list(Zygote)),
+    ok = py_test:wait_until(fun() -> not py_test:is_running(Zygote) end),
+    ok = py_test:wait_until(fun() -> case os_zygotes() of [P] -> P =/= Zygote; _ -> false end end),
+    ok = die(py:context(1)),
+    ?assertNotEqual(Seed, seed(py:context(1))).
+
+%% It has just come up; whoever starts meanwhile is forked from the next one.
+the_first_that_dies_young_is_waited_for(_Config) ->
+    {ok, Contexts = [First, Second]} = py_context_router:start_pool(bare, 2, #{}),
+    [Former] = lists:usort([seed(Ctx) || Ctx <- Contexts]),
+    [Zygote] = os_zygotes(),
+    [{_, Before}] = all_zygotes(),
+    [] = os:cmd("kill -9 " ++ integer_to_list(Zygote)),
+    %% Its number goes with it.
+    ok = py_test:wait_until(fun() -> [{_, Now}] = all_zygotes(), element(8, Now) =/= element(8, Before) end),
+    ok = die(First),
+    ok = die(Second),
+    Seed = seed(First),
+    ?assertEqual(Seed, seed(Second)),
+    ?assertNotEqual(Former, Seed).
+
+site_module(Config, Text) ->
+    ok = write(proplists:get_value(dir, Config), "sitecustomize", Text),
+    #{env => [{"PYTHONPATH", proplists:get_value(dir, Config)}]}.
+
+a_site_module_with_a_thread_is_reported(Config) ->
+    Options = site_module(Config, "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"),
+    Text = reported(fun() ->
+        {ok, Contexts} = py_context_router:start_pool(p, 2, Options),
+        [{ok, true} = py:eval(Ctx, "__import__('threading').active_count() > 1") || Ctx <- Contexts],
+        ok
+    end),
+    ?assertMatch({match, _}, re:run(Text, "process starts Python by itself.*runs 1 threads")).
+
+a_site_module_that_does_not_survive_a_fork_is_reported(Config) ->
+    Options = site_module(Config, "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n"),
+    Text = reported(fun() ->
+        {ok, [Ctx]} = py_context_router:start_pool(p, 1, Options),
+        [begin ok = die(Ctx), _ = py_test:os_pid(Ctx) end || _ <- lists:seq(1, 3)],
+        ok
+    end),
+    ?assertMatch({match, _}, re:run(Text, "process starts Python by itself.*forked from it do not come up")).
+
+one_that_does_not_come_up_holds_nobody_for_long(Config) ->
+    Options = site_module(Config, "import time\nif '\\0zygote\\0' in open('/proc/self/cmdline').read(): time.sleep(1000)\n"),
+    {ok, [Ctx, _]} = py_context_router:start_pool(p, 2, Options),
+    ok = die(Ctx),
+    _ = seed(Ctx).
 
 the_last_pool_takes_it_away(Config) ->
     [Ctx, _] = pool(a, Config, #{}),

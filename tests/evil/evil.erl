@@ -277,10 +277,10 @@ report(Checks, #{control := Control, evil := Evil, forged := Forged}, Seed, Run)
     [io:format("longest call of the neighbour: ~b us: ~s~n", [Us, evil_attacks:text(A)]) || {Us, A} <- Run#run.longest],
     io:format("evil: seed ~s, ~b attacks in ~b s, ~b calls, ended ~0tp, slowest answer ~b ms; "
               "neighbour p50/p99/max us: control ~b/~b/~b, evil ~b/~b/~b of ~b calls, forged ~b/~b/~b; "
-              "longest nif ~0tp~n",
+              "longest nif ~0tp, long by what the host withheld ~b~n",
               [Seed, Run#run.attacks, Run#run.evil_ms div 1000, Run#run.calls, maps:to_list(Run#run.ended),
                Run#run.slowest] ++ figures(Control) ++ figures(Evil) ++ [maps:get(calls, Evil)] ++ figures(Forged) ++
-                  [hd(evil_times:read())]),
+                  [hd(evil_times:read()), evil_times:stolen(evil_times:read())]),
     io:format("~b passed, ~b failed~n",
               [Run#run.attacks - N + length(Checks) - length(Failed), N + length(Failed)]).
 

@@ -5,9 +5,9 @@
 #include <string.h>
 
 static const struct evil_attack *const tables[] = {
-    evil_message_attacks, evil_word_attacks,   evil_flood_attacks,
-    evil_term_attacks,    evil_fd_attacks,     evil_death_attacks,
-    evil_mutator_attacks, evil_letter_attacks, evil_array_attacks,
+    evil_message_attacks, evil_word_attacks,   evil_flood_attacks,   evil_term_attacks,
+    evil_fd_attacks,      evil_death_attacks,  evil_mutator_attacks, evil_letter_attacks,
+    evil_array_attacks,   evil_object_attacks,
 };
 
 #define N_TABLES (sizeof(tables) / sizeof(tables[0]))

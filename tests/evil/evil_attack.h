@@ -33,7 +33,7 @@ struct evil_attack {
 /* Each ends with an entry without a name. */
 extern const struct evil_attack evil_message_attacks[], evil_word_attacks[], evil_flood_attacks[],
     evil_term_attacks[], evil_fd_attacks[], evil_death_attacks[], evil_mutator_attacks[],
-    evil_letter_attacks[], evil_array_attacks[];
+    evil_letter_attacks[], evil_array_attacks[], evil_object_attacks[];
 
 /* NULL: there is none of that name. */
 const struct evil_attack *evil_attack_find(const char *name, size_t length);

@@ -89,6 +89,8 @@ table() ->
             {array_many, [own, held], [lane], 0, any},
             {array_need, [held], [lane], 30, any},
             {array_claims, [own, held, asked, closed], [lane, control], 0, any},
+            {object_unknown, [own, held], [lane, control], 0, ends},
+            {object_shape, [own, held], [lane, control], 0, ends},
             {fd_blocking, [held], [lane], 20, any},
             {fd_drain, [held], [lane], 20, any},
             {fd_fill, [held], [lane], 0, any},

@@ -11,7 +11,6 @@
 
 -define(SETTLE_MS, 15000).
 -define(POLL_MS, 100).
--define(SOON_MS, 500).
 -define(MEMORY, 50 * 1024 * 1024).
 %% Names of exceptions and atoms of results are made up to a limit of the library.
 -define(LIMITS, #{rss => ?MEMORY, erlang => ?MEMORY, maps => 20, atoms => 200}).
@@ -48,10 +47,11 @@ segments() ->
     length([L || L <- lines("/proc/self/maps"), binary:match(L, <<"memfd:ep">>) =/= nomatch]).
 
 %% @doc Whether there are so many, or soon will be: those of the last attack go with the last
-%% process that knows of it.
+%% process that knows of it, and not before a dirty scheduler has made the terms of a large
+%% answer, which nobody can interrupt.
 -spec has_segments(non_neg_integer()) -> boolean().
 has_segments(N) ->
-    has_segments(N, erlang:monotonic_time(millisecond) + ?SOON_MS).
+    has_segments(N, erlang:monotonic_time(millisecond) + ?SETTLE_MS).
 
 %% Internal
 
@@ -61,7 +61,10 @@ has_segments(N, Deadline) ->
             true;
         _ ->
             _ = [garbage_collect(P) || P <- processes()],
-            erlang:monotonic_time(millisecond) < Deadline andalso has_segments(N, Deadline)
+            erlang:monotonic_time(millisecond) < Deadline andalso
+                receive
+                after ?POLL_MS div 10 -> has_segments(N, Deadline)
+                end
     end.
 
 above(Before, Deadline) ->

@@ -23,25 +23,25 @@ static void death_now(struct evil_order *order)
     end(order);
 }
 
-/* The slot is written and not published. */
+/* The cell is written and not published. */
 static void death_unpublished(struct evil_order *order)
 {
     struct ep_ring_tx *ring = &order->via->shm.response;
-    struct ep_slot *slot = &ring->slots[ring->tail & ring->mask];
+    struct ep_cell *cell = &ring->cells[ring->tail & ring->mask];
 
-    slot->call_id = order->id;
-    slot->kind = EP_KIND_RESULT;
-    slot->length = EP_INLINE_MAX;
+    cell->call_id = order->id;
+    cell->kind = EP_KIND_RESULT;
+    cell->length = EP_INLINE_MAX;
     end(order);
 }
 
 /* Published, and nobody was rung for. */
 static void death_unrung(struct evil_order *order)
 {
-    struct ep_slot *slot;
+    struct ep_cell *cell;
 
-    if (ep_ring_reserve(&order->via->shm.response, &slot) == 0) {
-        ep_slot_begin(slot, EP_KIND_DROPPED, 0, 0, order->id, 0);
+    if (ep_ring_reserve(&order->via->shm.response, &cell) == 0) {
+        ep_cell_begin(cell, EP_KIND_DROPPED, 0, 0, order->id, 0);
         (void)ep_ring_commit(&order->via->shm.response);
     }
     end(order);

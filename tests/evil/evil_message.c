@@ -242,9 +242,9 @@ static void message_all(struct evil_order *order)
 static void message_seq(struct evil_order *order)
 {
     struct ep_ring_tx *ring = &order->via->shm.response;
-    struct ep_slot *slot = &ring->slots[ring->tail & ring->mask];
+    struct ep_cell *cell = &ring->cells[ring->tail & ring->mask];
 
-    atomic_store_explicit(&slot->seq, evil_odd_number(&order->random), memory_order_seq_cst);
+    atomic_store_explicit(&cell->seq, evil_odd_number(&order->random), memory_order_seq_cst);
     evil_ring(order->worker);
 }
 

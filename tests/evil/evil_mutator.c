@@ -106,7 +106,7 @@ static void mutate_header(struct evil_order *order)
     mutate_payload(order, order->seed % 3, EP_ETF_BINARY_HEADER);
 }
 
-/* The slots of the response ring. */
+/* The cells of the response ring. */
 static void mutate_slots(struct evil_order *order)
 {
     static struct mutation m;
@@ -114,8 +114,8 @@ static void mutate_slots(struct evil_order *order)
     uint8_t data[EP_INLINE_MAX];
 
     evil_message_make(order, &message, data);
-    m.bytes = (_Atomic uint8_t *)order->via->shm.response.slots;
-    m.size = (size_t)EP_RESPONSE_SLOTS * sizeof(struct ep_slot);
+    m.bytes = (_Atomic uint8_t *)order->via->shm.response.cells;
+    m.size = (size_t)EP_RESPONSE_CELLS * sizeof(struct ep_cell);
     m.mask = 0xff;
     send_while(order, &m, &message);
 }

@@ -53,14 +53,14 @@ static void read_args(struct ep_etf_cursor *cursor, struct request *request)
     }
 }
 
-static struct request read_request(struct evil_lane *lane, const struct ep_slot *slot)
+static struct request read_request(struct evil_lane *lane, const struct ep_cell *cell)
 {
-    struct request request = {.call_id = slot->call_id};
+    struct request request = {.call_id = cell->call_id};
     struct ep_etf_cursor cursor;
     struct ep_etf_token module, function;
 
-    ep_etf_cursor_init(&cursor, ep_lane_worker_payload(&lane->shm, slot), slot->length);
-    if (slot->kind != EP_KIND_CALL || ep_etf_next(&cursor, &module) < 0
+    ep_etf_cursor_init(&cursor, ep_lane_worker_payload(&lane->shm, cell), cell->length);
+    if (cell->kind != EP_KIND_CALL || ep_etf_next(&cursor, &module) < 0
         || module.type != EP_ETF_BINARY || ep_etf_next(&cursor, &function) < 0
         || function.type != EP_ETF_BINARY)
         return request;
@@ -70,10 +70,10 @@ static struct request read_request(struct evil_lane *lane, const struct ep_slot 
     return request;
 }
 
-static void take(struct evil_lane *lane, struct ep_ring_rx *ring, const struct ep_slot *slot)
+static void take(struct evil_lane *lane, struct ep_ring_rx *ring, const struct ep_cell *cell)
 {
-    if ((slot->flags & EP_FLAG_BLOCK) != 0)
-        ep_reclaim_push(&lane->shm.reclaim_tx, slot->block);
+    if ((cell->flags & EP_FLAG_BLOCK) != 0)
+        ep_reclaim_push(&lane->shm.reclaim_tx, cell->block);
     ep_ring_advance(ring);
     ep_ring_publish_head(ring);
 }
@@ -172,51 +172,51 @@ static bool serve_evil(struct evil_worker *worker, struct evil_lane *lane,
 }
 
 static void serve_request(struct evil_worker *worker, struct evil_lane *lane,
-                          struct ep_ring_rx *ring, const struct ep_slot *slot)
+                          struct ep_ring_rx *ring, const struct ep_cell *cell)
 {
-    struct request request = read_request(lane, slot);
+    struct request request = read_request(lane, cell);
 
     if ((uint32_t)request.call_id > lane->highest)
         lane->highest = (uint32_t)request.call_id;
-    take(lane, ring, slot);
+    take(lane, ring, cell);
     if (strcmp(request.module, "evil") != 0 || !serve_evil(worker, lane, &request))
         reply(worker, lane, request.call_id);
 }
 
 static void serve_call(struct evil_worker *worker, struct evil_lane *lane,
-                       const struct ep_slot *slot)
+                       const struct ep_cell *cell)
 {
-    uint8_t kind = slot->kind;
+    uint8_t kind = cell->kind;
 
     switch (kind) {
     case EP_KIND_START:
     case EP_KIND_STOP:
-        take(lane, &lane->shm.call, slot);
+        take(lane, &lane->shm.call, cell);
         if (kind == EP_KIND_STOP)
             run(lane, 0);
         if (kind == EP_KIND_START || !worker->is_silent)
             (void)evil_send(worker, lane, kind == EP_KIND_START ? EP_KIND_STARTED : EP_KIND_STOPPED,
                             0, 0, 0, NULL, 0);
         break;
-    default: serve_request(worker, lane, &lane->shm.call, slot); break;
+    default: serve_request(worker, lane, &lane->shm.call, cell); break;
     }
 }
 
 static void serve_urgent(struct evil_worker *worker, struct evil_lane *lane,
-                         const struct ep_slot *slot)
+                         const struct ep_cell *cell)
 {
-    uint64_t call_id = slot->call_id;
+    uint64_t call_id = cell->call_id;
 
-    switch (slot->kind) {
+    switch (cell->kind) {
     case EP_KIND_ANSWER:
-        take(lane, &lane->shm.urgent, slot);
+        take(lane, &lane->shm.urgent, cell);
         run(lane, 0);
         reply(worker, lane, call_id);
         break;
     case EP_KIND_CALL:
     case EP_KIND_EVAL:
-    case EP_KIND_EXEC: serve_request(worker, lane, &lane->shm.urgent, slot); break;
-    default: take(lane, &lane->shm.urgent, slot); break;
+    case EP_KIND_EXEC: serve_request(worker, lane, &lane->shm.urgent, cell); break;
+    default: take(lane, &lane->shm.urgent, cell); break;
     }
 }
 
@@ -240,12 +240,12 @@ static void maintain(struct evil_worker *worker, uint64_t call_id)
 }
 
 /* {What, Limit}, if it is about SENDs. */
-static void read_answer(struct evil_worker *worker, const struct ep_slot *slot)
+static void read_answer(struct evil_worker *worker, const struct ep_cell *cell)
 {
     struct ep_etf_cursor cursor;
     struct ep_etf_token tuple, what, limit;
 
-    ep_etf_cursor_init(&cursor, ep_lane_worker_payload(&worker->lanes[0].shm, slot), slot->length);
+    ep_etf_cursor_init(&cursor, ep_lane_worker_payload(&worker->lanes[0].shm, cell), cell->length);
     worker->answers++;
     if (ep_etf_next(&cursor, &tuple) == 0 && tuple.type == EP_ETF_TUPLE && tuple.count == 2
         && ep_etf_next(&cursor, &what) == 0 && ep_etf_next(&cursor, &limit) == 0
@@ -254,39 +254,39 @@ static void read_answer(struct evil_worker *worker, const struct ep_slot *slot)
 }
 
 /* The last one that is to be held is the one that attacks are about; others are answered. */
-static void serve_task(struct evil_worker *worker, const struct ep_slot *slot)
+static void serve_task(struct evil_worker *worker, const struct ep_cell *cell)
 {
     static const uint8_t nothing[] = {EP_ETF_TAG_SMALL_ATOM_UTF8, 4, 'n', 'o', 'n', 'e'};
     struct evil_lane *control = &worker->lanes[0];
-    struct ep_slot call = *slot;
+    struct ep_cell call = *cell;
     struct evil_message message;
     uint8_t data[EP_INLINE_MAX];
 
     call.kind = EP_KIND_CALL;
     struct request request = read_request(control, &call);
     if (is(&request, "hold")) {
-        worker->lanes[slot->aux].ids[EVIL_TASK] = slot->call_id;
+        worker->lanes[cell->aux].ids[EVIL_TASK] = cell->call_id;
         return;
     }
     if (!evil_has_room(control)
-        || !evil_fill(control, &message, data, EP_KIND_RESULT, slot->call_id, nothing,
+        || !evil_fill(control, &message, data, EP_KIND_RESULT, cell->call_id, nothing,
                       sizeof(nothing)))
         return;
     message.flags |= EP_FLAG_TIMED;
-    message.stamp = slot->aux;
+    message.stamp = cell->aux;
     evil_publish(worker, control, &message);
 }
 
-static void serve_control(struct evil_worker *worker, const struct ep_slot *slot)
+static void serve_control(struct evil_worker *worker, const struct ep_cell *cell)
 {
-    uint64_t call_id = slot->call_id;
-    uint8_t kind = slot->kind;
+    uint64_t call_id = cell->call_id;
+    uint8_t kind = cell->kind;
 
     if (kind == EP_KIND_ANSWER)
-        read_answer(worker, slot);
+        read_answer(worker, cell);
     if (kind == EP_KIND_TASK)
-        serve_task(worker, slot);
-    take(&worker->lanes[0], &worker->lanes[0].shm.call, slot);
+        serve_task(worker, cell);
+    take(&worker->lanes[0], &worker->lanes[0].shm.call, cell);
     if (kind == EP_KIND_MAINTAIN)
         maintain(worker, call_id);
     else if (kind == EP_KIND_SHUTDOWN && !worker->is_silent)
@@ -295,21 +295,21 @@ static void serve_control(struct evil_worker *worker, const struct ep_slot *slot
 
 bool evil_serve(struct evil_worker *worker)
 {
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
     bool any = false;
 
-    if (ep_ring_peek(&worker->lanes[0].shm.call, &slot) == 0) {
-        serve_control(worker, slot);
+    if (ep_ring_peek(&worker->lanes[0].shm.call, &cell) == 0) {
+        serve_control(worker, cell);
         any = true;
     }
     for (uint32_t i = 1; i < worker->n_lanes; i++) {
         struct evil_lane *lane = &worker->lanes[i];
-        if (ep_ring_peek(&lane->shm.urgent, &slot) == 0) {
-            serve_urgent(worker, lane, slot);
+        if (ep_ring_peek(&lane->shm.urgent, &cell) == 0) {
+            serve_urgent(worker, lane, cell);
             any = true;
         }
-        if (!lane->is_stalled && ep_ring_peek(&lane->shm.call, &slot) == 0) {
-            serve_call(worker, lane, slot);
+        if (!lane->is_stalled && ep_ring_peek(&lane->shm.call, &cell) == 0) {
+            serve_call(worker, lane, cell);
             any = true;
         }
     }

@@ -99,19 +99,19 @@ void evil_publish(struct evil_worker *worker, struct evil_lane *lane,
                   const struct evil_message *message)
 {
     struct ep_ring_tx *ring = &lane->shm.response;
-    struct ep_slot *slot = &ring->slots[ring->tail & ring->mask];
+    struct ep_cell *cell = &ring->cells[ring->tail & ring->mask];
 
-    slot->call_id = message->call_id;
-    slot->subject = message->subject;
-    slot->length = message->length;
-    slot->kind = message->kind;
-    slot->flags = message->flags;
-    slot->aux = message->aux;
-    atomic_store_explicit(&slot->cancelled, message->cancelled, memory_order_relaxed);
-    slot->block = message->block;
-    slot->stamp = message->stamp;
+    cell->call_id = message->call_id;
+    cell->subject = message->subject;
+    cell->length = message->length;
+    cell->kind = message->kind;
+    cell->flags = message->flags;
+    cell->aux = message->aux;
+    atomic_store_explicit(&cell->cancelled, message->cancelled, memory_order_relaxed);
+    cell->block = message->block;
+    cell->stamp = message->stamp;
     if (message->data != NULL)
-        memcpy(slot->data, message->data, EP_INLINE_MAX);
+        memcpy(cell->data, message->data, EP_INLINE_MAX);
     (void)ep_ring_commit(ring);
     if (ep_bell_must_ring(&lane->shm.response_bell))
         evil_ring(worker);
@@ -119,9 +119,9 @@ void evil_publish(struct evil_worker *worker, struct evil_lane *lane,
 
 bool evil_has_room(struct evil_lane *lane)
 {
-    struct ep_slot *slot;
+    struct ep_cell *cell;
 
-    return ep_ring_reserve(&lane->shm.response, &slot) == 0;
+    return ep_ring_reserve(&lane->shm.response, &cell) == 0;
 }
 
 bool evil_send(struct evil_worker *worker, struct evil_lane *lane, enum ep_kind kind, uint8_t aux,
@@ -146,10 +146,10 @@ bool evil_send(struct evil_worker *worker, struct evil_lane *lane, enum ep_kind 
 uint64_t evil_target_id(struct evil_lane *lane, enum evil_target target, struct evil_random *random)
 {
     const struct ep_ring_rx *ring = &lane->shm.call;
-    const struct ep_slot *slot = &ring->slots[(ring->head + evil_below(random, 2)) & ring->mask];
+    const struct ep_cell *cell = &ring->cells[(ring->head + evil_below(random, 2)) & ring->mask];
 
     switch (target) {
-    case EVIL_IN_RING: return slot->call_id;
+    case EVIL_IN_RING: return cell->call_id;
     /* Entries are given out in the order of their numbers, at first. */
     case EVIL_IN_QUEUE: return lane->highest + ring->mask + 2 + evil_below(random, 8);
     case EVIL_UNKNOWN: return evil_coin(random) ? evil_odd_number(random) : evil_below(random, 300);

@@ -63,7 +63,7 @@ struct evil_worker {
     struct evil_lane lanes[EP_LANES_MAX];
 };
 
-/* A message as it will stand in the slot; nothing in it is checked. */
+/* A message as it will stand in the cell; nothing in it is checked. */
 struct evil_message {
     uint64_t call_id, subject, block, stamp;
     uint32_t length;

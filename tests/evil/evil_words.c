@@ -26,14 +26,14 @@ static uint64_t position(struct evil_order *order, uint64_t now, uint64_t capaci
 static void word_call_head(struct evil_order *order)
 {
     store(order->via->shm.call.shared_head,
-          position(order, order->via->shm.call.head, EP_CALL_SLOTS));
+          position(order, order->via->shm.call.head, EP_CALL_CELLS));
     order->via->is_stalled = evil_coin(&order->random);
 }
 
 static void word_urgent_head(struct evil_order *order)
 {
     store(order->via->shm.urgent.shared_head,
-          position(order, order->via->shm.urgent.head, EP_URGENT_SLOTS));
+          position(order, order->via->shm.urgent.head, EP_URGENT_CELLS));
 }
 
 static void word_running(struct evil_order *order)

@@ -146,13 +146,13 @@ static void term(const uint8_t *data, size_t size)
 static void request(uint8_t how, const uint8_t *data, size_t size)
 {
     static const enum ep_kind kinds[] = {EP_KIND_CALL, EP_KIND_EVAL, EP_KIND_EXEC};
-    struct ep_slot slot = {.length = (uint32_t)size};
+    struct ep_cell cell = {.length = (uint32_t)size};
     struct ep_py_request *request = malloc(sizeof(*request));
 
     check(request != NULL);
-    slot.kind = (uint8_t)kinds[how % 3];
-    slot.flags = (how & 4) != 0 ? EP_FLAG_KWARGS : 0;
-    int rc = ep_py_request_decode(context, request, &slot, data);
+    cell.kind = (uint8_t)kinds[how % 3];
+    cell.flags = (how & 4) != 0 ? EP_FLAG_KWARGS : 0;
+    int rc = ep_py_request_decode(context, request, &cell, data);
     check(rc == 0 || rc == -EPROTO);
     ep_py_request_finish(context, request);
     PyErr_Clear();

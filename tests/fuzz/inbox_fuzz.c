@@ -5,7 +5,7 @@
  * callers, contexts and the reaper do, through the functions of py_nif.erl, and what the
  * worker writes into its segment, true or not. At the end the worker dies. Then every
  * caller must get its answer, and nothing may be left: no reference, no environment, no
- * memory, no slot.
+ * memory, no cell.
  */
 #include "ep_vm.h"
 #include "fake_erl_nif.h"

@@ -12,16 +12,16 @@ void worker_receive(struct run *run)
     uint32_t what = below(run, 8);
     struct ep_lane_worker *lane = &run->side.lanes[what / 2 % SIDE_LANES];
     struct ep_ring_rx *ring = (what & 1) != 0 ? &lane->urgent : &lane->call;
-    const struct ep_slot *slot;
+    const struct ep_cell *cell;
 
-    if (ep_ring_peek(ring, &slot) != 0)
+    if (ep_ring_peek(ring, &cell) != 0)
         return;
-    if (slot->kind <= EP_KIND_EXEC && slot->kind != EP_KIND_START)
-        run->ids[run->n_ids++ % 8] = slot->call_id;
+    if (cell->kind <= EP_KIND_EXEC && cell->kind != EP_KIND_START)
+        run->ids[run->n_ids++ % 8] = cell->call_id;
     if (run->n_ids > 8)
         run->n_ids = 8;
-    if ((slot->flags & EP_FLAG_BLOCK) != 0 && (what & 4) == 0)
-        ep_reclaim_push(&lane->reclaim_tx, slot->block);
+    if ((cell->flags & EP_FLAG_BLOCK) != 0 && (what & 4) == 0)
+        ep_reclaim_push(&lane->reclaim_tx, cell->block);
     ep_ring_advance(ring);
     ep_ring_publish_head(ring);
 }
@@ -58,7 +58,7 @@ static const uint8_t kinds[] = {EP_KIND_RESULT,   EP_KIND_ERROR,      EP_KIND_DR
                                 EP_KIND_CALLBACK, EP_KIND_MAINTAINED, EP_KIND_RESULT,
                                 EP_KIND_CALLBACK, EP_KIND_CALLBACK};
 
-/* A message in the next slot of a ring. With lies, any of its fields may be anything. */
+/* A message in the next cell of a ring. With lies, any of its fields may be anything. */
 void worker_send(struct run *run)
 {
     static const uint32_t lengths[] = {193,    300,      5000,     66000,
@@ -66,30 +66,30 @@ void worker_send(struct run *run)
     uint32_t index = below(run, SIDE_LANES);
     struct ep_lane_worker *lane = &run->side.lanes[index];
     unsigned how = (unsigned)take(run, 1);
-    struct ep_slot *slot;
+    struct ep_cell *cell;
 
-    if (ep_ring_reserve(&lane->response, &slot) < 0)
+    if (ep_ring_reserve(&lane->response, &cell) < 0)
         return;
     uint64_t id = some_id(run);
-    ep_slot_begin(slot, kinds[below(run, sizeof(kinds))], 0, 0, id, id >> 1);
+    ep_cell_begin(cell, kinds[below(run, sizeof(kinds))], 0, 0, id, id >> 1);
     if ((how & 1) != 0)
-        slot->subject = take(run, 8);
+        cell->subject = take(run, 8);
     if ((how & 2) != 0)
-        slot->aux = (uint8_t)take(run, 1);
+        cell->aux = (uint8_t)take(run, 1);
     if (index == 0 || (how & 4) != 0)
-        ep_slot_set_stamp(slot, (how & 8) != 0 ? take(run, 8) : below(run, SIDE_LANES + 1));
+        ep_cell_set_stamp(cell, (how & 8) != 0 ? take(run, 8) : below(run, SIDE_LANES + 1));
     if ((how & 16) != 0) {
         uint64_t block = take(run, 1) % (SIDE_SLAB_BYTES / EP_PAGE) * EP_PAGE;
         (void)put_payload(run, lane->slab_mem + block, 256);
-        slot->length = lengths[below(run, 8)];
-        ep_slot_set_block(slot, (how & 32) != 0 ? take(run, 8) : block);
+        cell->length = lengths[below(run, 8)];
+        ep_cell_set_block(cell, (how & 32) != 0 ? take(run, 8) : block);
     } else {
-        slot->length = (uint32_t)put_payload(run, slot->data, sizeof(slot->data));
+        cell->length = (uint32_t)put_payload(run, cell->data, sizeof(cell->data));
     }
     if ((how & 64) != 0)
-        slot->kind = (uint8_t)take(run, 1);
+        cell->kind = (uint8_t)take(run, 1);
     if ((how & 128) != 0)
-        slot->flags = (uint8_t)take(run, 1);
+        cell->flags = (uint8_t)take(run, 1);
     (void)ep_ring_commit(&lane->response);
 }
 
@@ -111,25 +111,25 @@ void worker_send_letter(struct run *run, unsigned how)
 {
     struct ep_lane_worker *lane = &run->side.lanes[how % SIDE_LANES];
     uint8_t bytes[EP_INLINE_MAX];
-    struct ep_slot *slot;
+    struct ep_cell *cell;
     struct ep_buf buf;
 
-    if (ep_ring_reserve(&lane->response, &slot) < 0)
+    if (ep_ring_reserve(&lane->response, &cell) < 0)
         return;
     ep_buf_init(&buf, bytes, sizeof(bytes), sizeof(bytes));
     put_reader(run, &buf);
     size_t most = below(run, 64);
     buf.length += copy(run, bytes + buf.length, most);
-    ep_slot_begin(slot, EP_KIND_SEND, 0, 0, 0, 0);
-    slot->length = (uint32_t)buf.length;
+    ep_cell_begin(cell, EP_KIND_SEND, 0, 0, 0, 0);
+    cell->length = (uint32_t)buf.length;
     if ((how & 16) != 0) {
         uint64_t block = take(run, 1) % (SIDE_SLAB_BYTES / EP_PAGE) * EP_PAGE;
         memcpy(lane->slab_mem + block, bytes, buf.length);
-        ep_slot_set_block(slot, block);
+        ep_cell_set_block(cell, block);
         if ((how & 32) != 0)
-            slot->length = (uint32_t)take(run, 2);
+            cell->length = (uint32_t)take(run, 2);
     } else {
-        memcpy(slot->data, bytes, buf.length);
+        memcpy(cell->data, bytes, buf.length);
     }
     (void)ep_ring_commit(&lane->response);
 }

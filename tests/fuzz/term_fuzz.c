@@ -62,7 +62,7 @@ static int decode(ErlNifEnv *env, const uint8_t *data, size_t size, size_t max_w
 static void encode(ErlNifEnv *env, ERL_NIF_TERM term, struct ep_buf *buf)
 {
     struct ep_encoder encoder = {
-        .vm = vm, .env = env, .buf = buf, .terms_left = SIZE_MAX, .bytes_left = SIZE_MAX};
+        .vm = vm, .env = env, .buf = buf, .terms_left = SIZE_MAX, .bytes_max = SIZE_MAX};
     struct ep_fault fault;
 
     ep_buf_init(buf, NULL, 0, EP_MESSAGE_MAX);

@@ -127,7 +127,7 @@ chan ring[WORKERS + 1] = [SLOTS] of { byte, byte };
 chan response[WORKERS + 1] = [4] of { byte, byte, byte, byte };
 chan urgent[WORKERS + 1] = [3] of { byte, byte, byte };
 bit bell[WORKERS + 1], answered[WORKERS + 1], doorbell[WORKERS + 1], dead[WORKERS + 1], kill_after[WORKERS + 1];
-bit cancelled[IDS]; /* the mark in the slot */
+bit cancelled[IDS]; /* the mark in the cell */
 bit runs[IDS];      /* the worker has taken it, and not ended it */
 
 bit told[IDS]; /* {py_done, Tag} is in the mailbox */

@@ -20,7 +20,8 @@ fi
 
 # ThreadSanitizer of older compilers cannot start where the kernel places libraries too randomly.
 fixed=$(setarch -R true 2>/dev/null && echo 'setarch -R' || true)
-modules='ep_ring ep_bell ep_slab ep_lane ep_seg ep_cpu ep_buf ep_etf'
+# All of transport/ but what only the VM and the launcher link.
+modules=$(cd "$root/transport" && printf '%s\n' *.c | sed -n '/^ep_wait/d;s/\.c$//p')
 ring_tests='ep_ring_test ep_slab_test ep_lane_wake_test ep_lane_edge_test'
 good=0 bad=0
 limit=100
@@ -29,7 +30,7 @@ limit=100
 objects() {
     mkdir -p "$work/$1"
     for m in $modules; do
-        "$CC" -std=c17 -g -O2 $2 -I"$root/transport" -c "$root/transport/$m.c" -o "$work/$1/$m.o"
+        "$CC" -std=gnu17 -g -O2 $2 -I"$root/transport" -c "$root/transport/$m.c" -o "$work/$1/$m.o"
     done
     for t in $ring_tests; do
         "$CXX" -std=c++17 -g -O2 $2 -I"$root/transport" -I"$root/tests/c" -c "$root/tests/c/$t.cc" -o "$work/$1/$t.o"
@@ -43,7 +44,7 @@ run() {
     if [ -n "$6" ] && cmp -s "$work/$5.c" "$root/transport/$5.c"; then
         return 2
     fi
-    "$CC" -std=c17 -g -O2 $2 -I"$root/transport" -c "$work/$5.c" -o "$work/mutant.o" || return 3
+    "$CC" -std=gnu17 -g -O2 $2 -I"$root/transport" -c "$work/$5.c" -o "$work/mutant.o" || return 3
     local others=()
     for m in $modules; do
         [ "$m" = "$5" ] || others+=("$work/$1/$m.o")
@@ -105,18 +106,18 @@ release() {
 }
 
 # Data: one side relaxed, under ThreadSanitizer, both sides on one mapping.
-mutant 'P1 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'store.*slot->seq')"
-mutant 'P2 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'load.*slot->seq')"
+mutant 'P1 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'store.*cell->seq')"
+mutant 'P2 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'load.*cell->seq')"
 mutant 'C1 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'store.*shared_head')"
 mutant 'C2 relaxed' tsan "$tsan" ep_ring_test '*AcrossThreads' ep_ring "$(relax 'load.*tx->peer_head')"
 mutant 'R1 relaxed' tsan "$tsan" ep_slab_test '*AcrossThreads' ep_slab "$(relax 'store.*tx->tail')"
 mutant 'R2 relaxed' tsan "$tsan" ep_slab_test '*AcrossThreads' ep_slab "$(relax 'load.*rx->tail')"
-mutant 'P1 before the slot is filled' plain '' ep_ring_test '*' ep_ring \
-    '/^int ep_ring_reserve/,/^}/s/\*ret_slot = slot;/atomic_store(\&slot->seq, tx->tail + 1); &/'
+mutant 'P1 before the cell is filled' plain '' ep_ring_test '*' ep_ring \
+    '/^int ep_ring_reserve/,/^}/s/\*ret_cell = cell;/atomic_store(\&cell->seq, tx->tail + 1); &/'
 
 # Wake-ups: what a processor does with weaker orders. x86 delays stores only, behind the loads that follow.
 if [ "$(uname -m)" = x86_64 ]; then
-    mutant 'W1 store only released' plain '' ep_lane_edge_test '*ACall*:*AResponse*Bell*' ep_ring "$(release 'store.*slot->seq' release)"
+    mutant 'W1 store only released' plain '' ep_lane_edge_test '*ACall*:*AResponse*Bell*' ep_ring "$(release 'store.*cell->seq' release)"
     mutant 'W2 store only released' plain '' ep_lane_edge_test '*ACall*:*AResponse*Bell*' ep_bell \
         "$(release 'store.*memory_order_seq_cst' release)"
     mutant 'S1 store only released' plain '' ep_lane_edge_test '*RoomInTheResponse*Bell*' ep_ring "$(release 'store.*shared_head' release)"
@@ -137,7 +138,7 @@ mutant 'arming is not announced' plain '' ep_lane_wake_test "$wake" ep_bell '/^ 
 # worker_object SOURCE OBJECT
 worker_object() {
     "$CC" -std=gnu17 -g -O2 -DEP_PYTHON_EXECUTABLE="\"$python\"" -I"$root/service/python" -I"$root/service/worker" \
-        -I"$root/transport" -isystem "$include" -c "$1" -o "$2"
+        -I"$root/service/sandbox" -I"$root/transport" -isystem "$include" -c "$1" -o "$2"
 }
 
 # worker ROOM/MODULE SED: builds one with that module changed and runs the test: 2 if nothing changed, 3 if it does not compile.
@@ -152,7 +153,7 @@ worker() {
         [ "$object" = "$work/worker/$name.o" ] || others+=("$object")
     done
     "$CC" "$work/mutant.o" "${others[@]}" $(printf "$work/plain/%s.o " $modules) -o "$work/priv/ep_worker" "$library" \
-        -Wl,-rpath,"$(dirname "$library")" -lm -lpthread || return 3
+        -Wl,-rpath,"$(dirname "$library")" -lseccomp -lm -lpthread || return 3
     EP_WORKER_PATH=$work/priv/ep_worker timeout "$limit" "$work/interrupt_test" --gtest_fail_fast >"$work/log" 2>&1
 }
 
@@ -172,7 +173,7 @@ if probe=$("$root/scripts/choose_python.sh" --probe 2>/dev/null); then
     { read -r python && read -r _ && read -r include && read -r library; } <<<"$probe"
     mkdir -p "$work/priv/python" && cp -r "$root/service/python/erlang" "$work/priv/python"
     mkdir -p "$work/worker"
-    for source in "$root"/service/worker/*.c "$root"/service/python/*.c "$root/transport/ep_thread.c"; do
+    for source in "$root"/service/worker/*.c "$root"/service/python/*.c "$root"/service/sandbox/*.c; do
         worker_object "$source" "$work/worker/$(basename "$source" .c).o"
     done
     "$CXX" -std=c++17 -g -O2 -I"$root/transport" -I"$root/tests/c" "$root/tests/c/ep_worker_interrupt_test.cc" \
@@ -186,7 +187,7 @@ if probe=$("$root/scripts/choose_python.sh" --probe 2>/dev/null); then
     fi
     limit=40
     worker_mutant 'resuming does not look at the ring' worker/ep_worker_callback \
-        's/return ep_ring_peek\(&lane->shm.urgent, &slot\) != 0;/return true;/'
+        's/return ep_ring_peek\(&lane->shm.urgent, &cell\) != 0;/return true;/'
     worker_mutant 'both ways act' python/ep_py_strike 's/ \|\| !ep_py_strike_claim\(interrupt, number\)//'
     worker_mutant 'pausing forgets what it took back' worker/ep_worker_callback \
         's/if \(ep_py_interrupt_end\(&lane->interrupt\)\)/if (ep_py_interrupt_end(\&lane->interrupt) \&\& 0)/'

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.sh [quick]: checks wake.pml, interrupt.pml and callback.pml with SPIN: a model must have no error, each of its
-# mutants must have one. quick: of callback.pml, whose check takes minutes, deaths and stops in callbacks only. DEEP=1: its
-# large sizes, too.
+# run.sh [quick]: checks wake.pml, interrupt.pml, lease.pml and callback.pml with SPIN: a model must have no error, each of
+# its mutants must have one. quick: of callback.pml, whose check takes minutes, deaths and stops in callbacks only. DEEP=1:
+# its large sizes, too.
 # Exit: 0 good, 1 bad, 77 SPIN or a compiler is missing.
 set -eu
 
@@ -104,6 +104,10 @@ bad '-DENDS -DSIGNAL' COUNT_LATE NO_SETTLE ANY_CALL
 bad '-DASKS=1 -DIMPORTS=1' HOLD_NO_SETTLE HOLD_FORGETS HOLD_LOOK_FIRST LET_GO_BLINDLY LET_GO_LOOK_FIRST LOOK_TWICE RESUME_RUNS
 bad '-DK=2 -DENDS -DASKS=1 -DIMPORTS=1' LET_GO_OPENLY
 bad '-DENDS -DASKS=1 -DIMPORTS=1 -DFORCED' FORCED_ONCE
+
+model=$models/lease.pml
+good '-DITEMS=2 -DROUNDS=2' '-DITEMS=3 -DROUNDS=3'
+bad '-DITEMS=2 -DROUNDS=2' CLAIM_LATE NO_LOOK COUNT_EARLY NO_HOLD NO_VERDICT OLD_POSITION
 
 model=$models/callback.pml
 if [ "${1:-}" = quick ]; then

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * wake.pml - the rings, the bells and the reaper of one lane (transport/ep_ring.h,
- * ep_bell.h, docs/wire.md): CAP slots each way, N calls, and a worker that may be
+ * ep_bell.h, docs/wire.md): CAP cells each way, N calls, and a worker that may be
  * killed before any of its steps. Each step touches shared memory once; the memory is
  * sequentially consistent, which is what W1-W2 and S1-S2 ask for.
  *
@@ -26,8 +26,8 @@
  *   NO_DRAIN          the reaper fails calls without draining the ring
  *   NO_LOCK           the reaper does not take the producer's lock
  *   NO_DEAD_CHECK     the producer does not see that the lane was reaped
- *   EARLY_PUBLISH     a slot is published before it is filled
- *   EARLY_HEAD        a slot is given back before it is read
+ *   EARLY_PUBLISH     a cell is published before it is filled
+ *   EARLY_HEAD        a cell is given back before it is read
  */
 #ifndef CAP
 #define CAP 1

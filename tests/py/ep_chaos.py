@@ -2,7 +2,6 @@
 """What the requests of tests/chaos run: each has an id, leaves at most one mark that it
 has begun, and returns a value that follows from its id, and the process that made it."""
 
-import asyncio
 import ctypes
 import os
 import threading
@@ -96,6 +95,8 @@ async def awaited(i, how):
 
 
 async def rest(seconds):
+    import asyncio  # here, for it takes more than all the rest of a start
+
     await asyncio.sleep(seconds)
 
 
@@ -157,3 +158,177 @@ def take(i, how, data):
 def give(i, how, size):
     begin(i, how)
     return done(i) + [b'\xff' * size]
+
+
+def items(i, how, n, ms):
+    begin(i, how)
+    for k in range(n):
+        yield f(i) + k
+        if ms:
+            spend(ms)
+
+
+async def async_items(i, how, n, ms):
+    import asyncio
+
+    begin(i, how)
+    for k in range(n):
+        yield f(i) + k
+        if ms:
+            await asyncio.sleep(ms / 1000)
+
+
+async def task(i, how, ms):
+    import asyncio
+
+    begin(i, how)
+    if ms:
+        await asyncio.sleep(ms / 1000)
+    return done(i)
+
+
+async def rests(i, how, seconds):
+    import asyncio
+
+    begin(i, how)
+    await asyncio.sleep(seconds)
+
+
+def array(i, how, given):
+    """The same array, and another one."""
+    begin(i, how)
+    made = erlang.share(bytes(given)[::-1])
+    return [*done(i), [erlang.share(given), made]]
+
+
+def sends(i, how, pid, n):
+    begin(i, how)
+    for k in range(n):
+        erlang.send(pid, (i, k))
+    return done(i)
+
+
+def beside():
+    """How many tasks and async streams the interpreter has."""
+    import sys
+
+    tasks, streams = sys.modules.get('erlang._tasks'), sys.modules.get('erlang._streams')
+    n = 0
+    if tasks is not None:
+        n += sum(len(of_lane) for of_lane in list(tasks._tasks.values()))
+    if streams is not None:
+        n += len(streams._open) + len(streams._left)
+    return n
+
+
+# --- channels, buffers, dicts and arrays; what is got or sent leaves a mark --------------------
+
+
+def got(i, k):
+    append('got', f'{i} {k}\n')
+
+
+def receives(i, how, handle, n):
+    begin(i, how)
+    channel = erlang.Channel(handle)
+    items = []
+    for _ in range(n):
+        items.append(channel.receive())
+        got(i, items[-1])
+    return [*done(i), items]
+
+
+def receives_in_thread(i, how, handle, n):
+    answer = []
+
+    def receive():
+        answer.extend(receives(i, how, handle, n))
+
+    thread = threading.Thread(target=receive, name='ep_chaos', daemon=True)
+    thread.start()
+    thread.join()
+    return answer
+
+
+async def awaits_items(i, how, handle, n):
+    begin(i, how)
+    channel = erlang.Channel(handle)
+    items = []
+    for _ in range(n):
+        items.append(await channel.async_receive())
+        got(i, items[-1])
+    return [*done(i), items]
+
+
+def drains(handle):
+    """What nobody has taken, once those who were at it have ended."""
+    for thread in threading.enumerate():
+        if thread.name == 'ep_chaos':
+            thread.join()
+    channel = erlang.Channel(handle)
+    items = []
+    while True:
+        try:
+            items.append(channel.receive(1))
+        except (TimeoutError, erlang.ChannelClosed):
+            return items
+
+
+def takes(i, how, handle, most):
+    """At most so many items; whether that was the end of the channel, too."""
+    begin(i, how)
+    items = []
+    for item in erlang.Channel(handle):
+        items.append(item)
+        if len(items) == most:
+            return [*done(i), items, False]
+    return [*done(i), items, True]
+
+
+def puts(i, how, handle, sizes):
+    begin(i, how)
+    channel = erlang.ByteChannel(handle)
+    for k, size in enumerate(sizes, 1):
+        channel.send_bytes(bytes([k]) * size)
+        got(i, k)
+    return done(i)
+
+
+def reads(i, how, buffer, size):
+    begin(i, how)
+    data = buffer.read()
+    good = len(data) == size and data == bytes(range(256)) * (size // 256)
+    return done(i) if good else ['inner', f'{len(data)} bytes']
+
+
+def sets(i, how, handle, n):
+    begin(i, how)
+    shared = erlang.SharedDict(handle)
+    for k in range(1, n + 1):
+        shared[f'k{k}'] = k if k % 2 else [k]
+        got(i, k)
+    return done(i) if looks(handle) == n else ['inner', 'another value']
+
+
+def looks(handle):
+    """How many keys are there, each with its value."""
+    shared = erlang.SharedDict(handle)
+    for key in shared.keys():
+        key = key.decode() if isinstance(key, bytes) else key
+        k = int(key[1:])
+        if shared[key] != (k if k % 2 else [k]):
+            raise AssertionError(f'{key}: {shared[key]!r}')
+    return len(list(shared.keys()))
+
+
+def holds(i, how, *handles):
+    global _held
+    begin(i, how)
+    _held = handles
+    return done(i)
+
+
+def lets_go():
+    global _held
+    _held = None
+    return 'gone'

@@ -4,6 +4,7 @@
 import ast
 import inspect
 import pathlib
+import sys
 
 import erlang
 
@@ -19,7 +20,7 @@ def is_marked():
 def differences(text):
     """What the stub and the package do not have in common, as lines."""
     tree = ast.parse(text)
-    classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)} | exported_again(tree)
     functions = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
     stub_all = next(ast.literal_eval(n.value) for n in tree.body if is_all(n))
     found = [f"__all__ only once: {name}" for name in set(stub_all) ^ set(erlang.__all__)]
@@ -29,6 +30,21 @@ def differences(text):
     for name, node in classes.items():
         found += differences_of_class(name, node, getattr(erlang, name, None))
     return sorted(found)
+
+
+def exported_again(tree):
+    """The classes that a stub has from others of the package: from .channel import Channel as Channel."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            stub = pathlib.Path(erlang.__file__).with_name(node.module).with_suffix(".pyi")
+            classes = {n.name: n for n in ast.parse(stub.read_text()).body if isinstance(n, ast.ClassDef)}
+            found |= {a.name: classes[a.name] for a in node.names if a.asname == a.name and a.name in classes}
+    return found
+
+
+# Of the type that all handles are, and from Python 3.12 on; nothing else of it is a member of theirs.
+INHERITED = ("__new__", "__init__", "__buffer__")
 
 
 def is_all(node):
@@ -41,8 +57,10 @@ def differences_of_class(name, node, actual):
     missing = []
     for member in node.body:
         if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            inherited = any(getattr(base, member.name, None) is getattr(actual, member.name, None) for base in actual.__mro__[1:])
-            if not hasattr(actual, member.name) or (inherited and member.name not in ("__new__", "__init__")):
+            others = [base for base in actual.__mro__[1:] if base.__module__.split(".")[0] != "erlang"]
+            inherited = any(getattr(base, member.name, None) is getattr(actual, member.name, None) for base in others)
+            is_there = hasattr(actual, member.name) or (member.name == "__buffer__" and sys.version_info < (3, 12))
+            if not is_there or (inherited and member.name not in INHERITED):
                 missing.append(f"{name} has no {member.name} of its own")
     return missing
 

@@ -9,7 +9,11 @@ try:
     import _erlang
 except ModuleNotFoundError:
     from . import _outside as _erlang
+from ._buffer import PyBuffer
+from ._dict import SharedDict
 from ._errors import CallbackError, ProcessError
+from .byte_channel import ByteChannel, ByteChannelClosed
+from .channel import Channel, ChannelClosed
 
 Atom = _erlang.Atom
 Pid = _erlang.Pid
@@ -32,12 +36,18 @@ whereis = _erlang.whereis
 
 __all__ = [
     "Atom",
+    "ByteChannel",
+    "ByteChannelClosed",
     "CallbackError",
+    "Channel",
+    "ChannelClosed",
     "Function",
     "Pid",
     "ProcessError",
+    "PyBuffer",
     "Ref",
     "SharedArray",
+    "SharedDict",
     "async_call",
     "atom",
     "call",

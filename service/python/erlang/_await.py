@@ -51,11 +51,30 @@ class _Port:
             loop.call_soon(self.look)
 
 
-def async_call(name, /, *args):
-    loop = asyncio.get_running_loop()
+def _port(loop):
     port = _ports.get(id(loop))
     if port is None or port.loop() is not loop:
         port = _ports[id(loop)] = _Port(loop)
+    return port
+
+
+def async_call(name, /, *args):
+    loop = asyncio.get_running_loop()
+    port = _port(loop)
     number = _ask(port.handle, name, args)
     future = port.futures[number] = loop.create_future()
     return future
+
+
+async def wait_for(handle, position):
+    """Until there may be something to take from an object: the status. One that is cancelled leaves nothing behind."""
+    loop = asyncio.get_running_loop()
+    port = _port(loop)
+    number = _erlang.object_await(port.handle, handle, position)
+    future = port.futures[number] = loop.create_future()
+    try:
+        return await future
+    except BaseException:
+        if not future.done() or future.cancelled():
+            _erlang.object_unwait(port.handle, handle, number)
+        raise

@@ -8,6 +8,7 @@ No module of a loop is imported here: a thread that runs one has loaded it.
 """
 
 import _signal
+import gc
 import sys
 
 import _erlang
@@ -31,15 +32,44 @@ def _owners(frame):
         frame = frame.f_back
 
 
+def _kinds(cls):
+    yield cls
+    for kind in type.__subclasses__(cls):
+        yield from _kinds(kind)
+
+
+def _collected(loop_type):
+    """The event loops of the interpreter that the garbage collector knows."""
+    for loop in gc.get_referrers(*set(_kinds(loop_type))):
+        if issubclass(type(loop), loop_type):
+            yield loop
+
+
+def look(thread_id):
+    """The event loops that the thread runs, for an interpreter without a GIL: the frames of its
+    threads do not stand still. The collector stops them all, and only loops get references."""
+    events = sys.modules.get("asyncio.events")
+    if events is None:
+        return []
+    loop_type = events.AbstractEventLoop
+    return [loop for loop in _collected(loop_type) if getattr(loop, "_thread_id", None) == thread_id]
+
+
 def _asyncio_loops(frame, loop_type):
+    if isinstance(frame, list):
+        yield from frame
+        return
     for owner in _owners(frame):
         for value in (owner, getattr(owner, "_loop", None)):
             if isinstance(value, loop_type):
                 yield value
 
 
-def _task_loops(tasks):
-    """Loops of other make have no frames, but tasks: those of this interpreter."""
+def _other_loops(tasks, loop_type):
+    """Loops of other make have no frames, but tasks: those of this interpreter. From Python 3.14 on
+    no list has them all."""
+    if sys.version_info >= (3, 14):
+        return set(_collected(loop_type))
     known = set()
     for name in ("_scheduled_tasks", "_eager_tasks", "_all_tasks"):
         for _ in range(_TRIES):
@@ -53,7 +83,7 @@ def _task_loops(tasks):
 
 def _trio_runners(frame):
     for _ in range(_DEPTH):
-        if frame is None:
+        if frame is None or isinstance(frame, list):
             return
         if frame.f_globals.get("__name__") == "trio._core._run":
             runner = frame.f_locals.get("runner")
@@ -89,16 +119,19 @@ def offer(frame, call_id):
     """Whether the innermost loop of asyncio's or uvloop's kind will raise KeyboardInterrupt, if
     it gets round to it while the call runs.
 
-    frame: the topmost one of a thread, or None.
+    frame: the topmost one of a thread, or what look() has found.
     """
     events = sys.modules.get("asyncio.events")
     if events is None:
         return False
+    offered = False
     for loop in _asyncio_loops(frame, events.AbstractEventLoop):
         if loop.is_running():
             loop.call_soon_threadsafe(_raise, call_id, loop)
-            return True
-    return False
+            offered = True
+            if not isinstance(frame, list):  # which does not tell the innermost; the others stand
+                break
+    return offered
 
 
 def tidy():
@@ -119,12 +152,12 @@ def tidy():
 
 
 def wake(frame, _call_id):
-    """frame: the topmost one of a thread, or None."""
+    """frame: the topmost one of a thread, or what look() has found."""
     events = sys.modules.get("asyncio.events")
     tasks = sys.modules.get("asyncio.tasks")
     if events is not None and tasks is not None:
         loops = set(_asyncio_loops(frame, events.AbstractEventLoop))
-        for loop in loops or _task_loops(tasks):
+        for loop in loops or _other_loops(tasks, events.AbstractEventLoop):
             try:
                 if loop.is_running():
                     loop.call_soon_threadsafe(_nothing)

@@ -33,6 +33,20 @@ class SharedArray(_Handle):
     __slots__ = ()
 
 
+class Handle(_Handle):
+    __slots__ = ()
+
+
+STATUSES = tuple(object() for _ in range(9))
+
+
+def object_take(handle, ms):
+    _refuse()
+
+
+object_put = object_close = object_read = object_size = object_dict = object_await = object_unwait = object_take
+
+
 def share(x, /):
     """A SharedArray with the contents of an array or a buffer."""
     _refuse()

@@ -5,7 +5,7 @@ It has a thread of its own, which is started with the first task. Messages for i
 there is one while the loop may sleep. Once awake, the loop looks at the queue in each of its rounds, until it finds it
 empty.
 
-To drive anything else on this loop, an async generator say, hand start() a coroutine that does.
+What drives async generators is tasks, too: erlang._streams.
 """
 
 import asyncio
@@ -25,6 +25,9 @@ _Task = asyncio.Task
 _GRACE_S = 1.0
 # A task whose first step is its last costs no round of the loop.
 _EAGER = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+# There is no other way to another thread's frame, and none that is needed elsewhere.
+_NO_GIL = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 # Of the stack of a loop that stands still.
 _FRAMES = 20
@@ -96,9 +99,10 @@ def _left(lane):
         _erlang.tasks_left(lane)
 
 
-def stack():
-    """What the thread of the loop is at, as text: code below the loop, innermost last."""
-    frame = sys._current_frames().get(_thread)
+def stack(frame):
+    """What the thread of the loop is at, as text: code below the loop, innermost last. frame: None to look it up."""
+    if frame is None and _NO_GIL:
+        frame = sys._current_frames().get(_thread)
     frames = []
     while frame is not None and len(frames) < _FRAMES:
         # The loop itself is of no interest, and neither is what lies below it.

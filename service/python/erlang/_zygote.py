@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In a process that imports modules once, and forks the workers that need them.
+"""In a process that starts Python and imports modules once, and forks workers.
 
 The first byte of each string says what it is:
   P a path of the pool; R a path that is registered for all; C the number of the last registration
@@ -33,6 +33,10 @@ def prepare(strings):
         _imports.load(name)
         if threading.active_count() > before:
             raise RuntimeError(f"the import of {name} starts a Python thread, which a fork would leave behind")
+    # Each worker would write it once more.
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     # What lives now lives as long as the process: no collection touches it, so its pages stay shared.
     gc.collect()
     gc.freeze()

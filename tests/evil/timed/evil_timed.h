@@ -10,16 +10,19 @@
  * schedulers enter the functions themselves. The figures lie in the file that the environment
  * variable EVIL_TIMES names, which evil_times.erl reads.
  *
- * Units      nanoseconds of CLOCK_THREAD_CPUTIME_ID: a thread that the system does not let run,
- *            or that sleeps, takes none.
+ * Units      nanoseconds of CLOCK_THREAD_CPUTIME_ID, or what the processor ran meanwhile
+ *            (evil_heart.h) if that is less: a thread that the system or the host does not let
+ *            run, or that sleeps, takes none.
+ * Trial      the last place times a loop of a millisecond and a half: the measure finds it.
  * Threads    any.
  */
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define EVIL_TIMES 64u
+#define EVIL_TIMES 128u
 #define EVIL_TIMED_LONG_NS 1000000u
+#define EVIL_TIMED_TRIAL "trial"
 
 /* 64 bytes, in native byte order. */
 struct evil_time {
@@ -27,7 +30,7 @@ struct evil_time {
     _Atomic uint64_t calls;
     _Atomic uint64_t longest_ns;
     _Atomic uint64_t longer; /* calls of more than EVIL_TIMED_LONG_NS */
-    uint64_t reserved;
+    _Atomic uint64_t stolen; /* calls of more than that by their CPU time alone */
 };
 
 #endif
