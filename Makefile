@@ -144,7 +144,8 @@ test-libraries: setup-test setup-venv build
 	    -dir $(SUITES) -suite py_libraries_SUITE -logdir _build/ct_logs -pa $(CURDIR)/$(LIB)/ebin \
 	    || { scripts/failed_cases.sh _build/ct_logs; exit 1; }
 
-# A worker that lies, beside one that does not (tests/evil). SECONDS=once: each attack once.
+# A worker that lies, beside one that does not (tests/evil). SECONDS=once: each attack once. Each scheduler stays on its
+# processor, whose heart says how long it ran (tests/evil/timed/evil_heart.h).
 EVIL := _build/cmake/evil
 EVIL_LIB := _build/evil_lib/erlang_python
 evil fuzz: SECONDS ?= 120
