@@ -62,7 +62,11 @@ take(Ref, Id, N, Came, CancelAt) ->
 %% @doc The owner of a stream dies, or the creator of tasks: nobody hears of them any more.
 -spec orphan(id(), how(), non_neg_integer()) -> ok.
 orphan(Id, How, Number) ->
-    {Pid, Ref} = spawn_monitor(fun() -> orphaned(Id, How, Number) end),
+    Self = self(),
+    {Pid, Ref} = spawn_monitor(fun() ->
+        ok = dies_with(Self),
+        orphaned(Id, How, Number)
+    end),
     receive
         {'DOWN', Ref, process, Pid, _} -> ok
     after Number rem 30 ->
@@ -71,6 +75,19 @@ orphan(Id, How, Number) ->
             {'DOWN', Ref, process, Pid, _} -> ok
         end
     end.
+
+%% A storm ends callers, too: nobody would end what such a one has started. A link would hand on the end of the
+%% calling process as well.
+dies_with(Pid) ->
+    Self = self(),
+    _ = spawn(fun() ->
+        Refs = [monitor(process, P) || P <- [Pid, Self]],
+        receive
+            {'DOWN', Ref, process, _, _} -> true = lists:member(Ref, Refs)
+        end,
+        true = exit(Self, kill)
+    end),
+    ok.
 
 orphaned(Id, How, Number) when Number rem 3 =:= 0 ->
     _ = py:async_call(ep_chaos, rests, [Id, How, 3600]),
