@@ -14,7 +14,7 @@
 #define LOOK_MS 500
 /* A worker that keeps such a segment is asked less and less often. */
 #define PAUSE_MAX_NS UINT64_C(60000000000)
-/* What stays warm of our own. */
+/* What stays warm of our own, as long as there are worker processes. */
 #define KEEP EP_SEGMENT_SIZE
 /* News for which a message is worth while, and beyond which a worker is given up. */
 #define NEWS_BATCH 16u
@@ -290,6 +290,8 @@ void ep_array_pool_end(struct ep_host_arrays *h)
 {
     struct ep_segment *segment = h->all->segments;
 
+    if (h->all->hosts == NULL)
+        ep_array_pool_wake(h->all);
     while (segment != NULL) {
         struct ep_segment *next = segment->next;
         if (segment->writer == h) {
@@ -305,7 +307,7 @@ void ep_array_pool_end(struct ep_host_arrays *h)
 
 int ep_array_pool_look(struct ep_arrays *all)
 {
-    uint64_t now = ep_clock_ns(), kept = 0;
+    uint64_t now = ep_clock_ns(), kept = 0, most = all->hosts != NULL ? KEEP : 0;
     bool has_idle = false;
 
     for (struct ep_host_arrays *h = all->hosts; h != NULL; h = h->next) {
@@ -316,7 +318,7 @@ int ep_array_pool_look(struct ep_arrays *all)
         next = segment->next;
         if (segment->arrays > 0)
             continue;
-        has_idle |= segment->writer != NULL || segment->seg.size + kept > KEEP;
+        has_idle |= segment->writer != NULL || segment->seg.size + kept > most;
         if (now - segment->idle_ns < segment->pause_ns) {
             kept += segment->is_ours ? segment->seg.size : 0;
             continue;
@@ -327,7 +329,7 @@ int ep_array_pool_look(struct ep_arrays *all)
             segment->idle_ns = now;
             if (segment->pause_ns < PAUSE_MAX_NS)
                 segment->pause_ns *= 2;
-        } else if (segment->seg.size + kept > KEEP) {
+        } else if (segment->seg.size + kept > most) {
             destroy(all, segment);
         } else {
             kept += segment->seg.size;

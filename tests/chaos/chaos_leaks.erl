@@ -43,6 +43,8 @@ bare(Ms) ->
     [] = py_test:settle(
         fun() -> [N || N <- [hosts, launchers], maps:get(N, ep_nif:counters()) > 0] end, Ms
     ),
+    %% Without worker processes the VM keeps no memory for arrays.
+    [] = py_test:settle(fun() -> [Bytes || #{shared_bytes := Bytes} <- [py_shared_memory:stats()], Bytes > 0] end, Ms),
     snapshot().
 
 %% @doc What is there now and was not there before.
