@@ -355,6 +355,23 @@ static bool is_attached(struct ep_lane *lane, const struct ep_host *host)
     return is;
 }
 
+/* A lane that the question of a thread may count for, or NULL. The worker chose one of its
+ * interpreter. If that has ended and the worker did not know yet, any other lane of the main
+ * interpreter does as well: the thread may run a task of it. Under host->lock. */
+static struct ep_lane *lane_for(struct ep_host *host, struct ep_lane *chosen)
+{
+    if (chosen != NULL && is_attached(chosen, host))
+        return chosen;
+    if (chosen != NULL && chosen->has_own_gil)
+        return NULL;
+    for (uint32_t i = 1; i < host->n_lanes; i++) {
+        struct ep_lane *lane = host->lanes[i];
+        if (lane != NULL && lane != chosen && !lane->has_own_gil && is_attached(lane, host))
+            return lane;
+    }
+    return NULL;
+}
+
 /* Whether it asks about an object. Of a long one the beginning is read, and judged again where the
  * copy is. */
 static bool is_own(struct ep_host *host, const struct ep_msg *msg)
@@ -370,24 +387,24 @@ static bool is_own(struct ep_host *host, const struct ep_msg *msg)
 
 /* Gives the question to py_callback_runner. Its payload stays in the worker's block until the
  * process that runs the callback copies it. */
-static int asked(struct ep_host *host, struct ep_lane *lane, const struct ep_msg *msg,
+static int asked(struct ep_host *host, struct ep_lane *chosen, const struct ep_msg *msg,
                  struct ep_cargo **cargo)
 {
     struct ep_vm *vm = host->vm;
 
     if (host->questions >= EP_QUESTIONS_MAX)
         return -EPROTO;
-    struct ep_asker *asker = lane == NULL || !is_attached(lane, host)
-                                 ? NULL
-                                 : enif_alloc_resource(ep_asker_type, sizeof(*asker));
+    struct ep_lane *lane = lane_for(host, chosen);
+    struct ep_asker *asker =
+        lane == NULL ? NULL : enif_alloc_resource(ep_asker_type, sizeof(*asker));
     if (asker == NULL)
         return refuse(host, msg);
     *asker = (struct ep_asker){
         .host = host,
         .lane = lane,
         .id = msg->call_id,
-        .env_id = msg->subject,
-        .is_nested = msg->aux != 0,
+        .env_id = lane == chosen ? msg->subject : 0, /* of the request that has ended */
+        .is_nested = lane == chosen && msg->aux != 0,
         .question = *msg,
         .cargo = *cargo,
     };

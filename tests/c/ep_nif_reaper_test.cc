@@ -217,4 +217,34 @@ TEST(ReaperTest, AnswersAThreadWhoseCallbackNobodyRuns)
     EXPECT_EQ(EP_ANSWER_RAISE, request->aux);
 }
 
+/* The worker chose a context that had ended before it heard of it. The thread may run a task of the
+ * other one. */
+TEST(ReaperTest, AnswersAThreadByAnotherContextOfItsInterpreter)
+{
+    Library library;
+    Launcher launcher;
+    Worker worker(&launcher, 2);
+    Context ended, other;
+    Process runner;
+    ASSERT_EQ("ok", ended.attach(&worker, 1));
+    ASSERT_EQ("ok", other.attach(&worker, 2));
+    worker.start(1);
+    worker.start(2);
+    while (worker.take(0)) { /* LANE_OPEN */
+    }
+    ASSERT_EQ("ok", runner.call("run_callbacks", {}).text());
+    ended.close();
+    worker.send(0, EP_KIND_CALLBACK, 11, term::integer(0) + term::binary("f") + term::list({}), 0,
+                1, 1);
+    worker.ring(0);
+    Term message = runner.receive();
+    ASSERT_TRUE(message.is("py_callback"));
+    EXPECT_EQ("ok",
+              runner.call("answer", {message[1], integer(0), atom("value"), integer(1)}).text());
+    std::optional<Request> request = worker.take(0);
+    ASSERT_TRUE(request);
+    EXPECT_EQ(EP_KIND_ANSWER, request->kind);
+    EXPECT_EQ(EP_ANSWER_VALUE, request->aux);
+}
+
 } // namespace
