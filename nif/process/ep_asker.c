@@ -347,10 +347,11 @@ static int refuse(struct ep_host *host, const struct ep_msg *msg)
     return 0;
 }
 
-static bool is_attached(struct ep_lane *lane, const struct ep_host *host)
+static bool is_attached(struct ep_lane *lane, const struct ep_host *host, bool *ret_has_own_gil)
 {
     pthread_mutex_lock(&lane->outbox.lock);
     bool is = lane->state == EP_LANE_ATTACHED && lane->host == host;
+    *ret_has_own_gil = lane->has_own_gil;
     pthread_mutex_unlock(&lane->outbox.lock);
     return is;
 }
@@ -360,13 +361,15 @@ static bool is_attached(struct ep_lane *lane, const struct ep_host *host)
  * interpreter does as well: the thread may run a task of it. Under host->lock. */
 static struct ep_lane *lane_for(struct ep_host *host, struct ep_lane *chosen)
 {
-    if (chosen != NULL && is_attached(chosen, host))
+    bool has_own_gil = false;
+
+    if (chosen != NULL && is_attached(chosen, host, &has_own_gil))
         return chosen;
-    if (chosen != NULL && chosen->has_own_gil)
+    if (has_own_gil)
         return NULL;
     for (uint32_t i = 1; i < host->n_lanes; i++) {
         struct ep_lane *lane = host->lanes[i];
-        if (lane != NULL && lane != chosen && !lane->has_own_gil && is_attached(lane, host))
+        if (lane != NULL && is_attached(lane, host, &has_own_gil) && !has_own_gil)
             return lane;
     }
     return NULL;
